@@ -1,0 +1,36 @@
+"""hpt: learn, replicate and use hyperparameter transfer.
+
+Each name is loaded when it is first used, so that ``import hpt`` and the worker processes start at once.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "hpt.parameterization": ["PARAMETERIZATIONS", "Parameterization"],
+    "hpt.groups": ["init_weights", "param_groups"],
+    "hpt.model": ["ModelConfig", "Transformer"],
+    "hpt.data": ["DataConfig"],
+    "hpt.schedule": ["TrainConfig"],
+    "hpt.run": ["RunConfig", "RunResult"],
+    "hpt.train": ["train"],
+    "hpt.store": ["Store"],
+    "hpt.study": ["Study"],
+    "hpt.profiles": ["load_profile"],
+    "hpt.stability": ["excess_loss", "roughness"],
+    "hpt.transfer": ["TransferReport", "transfer_report", "predict_lr"],
+    "hpt.gap": ["gap_closed"],
+    "hpt.plots": ["plot_basins", "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics", "plot_optimum"],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str):
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'hpt' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

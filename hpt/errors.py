@@ -1,0 +1,68 @@
+"""One error type per kind of mistake; each carries the value, the likely cause and the corrected call."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HptError(Exception):
+    """Base of every error that hpt raises on purpose.
+
+    Parameters
+    ----------
+    what: what is wrong, with the offending value.
+    cause: the likely cause, one sentence.
+    remedy: the corrected call or the next step.
+    """
+
+    def __init__(self, what: str, cause: str = "", remedy: str = ""):
+        self.what, self.cause, self.remedy = what, cause, remedy
+        lines = [what]
+        if cause:
+            lines.append(f"  likely cause: {cause}")
+        if remedy:
+            lines.append(f"  try: {remedy}")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self):  # rebuilt from its parts, so that it survives the way back from a worker process
+        return type(self), (self.what, self.cause, self.remedy)
+
+
+class ConfigError(HptError, ValueError):
+    """A configuration has an unknown key or a value out of range."""
+
+
+class DataError(HptError, ValueError):
+    """A data source is missing, empty, unreadable, binary or too short."""
+
+
+class RoleError(HptError, ValueError):
+    """A parameter of a model has no role that the shapes determine."""
+
+
+class StoreError(HptError, OSError):
+    """The run store cannot be read or written."""
+
+
+class StudyError(HptError, RuntimeError):
+    """A study could not finish: its worker processes keep dying."""
+
+
+class TableError(HptError, ValueError):
+    """A table of a sweep cannot be analysed; names column, row and remedy."""
+
+
+class NotebookError(HptError, RuntimeError):
+    """A notebook failed; names the notebook and the cell."""
+
+
+class DamagedRecordWarning(UserWarning):
+    """A run record failed its checksum; it was set aside and its run will be repeated."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest known names, as a phrase for an error message."""
+    known = [str(k) for k in known]
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)

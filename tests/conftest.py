@@ -1,0 +1,39 @@
+"""Small runs that many tests share."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from hpt.data import DataConfig
+from hpt.model import ModelConfig
+from hpt.run import RunConfig
+from hpt.schedule import TrainConfig
+from hpt.study import Study
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or writes the user's token cache."""
+    monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def tiny_run() -> RunConfig:
+    """A run of well under a second on the synthetic source."""
+    return RunConfig(
+        model=ModelConfig(width=16, depth=2, d_head=8, vocab_size=32, context=16),
+        data=DataConfig(source="synthetic", vocab_size=32),
+        train=TrainConfig(lr=2.0**-6, steps=12, warmup_steps=2, batch_size=4, validation_sequences=8, precision="fp32"),
+    )
+
+
+@pytest.fixture
+def tiny_study(tiny_run) -> Study:
+    """A study of twelve grid points."""
+    return Study(
+        name="tiny", base=dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, steps=6)),
+        parameterizations=("SP", "μP"), log2_lrs={8: (-8, -6, -4), 16: (-8, -6, -4)}, best_seeds=2, extend=1,
+    )
