@@ -1,0 +1,46 @@
+"""Which device a run uses, and in which precision its matmuls run, with the reason."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from hpt.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def pick_device(asked: str = "auto") -> torch.device:
+    """The device that ``asked`` names; "auto" takes CUDA where it is there, else the CPU.
+
+    Apple's "mps" is there for the asking; "auto" leaves it, since nobody has measured it on small models.
+
+    Raises
+    ------
+    ConfigError: where the named device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        return torch.device("cuda" if there["cuda"] else "cpu")
+    if not there.get(asked.partition(":")[0], False):
+        raise ConfigError(f"device {asked!r} is not available here.", "no such accelerator, or a CPU build of torch",
+                          'device="auto", which takes ' + str(pick_device()))
+    return torch.device(asked)
+
+
+def pick_precision(asked: Precision, device: torch.device) -> tuple[torch.dtype, str]:
+    """The dtype of matmuls and the reason for it; weights, norms and the optimizer stay in fp32.
+
+    "auto" asks what the device can do, never a clock, so one machine always answers the same.
+    """
+    if asked != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[asked], "as asked"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "this GPU multiplies bf16 in hardware"
+        return torch.float32, "this GPU has no bf16 hardware"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch
+    if device.type == "cpu" and capabilities.get("amx_bf16", False):
+        return torch.bfloat16, "this CPU multiplies bf16 in AMX tiles"
+    return torch.float32, f"no fast bf16 matmul is known on this {device.type} device"

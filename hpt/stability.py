@@ -1,0 +1,57 @@
+"""How smoothly a run trains: its loss curve against that of a stable run on the same batches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpt.errors import ConfigError
+from hpt.run import RunResult
+
+
+def excess_loss(run: RunResult, stable: RunResult) -> np.ndarray:
+    """Loss curve minus that of a stable run on the same batches, nats, float64 (steps,).
+
+    Both saw the same tokens at each step, so the noise of the batches cancels; what remains is what
+    training did. Diverged runs give a shorter curve.
+
+    Raises
+    ------
+    ConfigError: where the two saw different batches.
+    """
+    def batches(r: RunResult) -> tuple:
+        return r.data_fingerprint, r.config.seed, r.config.train.batch_size, r.config.model.context
+
+    if batches(run) != batches(stable):
+        raise ConfigError("the two runs saw different batches, so the batch noise does not cancel.",
+                          "another seed, data, batch size or context", "two runs of one study with one seed")
+    steps = min(len(run.train_loss), len(stable.train_loss))
+    return run.train_loss[:steps].astype(np.float64) - stable.train_loss[:steps]
+
+
+def roughness(run: RunResult, stable: RunResult, skip: float = 0.1) -> float:
+    """Root-mean-square step-to-step change of the excess loss, nats; nan for fewer than ten steps.
+
+    A slow run has a large but smooth excess; an unstable one has a rough excess.
+
+    Parameters
+    ----------
+    skip: share of the steps left out at the start, where all runs fall fast.
+    """
+    excess = excess_loss(run, stable)
+    changes = np.diff(excess[int(skip * len(excess)):])
+    changes = changes[np.isfinite(changes)]
+    return float(np.sqrt(np.mean(changes**2))) if len(changes) >= 10 else float("nan")
+
+
+def spikes(run: RunResult, stable: RunResult, height_nats: float = 0.2, window: int = 10) -> int:
+    """How often the excess loss rises by more than ``height_nats`` above its least value of the last ``window`` steps.
+
+    A rise that lasts counts once: the next spike starts when the excess has fallen back below the height.
+    """
+    excess = excess_loss(run, stable)
+    count, above = 0, False
+    for t in range(1, len(excess)):
+        rise = excess[t] - excess[max(0, t - window) : t].min()
+        count += bool(rise > height_nats) and not above
+        above = bool(rise > height_nats)
+    return count

@@ -1,0 +1,125 @@
+"""Training one run."""
+
+from __future__ import annotations
+
+import platform
+import time
+from importlib.metadata import version
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hpt.data import TokenSource, load
+from hpt.device import pick_device, pick_precision
+from hpt.groups import init_weights, param_groups
+from hpt.model import Transformer, parameter_count
+from hpt.run import RunConfig, RunResult
+from hpt.schedule import lr_factor
+
+#: Steps between looks at the losses: each look waits for the device.
+STEPS_PER_CHECK = 25
+
+
+def train(config: RunConfig, *, data: TokenSource | None = None, device: str = "auto") -> RunResult:
+    """Train one model and take its validation loss.
+
+    Parameters
+    ----------
+    config: what to train.
+    data: the tokens, where they are loaded already; else ``hpt.data.load(config.data)``.
+    device: "auto", "cpu", "cuda", "mps".
+
+    Returns
+    -------
+    A :class:`RunResult`. A run that diverges is a result too: loss inf, ``diverged`` True. The same
+    configuration on the same machine with as many threads gives the same bits.
+    """
+    data = data or load(config.data)
+    place = pick_device(device)
+    dtype, reason = pick_precision(config.train.precision, place)
+    model = build_model(config).to(place)
+    c, steps = config.train, config.train.step_count(parameter_count(config.model), config.model.context)
+    groups = param_groups(model, config.parameterization, lr=c.lr, weight_decay=c.weight_decay, decay=c.decay)
+    optimizer = torch.optim.AdamW(groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=place.type != "mps")
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    bound = c.loss_bound or 3 * np.log(config.model.vocab_size)
+
+    losses = torch.full((steps,), float("nan"), device=place)
+    finished, diverged = 0, False
+    start = time.perf_counter()
+    for step in range(steps):
+        inputs_BxT, targets_BxT = data.batch(config.seed, step, c.batch_size, config.model.context)
+        factor = lr_factor(c, step, steps)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * factor
+        optimizer.zero_grad(set_to_none=True)
+        losses[step] = backward(model, inputs_BxT.to(place), targets_BxT.to(place), dtype, c.micro_batch_size)
+        if c.clip is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip)
+        optimizer.step()
+        if (step + 1) % STEPS_PER_CHECK == 0 or step + 1 == steps:
+            bad = (~(losses[finished : step + 1] <= bound)).nonzero()
+            finished, diverged = (finished + int(bad[0]) + 1, True) if len(bad) else (step + 1, False)
+            if diverged:
+                break
+    train_seconds = time.perf_counter() - start
+    val_loss = float("inf") if diverged else validation_loss(model, data, config, dtype)
+    if not val_loss <= bound:
+        val_loss, diverged = float("inf"), True
+    tokens = finished * c.batch_size * config.model.context
+    return RunResult(
+        config=config, run_id=config.run_id(data.fingerprint), val_loss=val_loss,
+        train_loss=losses[:finished].float().cpu().numpy(), diverged=diverged,
+        seconds=time.perf_counter() - start, tokens_per_second=tokens / train_seconds,
+        parameters=parameter_count(config.model), tokens=tokens, device=device_name(place),
+        precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype], precision_reason=reason,
+        data_fingerprint=data.fingerprint,
+        versions={"hpt": version("hpt"), "torch": torch.__version__, "python": platform.python_version()},
+    )
+
+
+def build_model(config: RunConfig) -> Transformer:
+    """The run's model on the CPU, with its initial weights; they depend on the seed, not on the device."""
+    p, c = config.parameterization, config.model
+    # A tied readout starts at the embedding's std 1; the factor gives its logits the untied size.
+    tied = p.scales("readout", c.width, p.multiplier(c.width)).init_std if c.tie_readout else 1.0
+    model = Transformer(c, attention_scale=p.attention_scale(c.d_head), readout_multiplier=tied)
+    init_weights(model, p, generator=torch.Generator().manual_seed(config.seed))
+    return model
+
+
+def mean_loss(model: Transformer, inputs_BxT: Tensor, targets_BxT: Tensor, dtype: torch.dtype) -> Tensor:
+    """Mean cross-entropy in nats a token, taken in fp32; matmuls run in ``dtype``."""
+    with torch.autocast(inputs_BxT.device.type, dtype, enabled=dtype != torch.float32):
+        logits_BxTxV = model(inputs_BxT)
+    return F.cross_entropy(logits_BxTxV.flatten(0, 1).float(), targets_BxT.flatten())
+
+
+def backward(model: Transformer, inputs_BxT: Tensor, targets_BxT: Tensor, dtype: torch.dtype,
+             micro_batch_size: int | None) -> Tensor:
+    """Add the gradients of the batch's mean loss, a micro-batch at a time; returns that loss."""
+    B = len(inputs_BxT)
+    total = torch.zeros((), device=inputs_BxT.device)
+    for x, y in zip(inputs_BxT.split(micro_batch_size or B), targets_BxT.split(micro_batch_size or B), strict=True):
+        loss = mean_loss(model, x, y, dtype) * (len(x) / B)
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+@torch.no_grad()
+def validation_loss(model: Transformer, data: TokenSource, config: RunConfig, dtype: torch.dtype) -> float:
+    """Mean loss on the fixed held-out sequences, nats a token."""
+    inputs_NxT, targets_NxT = data.validation(config.train.validation_sequences, config.model.context)
+    place = next(model.parameters()).device
+    size = config.train.micro_batch_size or config.train.batch_size
+    chunks = zip(inputs_NxT.split(size), targets_NxT.split(size), strict=True)
+    total = sum(mean_loss(model, x.to(place), y.to(place), dtype).double() * len(x) for x, y in chunks)
+    return float(total) / len(inputs_NxT)
+
+
+def device_name(place: torch.device) -> str:
+    """The device in words: the GPU's name, or the machine's processor type."""
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else f"{place.type} ({platform.machine()})"
