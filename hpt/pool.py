@@ -1,0 +1,116 @@
+"""The local executor: runs in a pool of worker processes on this machine."""
+
+from __future__ import annotations
+
+import concurrent.futures as futures
+import functools
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+
+from hpt.data import DataConfig, load
+from hpt.device import pick_device
+from hpt.errors import StudyError
+from hpt.run import RunConfig, RunResult
+from hpt.store import Store
+from hpt.train import train
+
+#: How often the pool is started anew after a worker was killed.
+RESTARTS = 3
+
+
+def choose_workers(runs: int, device: str = "auto") -> tuple[int, str]:
+    """How many worker processes serve ``runs`` runs best here, and why."""
+    if pick_device(device).type != "cpu":
+        return 1, "one process keeps an accelerator busy"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = max(1, min(cores, runs))
+    return workers, (f"{workers} of {cores} cores, one thread each: "
+                     "small models gain more from a second run than from a second thread")
+
+
+class Pool:
+    """Worker processes that train runs into a store; use it in a ``with`` block.
+
+    Parameters
+    ----------
+    store: where each worker puts its results.
+    workers: how many processes.
+    device: as in :func:`hpt.train`.
+    """
+
+    def __init__(self, store: Store, workers: int, device: str = "auto"):
+        self.store, self.workers, self.device = store, workers, device
+        self._restarts_left = RESTARTS
+        self._pool = self._start()
+
+    def _start(self) -> futures.ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")  # a fork would inherit the parent's thread pools
+        return futures.ProcessPoolExecutor(self.workers, context, _start_worker)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()  # runs in hand repeat the next time; waiting for them would block Ctrl-C
+        self._pool.shutdown(cancel_futures=True)
+
+    def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
+        """Train every configuration and yield each result as it is stored.
+
+        A worker that is killed (out of memory, say) is replaced and its run repeated.
+
+        Raises
+        ------
+        StudyError: when workers keep dying; whatever was stored stays.
+        """
+        left = dict(enumerate(configs))
+        while left:
+            try:
+                running = {self._pool.submit(_run_stored, c, str(self.store.path), self.device): i
+                           for i, c in left.items()}
+                for done in futures.as_completed(running):
+                    run_id = done.result()
+                    del left[running[done]]
+                    yield self.store.load(run_id)
+            except BrokenProcessPool:
+                self._pool.shutdown(cancel_futures=True)
+                if not self._restarts_left:
+                    raise StudyError(
+                        f"worker processes died {RESTARTS + 1} times, with {len(left)} runs left.",
+                        "the machine ran out of memory, or something kills them",
+                        f"the same command with fewer workers than {self.workers}; finished runs are kept") from None
+                self._restarts_left -= 1
+                self._pool = self._start()
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A killed parent cannot tell its workers; they would wait for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@functools.lru_cache(maxsize=4)
+def _data(config: DataConfig):
+    return load(config)
+
+
+def _run_stored(config: RunConfig, store_path: str, device: str) -> str:
+    """Train one configuration unless another process just did; returns its id."""
+    store, data = Store(store_path), _data(config.data)
+    run_id = config.run_id(data.fingerprint)
+    with store.lock(run_id):
+        if run_id not in store:
+            store.save(train(config, data=data, device=device))
+    return run_id

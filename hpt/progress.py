@@ -1,0 +1,90 @@
+"""One progress line while a study runs; a line a run where nobody watches."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Collection, Sequence
+
+from tqdm.auto import tqdm
+
+from hpt.cost import in_words, run_seconds
+from hpt.run import RunConfig, RunResult
+
+
+def watched() -> bool:
+    """Whether a person looks at the output: a terminal or a live notebook, and HPT_HEADLESS is not set."""
+    if os.environ.get("HPT_HEADLESS"):
+        return False
+    return "ipykernel" in sys.modules or sys.stderr.isatty()
+
+
+class Progress:
+    """Shows runs done, left and diverged, and the time left.
+
+    Parameters
+    ----------
+    name: of the study.
+    workers, why: how many processes, and the reason.
+    device: as in :func:`hpt.train`.
+    quiet: show nothing.
+    """
+
+    def __init__(self, name: str, workers: int, why: str, device: str, quiet: bool = False):
+        self.name, self.workers, self.why, self.device, self.quiet = name, workers, why, device, quiet
+        self.bar: tqdm | None = None
+        self.done = self.left = self.diverged = 0
+        self.expected_left = self.expected_done = 0.0
+        self.started: float | None = None
+
+    def round(self, stored: Collection[RunResult], missing: Sequence[RunConfig]) -> None:
+        """Say what is done and what is to run; called anew when results ask for more runs."""
+        if self.quiet:
+            return
+        first_round = self.started is None
+        expected = sum(run_seconds(c, self.device) for c in missing) / self.workers
+        self.done, self.diverged, self.left = len(stored), sum(r.diverged for r in stored), len(missing)
+        self.expected_left += expected
+        if first_round:
+            self.started = time.perf_counter()
+            self._say(f"{self.name}: {self.done} done, {self.left} to run, about {in_words(expected)} ({self.why})")
+        else:
+            self._say(f"{self.name}: the results so far ask for {self.left} more runs "
+                      "(beyond an edge of the grid, or more seeds at the best)")
+        if watched():
+            self.bar = self.bar or tqdm(desc=self.name, unit="run", initial=self.done, dynamic_ncols=True,
+                                        bar_format="{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}{postfix}]")
+            self.bar.total = self.done + self.left
+            self.bar.refresh()
+
+    def finished(self, result: RunResult) -> None:
+        """Count one more run."""
+        if self.quiet:
+            return
+        seconds = run_seconds(result.config, self.device) / self.workers
+        self.done, self.left, self.diverged = self.done + 1, self.left - 1, self.diverged + result.diverged
+        self.expected_done, self.expected_left = self.expected_done + seconds, self.expected_left - seconds
+        # The first guess is corrected by how long the finished runs really took.
+        pace = (time.perf_counter() - self.started) / self.expected_done
+        left = in_words(max(0.0, self.expected_left * pace))
+        if self.bar is not None:
+            self.bar.update(1)
+            self.bar.set_postfix_str(f"{self.left} left, {self.diverged} diverged, about {left}")
+            return
+        row = result.row()
+        loss = "diverged" if result.diverged else f"loss {result.val_loss:.3f}"
+        print(f"{self.name} {self.done}/{self.done + self.left}  {row['parameterization']} width {row['width']} "
+              f"log2 lr {row['log2_lr']:g} seed {row['seed']}: {loss}, {result.seconds:.0f} s; "
+              f"{self.diverged} diverged, about {left} left", flush=True)
+
+    def close(self) -> None:
+        """Leave the last state standing."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.started is not None and not self.quiet:
+            took = in_words(time.perf_counter() - self.started)
+            self._say(f"{self.name}: all {self.done} runs done, {self.diverged} diverged; this call took {took}")
+
+    def _say(self, line: str) -> None:
+        tqdm.write(line) if watched() else print(line, flush=True)

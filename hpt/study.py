@@ -1,0 +1,198 @@
+"""A study: a grid of runs, what of it is missing, and the table of its results."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, field_validator
+
+from hpt.basin import edge_of
+from hpt.config import config
+from hpt.cost import run_flops
+from hpt.data import load
+from hpt.device import pick_device
+from hpt.errors import ConfigError, did_you_mean
+from hpt.parameterization import Parameterization
+from hpt.pool import Pool, choose_workers
+from hpt.progress import Progress
+from hpt.run import RunConfig, RunResult
+from hpt.store import Store
+
+
+@config
+class Study:
+    """A sweep of the learning rate over parameterizations and widths.
+
+    Attributes
+    ----------
+    name: what reports call it (a profile's name).
+    base: the run that all others vary; its width, learning rate, parameterization and seed are replaced.
+    parameterizations: names, or :class:`Parameterization`.
+    log2_lrs: for each width, log₂ of the hidden learning rates of the grid, evenly spaced, ascending.
+    weight_decays: each is swept in full.
+    seeds: how many seeds every grid point gets.
+    best_seeds: how many seeds the best learning rate and its two neighbours get.
+    extend: how many learning rates are added, at most, beyond an edge where the optimum sits.
+    needs: "cuda" for a study that no CPU finishes in a useful time.
+    """
+
+    name: str = "study"
+    base: RunConfig
+    parameterizations: tuple[Parameterization, ...]
+    log2_lrs: dict[int, tuple[float, ...]]
+    weight_decays: tuple[float, ...] = (0.0,)
+    seeds: int = Field(1, ge=1)
+    best_seeds: int = Field(2, ge=1)
+    extend: int = Field(3, ge=0)
+    needs: Literal["cpu", "cuda"] = "cpu"
+
+    @field_validator("parameterizations", mode="before")
+    @classmethod
+    def _parse(cls, values):
+        return tuple(Parameterization.parse(v) if isinstance(v, str) else v for v in values)
+
+    @field_validator("log2_lrs")
+    @classmethod
+    def _even_grid(cls, grid):
+        for width, points in grid.items():
+            steps = np.diff(points)
+            if len(points) < 3 or not (steps > 0).all() or not np.allclose(steps, steps[0]):
+                raise ValueError(f"width {width} needs three or more evenly spaced, ascending log2_lrs, given {points}")
+        return grid
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return tuple(sorted(self.log2_lrs))
+
+    def select(self, parameterizations: Iterable[str | Parameterization] | None = None,
+               widths: Iterable[int] | None = None) -> Study:
+        """The part of the study with these parameterizations and widths.
+
+        Raises
+        ------
+        ConfigError: for one that the study does not have.
+        """
+        wanted = [Parameterization.parse(p).switches for p in parameterizations or self.parameterizations]
+        kept = tuple(p for p in self.parameterizations if p.switches in wanted)
+        grid = {w: self.log2_lrs.get(w) for w in (self.widths if widths is None else widths)}
+        if len(kept) < len(set(wanted)) or None in grid.values():
+            raise ConfigError(f"study {self.name!r} has no such part: {parameterizations}, widths {widths}.", "",
+                              f"parameterizations {[str(p) for p in self.parameterizations]}, widths {self.widths}")
+        return dataclasses.replace(self, parameterizations=kept, log2_lrs=grid)
+
+    def run_config(self, parameterization: Parameterization, width: int, log2_lr: float, weight_decay: float = 0.0,
+                   seed: int = 0) -> RunConfig:
+        """The run at one point of the study."""
+        base = self.base
+        return dataclasses.replace(
+            base, parameterization=parameterization, seed=seed, model=dataclasses.replace(base.model, width=width),
+            train=dataclasses.replace(base.train, lr=2.0**log2_lr, weight_decay=weight_decay))
+
+    def plan(self, losses: dict[RunConfig, float]) -> list[RunConfig]:
+        """The runs that the study consists of, as far as the losses known so far tell.
+
+        The grid; then, where the best grid point of seed 0 is at an edge, one more learning rate beyond it at
+        a time; then more seeds at the best and its neighbours. A function of the losses alone, so that an
+        interrupted study goes on as if it had not been.
+        """
+        runs = []
+        for p in self.parameterizations:
+            for decay in self.weight_decays:
+                for width in self.widths:
+                    runs += self._cell(p, width, decay, losses)
+        return runs
+
+    def _cell(self, p: Parameterization, width: int, decay: float, losses: dict[RunConfig, float]) -> list[RunConfig]:
+        """Runs of one parameterization, weight decay and width."""
+        points = list(self.log2_lrs[width])
+        spacing, added = points[1] - points[0], {"low": 0, "high": 0}
+        while True:
+            first = [self.run_config(p, width, x, decay) for x in points]
+            if not all(c in losses for c in first):
+                break
+            found = [losses[c] for c in first]
+            edge = edge_of(points, found)
+            if not edge or added[edge] == self.extend:
+                break
+            added[edge] += 1
+            points = [points[0] - spacing, *points] if edge == "low" else [*points, points[-1] + spacing]
+        runs = [self.run_config(p, width, x, decay, seed) for x in points for seed in range(self.seeds)]
+        if all(c in losses for c in first) and np.isfinite(found).any():
+            best = int(np.nanargmin(found))
+            near = points[max(best - 1, 0) : best + 2]
+            runs += [self.run_config(p, width, x, decay, seed)
+                     for x in near for seed in range(self.seeds, self.best_seeds)]
+        return runs
+
+    def run(self, store: str | os.PathLike[str] | Store = "runs/store", *, executor: str = "local",
+            workers: int | None = None, device: str = "auto", quiet: bool = False) -> pd.DataFrame:
+        """Train the runs that the store lacks and return the table of all.
+
+        Parameters
+        ----------
+        store: a folder, made when missing. The same call after an interruption goes on where it stopped.
+        executor: "local", a pool of processes on this machine.
+        workers: how many processes; by default as many as serve this machine best.
+        device: "auto", "cpu", "cuda", "mps".
+        quiet: print nothing.
+
+        Returns
+        -------
+        A table with one row a run (see :meth:`RunResult.row`), ordered by parameterization, width, learning
+        rate and seed.
+
+        Raises
+        ------
+        ConfigError: for an unknown executor, or a study that needs a GPU where there is none.
+        StudyError: when worker processes keep dying; finished runs are kept.
+        """
+        if executor != "local":
+            raise ConfigError(f"no executor is named {executor!r}.", did_you_mean(executor, ["local"]),
+                              'executor="local"')
+        if self.needs == "cuda" and pick_device(device).type != "cuda":
+            raise ConfigError(f"study {self.name!r} needs a CUDA GPU; this machine has none.", "a profile for GPUs",
+                              'hpt.load_profile("quick"), made for a laptop')
+        store = store if isinstance(store, Store) else Store(store)
+        fingerprint = load(self.base.data).fingerprint
+        results: dict[RunConfig, RunResult] = {}
+        missing = self._missing(results, store, fingerprint)
+        if missing:
+            count, why = (workers, "as asked") if workers else choose_workers(len(missing), device)
+            progress = Progress(self.name, count, why, device, quiet)
+            with Pool(store, count, device) as pool:
+                while missing:
+                    progress.round(results.values(), missing)
+                    for result in pool.run(missing):
+                        results[result.config] = result
+                        progress.finished(result)
+                    missing = self._missing(results, store, fingerprint)
+            progress.close()
+        order = sorted(results.values(), key=self._order)
+        return pd.DataFrame([r.row() for r in order])
+
+    def results(self, store: str | os.PathLike[str] | Store) -> list[RunResult]:
+        """The results that the store already holds, trained or not: nothing is started."""
+        store = store if isinstance(store, Store) else Store(store)
+        results: dict[RunConfig, RunResult] = {}
+        self._missing(results, store, load(self.base.data).fingerprint)
+        return sorted(results.values(), key=self._order)
+
+    def _missing(self, results: dict[RunConfig, RunResult], store: Store, fingerprint: str) -> list[RunConfig]:
+        """Fill ``results`` from the store; return the planned runs it lacks, longest first."""
+        while True:
+            losses = {c: r.val_loss for c, r in results.items()}
+            new = [c for c in self.plan(losses) if c not in results]
+            found = [r for c in new if (r := store.load(c.run_id(fingerprint))) is not None]
+            results |= {r.config: r for r in found}
+            if not found:
+                return sorted(new, key=run_flops, reverse=True)
+
+    def _order(self, result: RunResult) -> tuple:
+        c = result.config
+        return (self.parameterizations.index(c.parameterization), c.train.weight_decay, c.model.width, c.train.lr,
+                c.seed)
