@@ -1,0 +1,212 @@
+"""Everything one group of a sweep tells: its wells, its law, the two errors of extrapolation, and replicates of all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from hpt.basin import CLIFF, EDGE, LN2, SKEW_PRIOR, SKEW_RANGE, WRONG_SIGN, Points, WellFit, common_skew, phi2
+from hpt.bootstrap import Noise, Scatter, at_known_noise, draw_noise, scatter_of
+from hpt.joint_fit import LawFit, fit_laws, predict
+
+OUTLIER = 3.5  # residuals beyond so many deviations get less weight
+SKEW_STEPS = 0.1 * np.arange(-8, 9)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupFit:
+    """The fit of one group.
+
+    Attributes
+    ----------
+    key: values of the group columns.
+    points: its runs near the optima, every width.
+    log2_lr_W, loss_W, h_W: the wells; nan where `points.reason_W` says why.
+    fitted: indices of the widths with a well: those that the law is fitted to.
+    skew: s, common to the widths.
+    law: joint fit of the fitted widths, B = 1; None below two of them.
+    E, E_extrap (nats), octaves: RMS residual of the law; the same at the largest width when left out; log2 η* predicted
+        minus measured there.
+    scatter: of the runs about their wells.
+    """
+
+    key: tuple[Any, ...]
+    points: Points
+    log2_lr_W: np.ndarray
+    loss_W: np.ndarray
+    h_W: np.ndarray
+    fitted: np.ndarray
+    skew: float
+    law: LawFit | None
+    E: float
+    E_extrap: float
+    octaves: float
+    scatter: Scatter
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """B replicates of a group's figures, centred on its estimates; float32 to keep many groups small.
+
+    Attributes
+    ----------
+    log2_lr_BxW, loss_BxW, h_BxW: nan for widths without a well; ±inf where an optimum left the rates tried.
+    theta_Bx7: law's parameters, as in :class:`hpt.joint_fit.LawFit`. at_bound_B: L∞ or α at a bound.
+    E_B, E_extrap_B: the errors as drawn, at the noise estimated; octaves_B: signed, centred.
+    inflation: factor by which misfit of the law widens its intervals.
+    """
+
+    log2_lr_BxW: np.ndarray
+    loss_BxW: np.ndarray
+    h_BxW: np.ndarray
+    theta_Bx7: np.ndarray
+    at_bound_B: np.ndarray
+    E_B: np.ndarray
+    E_extrap_B: np.ndarray
+    octaves_B: np.ndarray
+    inflation: float
+
+
+def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
+    """Fit wells, then the law; widths whose well opens downwards or lies off the grid are named and left out."""
+    points = replace(points, **{n: getattr(points, n).copy() for n in ("edge_W", "reason_W", "weight_WxP")})
+    W = len(points.scale_W)
+    log2_lr_W, loss_W, h_W = np.full((3, W), np.nan)
+    skew, scatter = SKEW_PRIOR[0], Scatter()
+    while True:
+        fitted = np.flatnonzero(points.reason_W == "")
+        if not len(fitted):
+            break
+        part = _down_weight_outliers(points.take(fitted))
+        skew = common_skew(part)
+        wells = WellFit(part, skew)(part.loss_WxP[None])
+        log2_lr = wells.u_BxW[0] / LN2 + part.origin_W
+        wrong = ~np.isfinite(wells.h_BxW[0])
+        low, high = log2_lr < part.tried_Wx2[:, 0] - 1e-9, log2_lr > part.tried_Wx2[:, 1] + 1e-9
+        if not (wrong | low | high).any():
+            points.weight_WxP[fitted] = part.weight_WxP
+            log2_lr_W[fitted], loss_W[fitted], h_W[fitted] = log2_lr, wells.loss_BxW[0], wells.h_BxW[0]
+            curve_WxP = _curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], skew)
+            scatter = scatter_of(part.loss_WxP - curve_WxP, part.weight_WxP, part.u_WxP, part.seed_WxP)
+            break
+        falls = part.cliff_W & (part.u_WxP.max(1) == 0)
+        cliff, high = (wrong & falls) | (high & part.cliff_W), high & ~part.cliff_W
+        for reason, which in ((WRONG_SIGN, wrong), (EDGE, low | high), (CLIFF, cliff)):
+            points.reason_W[fitted[which]] = reason
+        points.edge_W[fitted[low]], points.edge_W[fitted[high]] = "low", "high"
+    law = E = E_extrap = octaves = None
+    if len(fitted) >= 2:
+        law = fit_laws(part, wells)
+        E = float(_rms(predict(law, part) - part.loss_WxP, part)[0])
+        others = np.array([common_skew(part.take(slice(-1)))])
+        E_extrap, octaves = (float(v[0]) for v in _leave_out(part, part.loss_WxP[None], others))
+    return GroupFit(key, points, log2_lr_W, loss_W, h_W, fitted, skew, law,
+                    *(np.nan if v is None else v for v in (E, E_extrap, octaves)), scatter)
+
+
+def _down_weight_outliers(part: Points) -> Points:
+    """Huber weights from two rounds of fits; only where enough runs say what the scatter is."""
+    N, W = int((part.weight_WxP > 0).sum()), len(part.scale_W)
+    if N - 3 * W - 1 < 6:
+        return part
+    for _ in range(2):
+        s = common_skew(part)
+        wells = WellFit(part, s)(part.loss_WxP[None])
+        if not np.isfinite(wells.h_BxW).all():
+            return part
+        residual = np.abs(_curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], s) - part.loss_WxP)
+        inside = part.weight_WxP > 0
+        scale = 1.4826 * np.median(residual[inside]) * np.sqrt(N / (N - 3 * W - 1))
+        weight = np.minimum(1.0, OUTLIER * max(scale, 1e-9) / np.maximum(residual, 1e-300))
+        part = replace(part, weight_WxP=np.where(inside, weight, 0.0))
+    return part
+
+
+def _curve(points: Points, u_W, loss_W, h_W, skew):
+    """Loss of the wells at every run, nats, (W, P)."""
+    u = points.u_WxP - u_W[:, None]
+    return loss_W[:, None] + h_W[:, None] * u**2 * phi2(np.clip(skew * u, -50, 50))
+
+
+def _rms(residual_BxWxP, points: Points):
+    inside = points.weight_WxP > 0
+    return np.sqrt((residual_BxWxP**2 * inside).sum((1, 2)) / inside.sum())
+
+
+def _leave_out(part: Points, loss_BxWxP, skews, skew_cost_S=None, around=None):
+    """E_extrap and signed octave error at the largest width of `part`; nan below four and three widths."""
+    B, W = len(loss_BxWxP), len(part.scale_W)
+    nothing = np.full(B, np.nan)
+    if W < 3:
+        return nothing, nothing
+    pooled = np.arange(W) < W - 1
+    wells = WellFit(part, skews, skew_cost_S)(loss_BxWxP, pooled)
+    first, last = part.take(slice(-1)), part.take(slice(-1, None))
+    law = fit_laws(first, _widths(wells, slice(-1)), around)
+    ln_lr, _, _ = law.wells(last.scale_W)
+    octaves = (ln_lr[:, 0] - part.origin_W[-1] * LN2 - wells.u_BxW[:, -1]) / LN2
+    if W < 4:
+        return nothing, octaves
+    return _rms(predict(law, last) - loss_BxWxP[:, -1:], last), octaves
+
+
+def _widths(wells, widths):
+    named = {n: getattr(wells, n)[:, widths] for n in wells.__dataclass_fields__ if n != "skew_B"}
+    return replace(wells, **named)
+
+
+def replicate(fit: GroupFit, noise: Noise, common_BxWxS, rng: np.random.Generator) -> Replicates | None:
+    """Draw replicates of the sweep and fit each as the sweep was.
+
+    They are centred on the law, plus that part of the wells' distance from it that noise does not explain (the
+    positive-part shrinkage 1 − 1/F), so that a true law is not blamed for noise nor a false one taken for true.
+    """
+    if not len(fit.fitted) or not np.isfinite(noise.own_sd):
+        return None
+    part = fit.points.take(fit.fitted)
+    u_W, loss_W = (fit.log2_lr_W[fit.fitted] - part.origin_W) * LN2, fit.loss_W[fit.fitted]
+    ln_h_W = np.log(fit.h_W[fit.fitted])
+    inflation, dof = 1.0, 3 * len(fit.fitted) - 7
+    if dof > 0:
+        runs = (part.weight_WxP > 0).sum() / len(fit.fitted)
+        seeds = np.mean([len(np.unique(c[c >= 0])) for c in part.seed_WxP])
+        expected = noise.own_sd**2 + noise.common_sd**2 * runs / seeds * (len(fit.fitted) - 3) / dof
+        F = fit.law.cost_B[0] / dof / max(expected, 1e-18)
+        share = np.sqrt(max(0.0, 1 - 1 / max(F, 1e-300)))
+        if F > 1 and stats.f.sf(F, dof, noise.own_df) < 0.05:
+            inflation = np.sqrt(F)
+        ln_lr, loss, h = (v[0] for v in fit.law.wells(part.scale_W))
+        u_law = ln_lr - part.origin_W * LN2
+        u_W, loss_W = u_law + share * (u_W - u_law), loss + share * (loss_W - loss)
+        ln_h_W = np.log(h) + share * (ln_h_W - np.log(h))
+    centre_WxP = _curve(part, u_W, loss_W, np.exp(ln_h_W), fit.skew)
+    drawn, widen_B = draw_noise(noise, part.weight_WxP, part.seed_WxP, common_BxWxS[:, fit.fitted], rng)
+    loss_BxWxP = centre_WxP + np.concatenate([np.zeros_like(drawn[:1]), drawn])
+    skews = np.unique(np.clip(fit.skew + (SKEW_STEPS if fit.scatter.total_df >= 1 else 0.0), *SKEW_RANGE))
+    cost = noise.own_sd**2 * ((skews - SKEW_PRIOR[0]) / SKEW_PRIOR[1]) ** 2
+    wells = WellFit(part, skews, cost)(loss_BxWxP)
+    W, B = len(fit.points.scale_W), len(drawn)
+
+    def centred(value_W, replicates, inflate=1.0):
+        return value_W + inflate * (replicates[1:] - replicates[0])
+
+    out = np.full((3, B, W), np.nan)
+    out[0][:, fit.fitted] = centred(fit.log2_lr_W[fit.fitted], wells.u_BxW / LN2)
+    out[1][:, fit.fitted] = centred(fit.loss_W[fit.fitted], wells.loss_BxW)
+    out[2][:, fit.fitted] = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0]
+    lowest_W, highest_W = fit.points.tried_Wx2.T
+    beyond_W = np.where(fit.points.cliff_W, highest_W, np.inf)
+    out[0] = np.where(out[0] < lowest_W, -np.inf, np.where(out[0] > highest_W, beyond_W, out[0]))
+    theta, bound, E, E_extrap, octaves = np.full((B, 7), np.nan), np.zeros(B, bool), *np.full((3, B), np.nan)
+    if fit.law is not None:
+        law = fit_laws(part, wells, fit.law.theta_Bx7[0] if dof > 0 else None)
+        theta = centred(fit.law.theta_Bx7[0], law.theta_Bx7, inflation)
+        bound = law.at_bound()[1:]
+        E = at_known_noise(_rms(predict(law, part) - loss_BxWxP, part)[1:], widen_B)
+        E_extrap, octaves = _leave_out(part, loss_BxWxP, skews, cost, fit.law.theta_Bx7[0] if dof > 0 else None)
+        E_extrap, octaves = at_known_noise(E_extrap[1:], widen_B), centred(fit.octaves, octaves)
+    single = [np.asarray(v, np.float32) for v in (*out, theta)]
+    return Replicates(*single, bound, E, E_extrap, octaves, float(inflation))

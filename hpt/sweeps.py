@@ -1,0 +1,151 @@
+"""Synthetic sweeps with a known truth: test a design, or the estimator, before a FLOP is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from hpt.config import config
+from hpt.errors import ConfigError
+
+Shape = Literal["parabola", "linex", "bent", "kinked"]
+
+
+@config
+class Law:
+    """How the loss of one parameterization depends on width and learning rate.
+
+    L(n, η) = L_inf + A·n^(−alpha) + h(n)·f(ln η − ln η*(n)), with η* ∝ n^(−beta), ∂²L/∂η² ∝ n^gamma and hence
+    h ∝ n^(gamma − 2·beta). f is the basin's shape, ½u² to second order.
+
+    Attributes
+    ----------
+    L_inf: irreducible loss, nats a token.
+    A: reducible loss at width 1, nats.
+    alpha, beta, gamma: exponents of width of the reducible loss, of η*, and of the curvature in linear η.
+    log2_lr: log2 η* at `width_ref`.
+    curvature: h at `width_ref`, nats per (ln η)².
+    width_ref: where `log2_lr` and `curvature` hold.
+    shape: "parabola" ½u²; "linex" (e^(su) − 1 − su)/s²; "bent" ½u²(1 + su/3) above the optimum and
+        ½u²/(1 + s|u|/3) below it; "kinked", two parabolas whose curvatures h·e^(±s/2) meet at the optimum.
+    skew: s, how much steeper the high side is, per unit of ln η; all but "kinked" have f'''(0) = s.
+    diverges_above: octaves above η* from which a run diverges.
+
+    Source: Kalra & Barkeshli 2026, arXiv 2605.21486, for the form and κ = α − 2β + γ; the shapes are ours.
+    """
+
+    L_inf: float = Field(2.5, ge=0)
+    A: float = Field(8.0, ge=0)
+    alpha: float = Field(0.5, gt=0)
+    beta: float = 0.7
+    gamma: float = 1.2
+    log2_lr: float = -7.0
+    curvature: float = Field(0.2, gt=0)
+    width_ref: float = Field(128, gt=0)
+    shape: Shape = "bent"
+    skew: float = Field(0.5, ge=0, le=3)
+    diverges_above: float = Field(3.2, gt=0)
+
+    @property
+    def gamma_log(self) -> float:
+        """Exponent of the curvature in ln η: gamma − 2·beta."""
+        return self.gamma - 2 * self.beta
+
+    @property
+    def kappa(self) -> float:
+        """Robustness exponent κ = alpha − 2·beta + gamma."""
+        return self.alpha + self.gamma_log
+
+    def best_log2_lr(self, width):
+        """log2 η*(n)."""
+        return self.log2_lr - self.beta * np.log2(np.asarray(width) / self.width_ref)
+
+    def best_loss(self, width):
+        """L*(n) in nats."""
+        return self.L_inf + self.A * np.asarray(width, float) ** -self.alpha
+
+    def basin_curvature(self, width):
+        """h(n) in nats per (ln η)²."""
+        return self.curvature * (np.asarray(width) / self.width_ref) ** self.gamma_log
+
+    def loss(self, width, log2_lr):
+        """L(n, η) in nats, without noise; inf where the run diverges. Arguments broadcast."""
+        octaves = np.asarray(log2_lr) - self.best_log2_lr(width)
+        rise = self.basin_curvature(width) * _rise(octaves * np.log(2), self.shape, self.skew)
+        return np.where(octaves >= self.diverges_above, np.inf, self.best_loss(width) + rise)
+
+
+def _rise(u, shape: Shape, s: float):
+    """The basin's shape f(u): ½u² to second order, third derivative s at the optimum (but for "kinked")."""
+    if shape == "kinked":
+        return 0.5 * u**2 * np.exp(np.sign(u) * s / 2)
+    if shape == "bent":
+        return 0.5 * u**2 * np.where(u > 0, 1 + s * u / 3, 1 / (1 - s * np.minimum(u, 0) / 3))
+    if shape == "linex" and s > 1e-6:
+        return (np.expm1(s * u) - s * u) / s**2
+    return 0.5 * u**2
+
+
+def synthetic_sweep(
+    laws: Law | Mapping[str, Law],
+    *,
+    widths: Sequence[int] = (32, 64, 128, 256, 512),
+    log2_lrs: Sequence[float] | None = None,
+    spacing: float = 1.0,
+    count: int = 9,
+    seeds: int = 1,
+    noise: float = 0.01,
+    common: float = 0.0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """A table of a sweep whose truth is known.
+
+    Parameters
+    ----------
+    laws: one law, or one for each parameterization by name.
+    widths: the widths trained.
+    log2_lrs: one grid for all widths, or None: `count` rates `spacing` octaves apart, placed on multiples of
+        `spacing` so that the grid's middle is nearest to the optimum of each width (what an extended sweep ends in).
+    seeds: runs at each cell.
+    noise: standard deviation of the loss between seeds, nats.
+    common: share of the noise's variance that runs of one width and seed have in common, whatever their learning
+        rate and parameterization (same batches, same validation set), 0 to 1.
+    seed: of the generator.
+
+    Returns
+    -------
+    DataFrame with parameterization, width, lr, log2_lr, loss (nats, inf where diverged), diverged, seed.
+
+    Raises
+    ------
+    ConfigError: for a count, noise or share out of range.
+    """
+    if min(seeds, count) < 1 or noise < 0 or not 0 <= common <= 1 or spacing <= 0:
+        raise ConfigError(f"synthetic_sweep(seeds={seeds}, count={count}, noise={noise}, common={common}, "
+                          f"spacing={spacing}): a value is out of range.",
+                          remedy="synthetic_sweep(law, seeds=2, count=9, noise=0.01, common=0.0, spacing=1.0)")
+    laws = {"SP": laws} if isinstance(laws, Law) else dict(laws)
+    rng = np.random.default_rng(seed)
+    shared_WxS = noise * np.sqrt(common) * rng.standard_normal((len(widths), seeds))
+    frames = []
+    for name, law in laws.items():
+        for w, width in enumerate(widths):
+            if log2_lrs is None:
+                middle = np.round(law.best_log2_lr(width) / spacing - (count - 1) / 2) + np.arange(count)
+                log2_lr_K = middle * spacing
+            else:
+                log2_lr_K = np.asarray(log2_lrs, float)
+            own_KxS = noise * np.sqrt(1 - common) * rng.standard_normal((len(log2_lr_K), seeds))
+            loss_KxS = law.loss(width, log2_lr_K)[:, None] + own_KxS + shared_WxS[w]
+            frames.append(pd.DataFrame({
+                "parameterization": name, "width": width, "log2_lr": np.repeat(log2_lr_K, seeds),
+                "loss": loss_KxS.ravel(), "seed": np.tile(np.arange(seeds), len(log2_lr_K)),
+            }))
+    table = pd.concat(frames, ignore_index=True)
+    table.insert(2, "lr", 2.0 ** table.log2_lr)
+    table["diverged"] = ~np.isfinite(table.loss)
+    return table
