@@ -12,7 +12,7 @@ _HOMES = {
     "hpt.data": ["DataConfig"],
     "hpt.schedule": ["TrainConfig"],
     "hpt.run": ["RunConfig", "RunResult"],
-    "hpt.train": ["train"],
+    "hpt.training": ["train"],
     "hpt.store": ["Store"],
     "hpt.study": ["Study"],
     "hpt.profiles": ["load_profile"],

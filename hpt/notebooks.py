@@ -11,6 +11,7 @@ import ast
 import math
 import os
 import re
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -325,7 +326,7 @@ def _failure(source: Path, partial: Path, failed: Path, error: Exception) -> Not
         partial.replace(failed)
     cause, what = "", f"{type(error).__name__}: {error}"
     if isinstance(error, PapermillExecutionError):
-        what = f"{error.ename}: {error.evalue}"
+        what = textwrap.shorten(f"{error.ename}: {error.evalue}", 1500, placeholder=" …")
     elif isinstance(error, NotebookError):
         what = error.what
     elif isinstance(error, DeadKernelError):

@@ -17,7 +17,7 @@ from hpt.device import pick_device
 from hpt.errors import StudyError
 from hpt.run import RunConfig, RunResult
 from hpt.store import Store
-from hpt.train import train
+from hpt.training import train
 
 #: How often the pool is started anew after a worker was killed.
 RESTARTS = 3

@@ -37,6 +37,7 @@ class Progress:
         self.done = self.left = self.diverged = 0
         self.expected_left = self.expected_done = 0.0
         self.started: float | None = None
+        self.first: tuple[float, float] | None = None
 
     def round(self, stored: Collection[RunResult], missing: Sequence[RunConfig]) -> None:
         """Say what is done and what is to run; called anew when results ask for more runs."""
@@ -54,7 +55,7 @@ class Progress:
                       "(beyond an edge of the grid, or more seeds at the best)")
         if watched():
             self.bar = self.bar or tqdm(desc=self.name, unit="run", initial=self.done, dynamic_ncols=True,
-                                        bar_format="{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}{postfix}]")
+                                        bar_format="{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}{postfix}]", mininterval=1.0)
             self.bar.total = self.done + self.left
             self.bar.refresh()
 
@@ -65,12 +66,14 @@ class Progress:
         seconds = run_seconds(result.config, self.device) / self.workers
         self.done, self.left, self.diverged = self.done + 1, self.left - 1, self.diverged + result.diverged
         self.expected_done, self.expected_left = self.expected_done + seconds, self.expected_left - seconds
-        # The first guess is corrected by how long the finished runs really took.
-        pace = (time.perf_counter() - self.started) / self.expected_done
-        left = in_words(max(0.0, self.expected_left * pace))
+        now = time.perf_counter()
+        self.first = self.first or (now, self.expected_done)
+        # The first guess is corrected by the pace since the first result, when the workers had started.
+        since, known = now - self.first[0], self.expected_done - self.first[1]
+        left = in_words(max(0.0, self.expected_left * (since / known if known else 1.0)))
         if self.bar is not None:
+            self.bar.set_postfix_str(f"{self.left} left, {self.diverged} diverged, about {left}", refresh=False)
             self.bar.update(1)
-            self.bar.set_postfix_str(f"{self.left} left, {self.diverged} diverged, about {left}")
             return
         row = result.row()
         loss = "diverged" if result.diverged else f"loss {result.val_loss:.3f}"

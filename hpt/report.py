@@ -157,6 +157,10 @@ def _glued(markup: str) -> str:
 class _Renderer(IPythonRenderer):
     """Markdown to HTML with formulas as MathML."""
 
+    def block_html(self, html: str) -> str:
+        # Embedding images re-parses each block on its own, which would close a <details> before its content.
+        return super().block_html(html) if "<img" in html else html
+
     def inline_math(self, body: str) -> str:
         return mathml(body)
 

@@ -155,12 +155,16 @@ class Study:
             raise ConfigError(f"no executor is named {executor!r}.", did_you_mean(executor, ["local"]),
                               'executor="local"')
         if self.needs == "cuda" and pick_device(device).type != "cuda":
-            raise ConfigError(f"study {self.name!r} needs a CUDA GPU; this machine has none.", "a profile for GPUs",
+            grid = self.plan({})
+            raise ConfigError(f"study {self.name!r} needs a CUDA GPU and this machine has none: its grid of {len(grid)} "
+                              f"runs takes {sum(map(run_flops, grid)):.1e} FLOPs.", "a profile for GPUs",
                               'hpt.load_profile("quick"), made for a laptop')
         store = store if isinstance(store, Store) else Store(store)
         fingerprint = load(self.base.data).fingerprint
         results: dict[RunConfig, RunResult] = {}
         missing = self._missing(results, store, fingerprint)
+        if not missing and not quiet:
+            print(f"{self.name}: all {len(results)} runs are in the store")
         if missing:
             count, why = (workers, "as asked") if workers else choose_workers(len(missing), device)
             progress = Progress(self.name, count, why, device, quiet)

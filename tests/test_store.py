@@ -9,7 +9,7 @@ import pytest
 
 from hpt.errors import DamagedRecordWarning, StoreError
 from hpt.store import Store
-from hpt.train import train
+from hpt.training import train
 
 
 @pytest.fixture

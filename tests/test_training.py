@@ -14,7 +14,7 @@ from hpt.errors import ConfigError
 from hpt.parameterization import PARAMETERIZATIONS, Parameterization
 from hpt.run import RunConfig
 from hpt.schedule import TrainConfig, lr_factor
-from hpt.train import build_model, train, validation_loss
+from hpt.training import build_model, train, validation_loss
 
 
 def changed(run, parameterization=None, model=None, **values):

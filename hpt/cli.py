@@ -1,0 +1,110 @@
+"""The command line: ``hpt study``, ``hpt notebooks``, ``hpt transfer``, ``hpt profiles``, ``hpt parameterizations``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from hpt.errors import HptError
+
+STORE = click.option("--store", default="runs/store", show_default=True, help="Folder of run records.")
+PROFILE = click.option("--profile", default="quick", show_default=True, help="Which study; `hpt profiles` lists them.")
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+WORKERS = click.option("--workers", type=click.IntRange(1), help="Processes; by default as many as serve best.")
+
+
+class _Group(click.Group):
+    """Ends with a plain message where hpt knows what is wrong."""
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except HptError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hpt")
+def main() -> None:
+    """Learn, replicate and use hyperparameter transfer."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hpt").setLevel(logging.INFO)  # says when text is tokenized, which takes a while once
+
+
+@main.command()
+@PROFILE
+@STORE
+@DEVICE
+@WORKERS
+@click.option("--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file.")
+def study(profile: str, store: str, device: str, workers: int | None, csv: str | None) -> None:
+    """Train the runs of a profile that the store lacks, and print what transfers."""
+    from hpt.profiles import load_profile
+    from hpt.transfer import transfer_report
+
+    table = load_profile(profile).run(store, device=device, workers=workers)
+    if csv:
+        table.to_csv(csv, index=False)
+    click.echo(str(transfer_report(table)))
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@PROFILE
+@STORE
+@DEVICE
+@WORKERS
+@click.option("--source", default="notebooks", show_default=True, help="Folder of the notebooks.")
+@click.option("--out", help="Folder of the report; by default reports/PROFILE.")
+@click.option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook's parameter.")
+def notebooks(names: tuple[str, ...], profile: str, store: str, device: str, workers: int | None, source: str,
+              out: str | None, parameter: tuple[tuple[str, str], ...]) -> None:
+    """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the report."""
+    from hpt.replicate import replicate
+
+    index = replicate(Path(source), profile, Path(store), Path(out or f"reports/{profile}"), names=names,
+                      device=device, workers=workers, parameters=dict(parameter))
+    click.echo(f"report: {index}")
+
+
+@main.command()
+@click.argument("table", type=click.Path(exists=True, dir_okay=False))
+@click.option("--reference", help="The parameterization that R(∞) compares with; by default the best.")
+@click.option("--width", type=float, help="Also predict the learning rate at this width.")
+def transfer(table: str, reference: str | None, width: float | None) -> None:
+    """E, κ, R(∞) of your own sweep: a CSV or Parquet TABLE with width, lr, loss, and more if you have it."""
+    from hpt.transfer import predict_lr, transfer_report
+
+    report = transfer_report(table, reference=reference)
+    click.echo(str(report))
+    if width:
+        click.echo(predict_lr(report, width=width).to_string(index=False))
+
+
+@main.command()
+def profiles() -> None:
+    """The profiles, with their runs and what they cost."""
+    from hpt.cost import in_words, run_flops
+    from hpt.profiles import load_profile, profile_names
+
+    for name in profile_names():
+        chosen = load_profile(name)
+        runs = chosen.plan({})
+        click.echo(f"{name:8} {len(runs):4d} grid runs, widths {min(chosen.widths)} to {max(chosen.widths)}, "
+                   f"{sum(map(run_flops, runs)):.1e} training FLOPs "
+                   f"({in_words(sum(map(run_flops, runs)) / 4e14)} at 400 TFLOP/s)")
+
+
+@main.command()
+def parameterizations() -> None:
+    """The sixteen parameterizations as a table."""
+    from hpt.parameterization import markdown_table
+
+    click.echo(markdown_table())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
