@@ -17,7 +17,8 @@ def watched() -> bool:
     """Whether a person looks at the output: a terminal or a live notebook, and HPT_HEADLESS is not set."""
     if os.environ.get("HPT_HEADLESS"):
         return False
-    return "ipykernel" in sys.modules or sys.stderr.isatty()
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel") or sys.stderr.isatty()
 
 
 class Progress:
@@ -54,8 +55,8 @@ class Progress:
             self._say(f"{self.name}: the results so far ask for {self.left} more runs "
                       "(beyond an edge of the grid, or more seeds at the best)")
         if watched():
-            self.bar = self.bar or tqdm(desc=self.name, unit="run", initial=self.done, dynamic_ncols=True,
-                                        bar_format="{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}{postfix}]", mininterval=1.0)
+            self.bar = self.bar or tqdm(desc=self.name, initial=self.done, dynamic_ncols=True, mininterval=1.0,
+                                        bar_format="{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}{postfix}]")
             self.bar.total = self.done + self.left
             self.bar.refresh()
 

@@ -156,8 +156,8 @@ class Study:
                               'executor="local"')
         if self.needs == "cuda" and pick_device(device).type != "cuda":
             grid = self.plan({})
-            raise ConfigError(f"study {self.name!r} needs a CUDA GPU and this machine has none: its grid of {len(grid)} "
-                              f"runs takes {sum(map(run_flops, grid)):.1e} FLOPs.", "a profile for GPUs",
+            raise ConfigError(f"study {self.name!r} needs a CUDA GPU and this machine has none: the {len(grid)} runs "
+                              f"of its grid take {sum(map(run_flops, grid)):.1e} FLOPs.", "a profile for GPUs",
                               'hpt.load_profile("quick"), made for a laptop')
         store = store if isinstance(store, Store) else Store(store)
         fingerprint = load(self.base.data).fingerprint
