@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
+import ctypes
 import functools
 import multiprocessing
 import os
+import platform
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -92,7 +94,16 @@ class Pool:
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
+    _keep_freed_memory()
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of large tensors; giving it back each step costs small models a third of their time."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+            libc.mallopt(parameter, 1 << 30)
 
 
 def _die_with_parent() -> None:

@@ -69,9 +69,9 @@ class Progress:
         self.expected_done, self.expected_left = self.expected_done + seconds, self.expected_left - seconds
         now = time.perf_counter()
         self.first = self.first or (now, self.expected_done)
-        # The first guess is corrected by the pace since the first result, when the workers had started.
+        # The first guess, as good as a minute of experience, is corrected by the pace since the first result.
         since, known = now - self.first[0], self.expected_done - self.first[1]
-        left = in_words(max(0.0, self.expected_left * (since / known if known else 1.0)))
+        left = in_words(max(0.0, self.expected_left * (60 + since) / (60 + known)))
         if self.bar is not None:
             self.bar.set_postfix_str(f"{self.left} left, {self.diverged} diverged, about {left}", refresh=False)
             self.bar.update(1)

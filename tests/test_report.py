@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from hpt.errors import NotebookError
@@ -409,3 +410,16 @@ def test_nothing_runs_off_the_page_on_a_phone_or_a_laptop(report, tmp_path):
     assert len(measured) == 8
     for title, scroll_width, width, letters in measured:
         assert scroll_width <= width == int(title.split()[1]) and letters > 100, (title, scroll_width)
+
+
+def test_folded_text_stays_in_its_fold(tmp_path):
+    """Markdown between <details> and </details> is inside them on the page too."""
+    cells = [new_markdown_cell("<details><summary>Solution</summary>\n\nThe `answer`.\n\n</details>\n\nAfter.")]
+    notebook = new_notebook(cells=cells)
+    nbformat.write(notebook, tmp_path / "01_fold.ipynb")
+    path = tmp_path / "01_fold.ipynb"
+    result = NotebookResult(name="01_fold", source=path, output=path, seconds=1)
+    write_report([result], tmp_path / "out", facts={})
+    soup = BeautifulSoup((tmp_path / "out" / "01_fold.html").read_text(), "html.parser")
+    fold = next(d for d in soup.find_all("details") if d.summary.get_text() == "Solution")
+    assert "answer" in fold.get_text() and "After" not in fold.get_text()
