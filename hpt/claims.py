@@ -14,6 +14,9 @@ from hpt.transfer import TransferReport
 
 #: How far above the best learning rate the price of a mistake is taken, in octaves.
 MISTAKE_OCTAVES = 2
+#: E at weight decay 0 as Kalra & Barkeshli publish it on their analysis page.
+PAPER_E = {"SP": 0.0486, "SP+Embd": 0.0029, "μP": 0.0011}
+_UNSTABLE = ("SP trains unstably, Embd alone smooths it", "SP's loss curves are rough and spike")
 
 
 def price_of_mistake(table: pd.DataFrame, octaves: int = MISTAKE_OCTAVES) -> pd.DataFrame:
@@ -64,21 +67,22 @@ def claims(results: Sequence[RunResult], report: TransferReport) -> pd.DataFrame
     figures = report.to_frame()
     figures = figures[figures["weight_decay"] == figures["weight_decay"].min()].set_index("parameterization")
     have, width = set(figures.index), int(table["width"].max())
-    rows = [_unstable(table, results, width) if {"SP", "SP+Embd", "μP"} <= have else _missing("SP trains unstably")]
-    rows.append(_fit_error(figures, "SP's optimal learning rate is poorly predictable", "SP", "μP", 0.0486, 0.0011))
-    rows.append(_fit_error(figures, "Embd alone brings E near that of μP", "SP", "SP+Embd", 0.0486, 0.0029))
+    rows = [_unstable(table, results, width) if {"SP", "SP+Embd", "μP"} <= have else _missing(*_UNSTABLE)]
+    rows.append(_fit_error(figures, "SP's optimal learning rate is poorly predictable", "μP"))
+    rows.append(_fit_error(figures, "Embd alone lowers E towards that of μP", "SP+Embd"))
     rows.append(_gap(report, width, "Embd alone brings the loss near that of μP", "SP+Embd",
                      "SP+Embd closes most of the gap from SP to μP", holds=lambda low, high: low > 0.5))
     rows.append(_gap(report, width, "μP without Embd loses its advantage", "μP-Embd",
                      "μP-Embd is no better than SP", holds=lambda low, high: high < 0.5))
     swept = table["weight_decay"].nunique() > 1
-    for claim in ("weight decay lowers E for SP", "at fixed tokens per parameter weight decay raises κ"):
-        rows.append(_missing(claim, "needs several weight decays" if not swept else "see the table of E and κ"))
+    for claim, paper in (("weight decay lowers E for SP", "E falls as weight decay grows"),
+                         ("at fixed tokens per parameter weight decay raises κ", "κ rises with weight decay")):
+        rows.append(_missing(claim, paper, "see the table of E and κ" if swept else "needs several weight decays"))
     return pd.DataFrame(rows, columns=["claim", "paper", "came out", "verdict"])
 
 
-def _missing(claim: str, why: str = "needs other parameterizations than this profile has") -> tuple:
-    return claim, "", why, "not run"
+def _missing(claim: str, paper: str, why: str = "needs other parameterizations than this study has") -> tuple:
+    return claim, paper, why, "not run"
 
 
 def _unstable(table: pd.DataFrame, results: Sequence[RunResult], width: int) -> tuple:
@@ -90,30 +94,32 @@ def _unstable(table: pd.DataFrame, results: Sequence[RunResult], width: int) -> 
             f"SP+Embd {_nats(embd)}; at the optimum SP's loss moves {rough['SP']:.3f} nats a step against μP's, "
             f"SP+Embd's {rough['SP+Embd']:.3f}")
     holds = sp > 2 * embd and rough["SP"] > 1.2 * rough["SP+Embd"]
-    return "SP trains unstably, Embd alone smooths it", "SP's loss curves are rough and spike", came, _verdict(holds)
+    return *_UNSTABLE, came, _verdict(holds)
 
 
 def _nats(value: float) -> str:
     return "divergence" if np.isinf(value) else "unknown (the grid ends)" if np.isnan(value) else f"{value:.2f} nats"
 
 
-def _fit_error(figures: pd.DataFrame, claim: str, high: str, low: str, paper_high: float, paper_low: float) -> tuple:
-    if not {high, low} <= set(figures.index):
-        return _missing(claim)
-    a, b = figures.loc[high], figures.loc[low]
-    paper = f"E {paper_high:g} for {high}, {paper_low:g} for {low} (weight decay 0)"
+def _fit_error(figures: pd.DataFrame, claim: str, better: str) -> tuple:
+    """E of SP against that of a better parameterization."""
+    paper = ", ".join(f"{e:g} for {name}" for name, e in PAPER_E.items())
+    paper = f"E {paper} (weight decay 0)"
+    if not {"SP", better} <= set(figures.index):
+        return _missing(claim, paper)
+    a, b = figures.loc["SP"], figures.loc[better]
     if not (a["E_determined"] and b["E_determined"]):
         reason = a["E_reason"] or b["E_reason"]
         return claim, paper, f"E is not determined: {reason}", "not determined"
     came = " and ".join(f"E {r['E']:.4f} [{r['E_low']:.4f}, {r['E_high']:.4f}] for {name}"
-                        for name, r in ((high, a), (low, b)))
+                        for name, r in (("SP", a), (better, b)))
     return claim, paper, came + f": {a['E'] / b['E']:.1f}×", _verdict(a["E_low"] > b["E_high"], a["E"] > b["E"])
 
 
 def _gap(report: TransferReport, width: int, claim: str, by: str, paper: str, holds) -> tuple:
     names = set(report.basins["parameterization"])
     if not {"SP", by, "μP"} <= names:
-        return _missing(claim, f"needs SP, {by} and μP")
+        return _missing(claim, paper, f"needs SP, {by} and μP")
     row = gap_closed(report, by=by).set_index("width").loc[width]
     if not np.isfinite([row["share_low"], row["share_high"]]).all():
         return claim, paper, f"not determined at width {width}: {row['reason']}", "not determined"
