@@ -21,9 +21,11 @@ _HOMES = {
     "hpt.transfer": ["TransferReport", "basins", "transfer_report"],
     "hpt.predict": ["next_width", "predict_lr"],
     "hpt.shared": ["compare_exponents", "share_exponents"],
-    "hpt.effects": ["effects"],
-    "hpt.design": ["design"],
+    "hpt.factorial": ["effects"],
+    "hpt.planning": ["design"],
     "hpt.gap": ["gap_closed"],
+    "hpt.phase_plots": ["plot_effects", "plot_phases"],
+    "hpt.phase_page": ["write_phase_page"],
     "hpt.plots": ["plot_basins", "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics", "plot_optimum"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

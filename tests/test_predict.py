@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpt.design import design
 from hpt.errors import HptError
+from hpt.planning import design
 from hpt.predict import BEYOND, NO_HELP, next_width, predict_lr
 from hpt.shared import compare_exponents, share_exponents
 from hpt.sweeps import Law, synthetic_sweep

@@ -61,7 +61,7 @@ def effects(
 
     Raises
     ------
-    ConfigError: for an unknown figure. TableError: where no switch varies, or a name is none of the sixteen.
+    ConfigError: for an unknown figure, or a name that is none of the sixteen. TableError: where no switch varies.
     """
     if figure not in FIGURES:
         raise ConfigError(f"effects(figure={figure!r}) is unknown.", did_you_mean(figure, FIGURES), "figure='kappa'")

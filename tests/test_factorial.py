@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpt.effects import MISFIT, NO_TOTAL, NOT_ESTIMABLE, effects, plain_effects
 from hpt.errors import HptError
+from hpt.factorial import MISFIT, NO_TOTAL, NOT_ESTIMABLE, effects, plain_effects
 from hpt.parameterization import PARAMETERIZATIONS, Parameterization
 from hpt.sweeps import Law, synthetic_sweep
 from hpt.transfer import transfer_report
