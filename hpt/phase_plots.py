@@ -19,8 +19,8 @@ AXES = {"E": "E, nats (log)", "kappa": "κ", "R": "R(∞), nats"}
 PAIRS = (("E", "kappa"), ("kappa", "R"), ("E", "R"))
 GREY = "#a8a8a8"
 MARKERS = "osD^vP*X"
-MORE_COLORS = ("#7b4fa3", "#d97e1f", "#3aa6a0", "#8c5a3c", "#d65fa0", "#5a6b7d", "#9aa51e", "#6c8ee0", "#e08a8a", "#57b36a",
-               "#3d3d7a", "#c9a227")
+MORE_COLORS = ("#7b4fa3", "#d97e1f", "#3aa6a0", "#8c5a3c", "#d65fa0", "#5a6b7d", "#9aa51e", "#6c8ee0", "#e08a8a",
+               "#57b36a", "#3d3d7a", "#c9a227")
 
 
 def color_of_variant(name: str) -> str:
