@@ -216,6 +216,8 @@ def _solve(k: int, settings: list[tuple[int, ...]], weights: dict[tuple, float])
         if not settings:
             break
         X, a = _design(settings, sets), np.array([weights.get(T, 0.0) for T in sets])
+        if not a.any():  # taken to be 0 at this order, so nothing is learnt of it
+            break
         row_N = np.linalg.pinv(X).T @ a
         if np.abs(X.T @ row_N - a).max() < 1e-9:
             return order, np.where(np.abs(row_N) < 1e-12, 0.0, row_N)

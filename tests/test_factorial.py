@@ -51,6 +51,7 @@ def test_a_partial_factorial_gives_what_it_determines_and_says_what_it_assumes()
     assert (frame.order == 2).loc[["main", "interaction"]].all()
     assert frame.order["shapley", "x1"] == 2 and frame.estimate["shapley", "x1"] == pytest.approx(-0.875)
     one_at_a_time = plain_effects({s: law(s) for s in CELLS if sum(s) <= 1}).set_index(["kind", "switch"])
+    assert one_at_a_time.reason["interaction", "x1×x2"] == NOT_ESTIMABLE
     assert one_at_a_time.estimate["main", "x1"] == pytest.approx(-1) and one_at_a_time.order["main", "x1"] == 1
     lone = plain_effects({s: law(s) for s in CELLS if s[1] == s[2]}).set_index(["kind", "switch"])
     assert lone.reason["main", "x2"] == NOT_ESTIMABLE and np.isnan(lone.estimate["main", "x2"])
