@@ -17,8 +17,15 @@ _HOMES = {
     "hpt.study": ["Study"],
     "hpt.profiles": ["load_profile"],
     "hpt.stability": ["excess_loss", "roughness"],
-    "hpt.transfer": ["TransferReport", "transfer_report", "predict_lr"],
+    "hpt.sweeps": ["Law", "synthetic_sweep"],
+    "hpt.transfer": ["TransferReport", "basins", "transfer_report"],
+    "hpt.predict": ["next_width", "predict_lr"],
+    "hpt.shared": ["compare_exponents", "share_exponents"],
+    "hpt.factorial": ["effects"],
+    "hpt.planning": ["design"],
     "hpt.gap": ["gap_closed"],
+    "hpt.phase_plots": ["plot_effects", "plot_phases"],
+    "hpt.phase_page": ["write_phase_page"],
     "hpt.plots": ["plot_basins", "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics", "plot_optimum"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

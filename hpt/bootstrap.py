@@ -3,9 +3,11 @@
 One seed leaves no repeats to resample, and two or three are too few to. So the bootstrap is parametric: the noise is
 the scatter of all runs in a group's basins about their wells (repeats and lack of fit together), its uncertainty is
 drawn along (σ² as df·σ̂²/χ²_df, which widens intervals as Student's t does), and every replicate is the fitted curve
-plus fresh noise. Where seeds are labelled, the part of the noise that runs of one seed and width share (same batches)
-is estimated and drawn once for all groups: it cancels in differences between variants. One seed cannot show that part:
-L*, α, E and E_extrap of a single-seed sweep leave it out, while η*, β, γ and R(n) do not feel it.
+plus fresh noise. The part of the noise that runs of one seed and width share (same batches) is drawn once for all
+groups where seeds are labelled: it cancels in differences between variants. One seed cannot show that part, and a few
+show it badly, so that its estimate leans on a prior: COMMON_SHARE of the variance, worth COMMON_DF degrees of freedom.
+It widens L*, α, E_extrap and R(∞); η*, β, γ and R(n) do not feel it. Where the shape of a basin is not the well's, η*
+and the curvature are off by an amount that grows with the skew: a part of their intervals, alike at all widths.
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ from scipy import stats
 
 NOISE_UNKNOWN = "noise unknown: no run to spare beyond the fit's own freedom"
 PRIOR_DF = 4.0  # what the other groups' noise weighs against a group's own
+COMMON_SHARE = 0.25  # of a run's noise variance that its seed and width fix, before the data speak
+COMMON_DF = 2.0
+LEAST_COMMON_DF = 8.0  # below it the draws' tails would be the prior's, not the data's
+SHAPE_OCTAVES = 0.04  # deviation of η* over likely shapes of the basin, per unit of skew
+SHAPE_CURVATURE = 0.06  # the same of ln h
 
 
 @dataclass(frozen=True)
@@ -86,11 +93,11 @@ def noise_of(scatters: list[Scatter], common_sd: float, common_df: float) -> lis
     return noises
 
 
-def common_noise(runs: pd.DataFrame, scale: str) -> tuple[float, float]:
+def common_noise(runs: pd.DataFrame, scale: str, typical: float) -> tuple[float, float]:
     """What runs of one seed and width share: standard deviation (nats) and degrees of freedom.
 
-    Two-way analysis of variance, cells by seeds. `runs` has scale, cell, seed, loss of the runs in basins. 0 where the
-    F test does not show it (10 %), or no width has two cells with the same two seeds.
+    Two-way analysis of variance, cells by seeds, with a prior. `runs` has scale, cell, seed, loss of the runs in
+    basins; `typical` is the variance of one run (nats²), for where no width has two cells with the same two seeds.
     """
     between = within = df_between = df_within = cells = 0.0
     for _, rows in runs.groupby(scale):
@@ -107,12 +114,18 @@ def common_noise(runs: pd.DataFrame, scale: str) -> tuple[float, float]:
         df_between += S - 1
         df_within += (C - 1) * (S - 1)
         cells += C * (S - 1)
-    if not df_between or not within:
-        return 0.0, 1.0
-    F = between / df_between / (within / df_within)
-    if stats.f.sf(F, df_between, df_within) > 0.1:
-        return 0.0, 1.0
-    return float(np.sqrt((between / df_between - within / df_within) / (cells / df_between))), float(df_between)
+    odds = COMMON_SHARE / (1 - COMMON_SHARE)
+    if not df_between:
+        return float(np.sqrt(odds * typical)) if typical > 0 else 0.0, LEAST_COMMON_DF
+    own, C = within / df_within, cells / df_between
+    square = (COMMON_DF * own * (1 + C * odds) + between) / (COMMON_DF + df_between)
+    return float(np.sqrt(max(square - own, 0.0) / C)), max(COMMON_DF + df_between, LEAST_COMMON_DF)
+
+
+def typical_variance(scatters: list[Scatter]) -> float:
+    """The median over groups of a run's variance about its well, nats²; 0 where none is known."""
+    known = [s.total / s.total_df for s in scatters if s.total_df >= 1]
+    return float(np.median(known)) if known else 0.0
 
 
 def draw_common(noise: Noise, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 
 from hpt.basin import CLIFF, EDGE, LN2, SKEW_PRIOR, SKEW_RANGE, WRONG_SIGN, Points, WellFit, common_skew, phi2
-from hpt.bootstrap import Noise, Scatter, at_known_noise, draw_noise, scatter_of
-from hpt.joint_fit import LawFit, fit_laws, predict
+from hpt.bootstrap import SHAPE_CURVATURE, SHAPE_OCTAVES, Noise, Scatter, at_known_noise, draw_noise, scatter_of
+from hpt.joint_fit import LN_H, LN_LR, LawFit, fit_laws, predict
 
 OUTLIER = 3.5  # residuals beyond so many deviations get less weight
 SKEW_STEPS = 0.1 * np.arange(-8, 9)
@@ -56,6 +56,7 @@ class Replicates:
     log2_lr_BxW, loss_BxW, h_BxW: nan for widths without a well; ±inf where an optimum left the rates tried.
     theta_Bx7: law's parameters, as in :class:`hpt.joint_fit.LawFit`. at_bound_B: L∞ or α at a bound.
     E_B, E_extrap_B: the errors as drawn, at the noise estimated; octaves_B: signed, centred.
+    shape_B: octaves that doubt about the basins' shape moves every η* of the group by; in log2_lr_BxW and theta_Bx7.
     inflation: factor by which misfit of the law widens its intervals.
     """
 
@@ -67,6 +68,7 @@ class Replicates:
     E_B: np.ndarray
     E_extrap_B: np.ndarray
     octaves_B: np.ndarray
+    shape_B: np.ndarray
     inflation: float
 
 
@@ -100,7 +102,7 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
     law = E = E_extrap = octaves = None
     if len(fitted) >= 2:
         law = fit_laws(part, wells)
-        E = float(_rms(predict(law, part) - part.loss_WxP, part)[0])
+        E = float(rms_error(predict(law, part) - part.loss_WxP, part)[0])
         others = np.array([common_skew(part.take(slice(-1)))])
         E_extrap, octaves = (float(v[0]) for v in _leave_out(part, part.loss_WxP[None], others))
     return GroupFit(key, points, log2_lr_W, loss_W, h_W, fitted, skew, law,
@@ -131,7 +133,7 @@ def _curve(points: Points, u_W, loss_W, h_W, skew):
     return loss_W[:, None] + h_W[:, None] * u**2 * phi2(np.clip(skew * u, -50, 50))
 
 
-def _rms(residual_BxWxP, points: Points):
+def rms_error(residual_BxWxP, points: Points):
     inside = points.weight_WxP > 0
     return np.sqrt((residual_BxWxP**2 * inside).sum((1, 2)) / inside.sum())
 
@@ -150,7 +152,7 @@ def _leave_out(part: Points, loss_BxWxP, skews, skew_cost_S=None, around=None):
     octaves = (ln_lr[:, 0] - part.origin_W[-1] * LN2 - wells.u_BxW[:, -1]) / LN2
     if W < 4:
         return nothing, octaves
-    return _rms(predict(law, last) - loss_BxWxP[:, -1:], last), octaves
+    return rms_error(predict(law, last) - loss_BxWxP[:, -1:], last), octaves
 
 
 def _widths(wells, widths):
@@ -197,6 +199,9 @@ def replicate(fit: GroupFit, noise: Noise, common_BxWxS, rng: np.random.Generato
     out[0][:, fit.fitted] = centred(fit.log2_lr_W[fit.fitted], wells.u_BxW / LN2)
     out[1][:, fit.fitted] = centred(fit.loss_W[fit.fitted], wells.loss_BxW)
     out[2][:, fit.fitted] = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0]
+    shape_lr_B, shape_h_B = np.array([[SHAPE_OCTAVES], [SHAPE_CURVATURE]]) * fit.skew * rng.standard_normal((2, B))
+    out[0] += shape_lr_B[:, None]
+    out[2] *= np.exp(shape_h_B)[:, None]
     lowest_W, highest_W = fit.points.tried_Wx2.T
     beyond_W = np.where(fit.points.cliff_W, highest_W, np.inf)
     out[0] = np.where(out[0] < lowest_W, -np.inf, np.where(out[0] > highest_W, beyond_W, out[0]))
@@ -204,9 +209,11 @@ def replicate(fit: GroupFit, noise: Noise, common_BxWxS, rng: np.random.Generato
     if fit.law is not None:
         law = fit_laws(part, wells, fit.law.theta_Bx7[0] if dof > 0 else None)
         theta = centred(fit.law.theta_Bx7[0], law.theta_Bx7, inflation)
+        theta[:, LN_LR] += LN2 * shape_lr_B
+        theta[:, LN_H] += shape_h_B
         bound = law.at_bound()[1:]
-        E = at_known_noise(_rms(predict(law, part) - loss_BxWxP, part)[1:], widen_B)
+        E = at_known_noise(rms_error(predict(law, part) - loss_BxWxP, part)[1:], widen_B)
         E_extrap, octaves = _leave_out(part, loss_BxWxP, skews, cost, fit.law.theta_Bx7[0] if dof > 0 else None)
         E_extrap, octaves = at_known_noise(E_extrap[1:], widen_B), centred(fit.octaves, octaves)
     single = [np.asarray(v, np.float32) for v in (*out, theta)]
-    return Replicates(*single, bound, E, E_extrap, octaves, float(inflation))
+    return Replicates(*single, bound, E, E_extrap, octaves, shape_lr_B, float(inflation))

@@ -29,6 +29,13 @@ def cell(estimate: float, low: float, high: float, determined: bool) -> str:
     return number(estimate) + ("" if determined else "?") + ends
 
 
+def group_name(row: dict, columns: tuple[str, ...]) -> str:
+    """A group's name in a figure: its values, a weight decay with its sign."""
+    parts = [f"λ={row[c]:g}" if c == "weight_decay" else f"{row[c]:g}" if isinstance(row[c], float) else str(row[c])
+             for c in columns]
+    return " ".join(parts) or "all"
+
+
 def _content(report: TransferReport) -> tuple[list[str], list[list[str]], list[list[bool]], list[str]]:
     """Header, cells, which cells are determined, and the reasons."""
     header = [*(report.group_columns or ("sweep",)), *SHOWN.values()]

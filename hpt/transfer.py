@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,15 @@ import numpy as np
 import pandas as pd
 
 from hpt import report_view
-from hpt.basin import gather
-from hpt.bootstrap import Noise, common_noise, draw_common, noise_of
+from hpt.basin import EDGE, gather
+from hpt.bootstrap import Noise, common_noise, draw_common, noise_of, typical_variance
 from hpt.errors import TableError, did_you_mean
 from hpt.group_fit import GroupFit, Replicates, fit_group, replicate
-from hpt.joint_fit import BETA, LN_LR
+from hpt.predict import predict_lr as predict_lr  # its former home
 from hpt.table import SweepTable, read_table
 from hpt.verdicts import (
-    FEW_WIDTHS,
-    Figure,
     asymptotic_penalty,
     basin_rows,
-    bounds,
     group_figures,
     penalty_rows,
     table_of,
@@ -72,6 +69,8 @@ class TransferReport:
     notes: tuple[str, ...]
     _fits: tuple[GroupFit, ...]
     _drawn: tuple[Replicates | None, ...]
+    _noises: tuple[Noise, ...]
+    _ref: tuple[int, ...]
 
     def to_frame(self) -> pd.DataFrame:
         """One row a group: group columns, then E, E_extrap (nats), octave_error, kappa, alpha, beta, gamma, gamma_log
@@ -119,8 +118,15 @@ def transfer_report(
                          remedy="transfer_report(table, bootstraps=1000, level=0.95)")
     sweep = read_table(table, scale=scale, by=by, least_scales=2)
     fits, drawn, noises = _fit_all(sweep, bootstraps, seed)
-    keys = [fit.key for fit in fits]
     ref, label = _references(sweep, fits, reference)
+    tables = _tables(fits, drawn, noises, ref, sweep.group_columns, scale, level)
+    notes = sweep.notes + tuple(_left_out(sweep, fits))
+    settings = label, scale, sweep.group_columns, level, bootstraps
+    return TransferReport(sweep.frame, *tables, *settings, notes, *map(tuple, (fits, drawn, noises, ref)))
+
+
+def _tables(fits, drawn, noises, ref: Sequence[int], columns: tuple[str, ...], scale: str, level: float):
+    """The report's figures, basins, penalty and laws."""
     figures, penalties, wells, laws = [], [], [], []
     for g, (fit, reps) in enumerate(zip(fits, drawn, strict=True)):
         row = {k: v for name, f in group_figures(fit, reps, level).items() for k, v in f.columns(name).items()}
@@ -129,10 +135,15 @@ def transfer_report(
         penalties.append(penalty_rows(*pair, scale))
         wells.append(basin_rows(fit, reps, level, scale))
         laws.append([_law_row(fit, reps, noises[g])])
-    tables = [table_of(keys, sweep.group_columns, rows) for rows in (figures, wells, penalties, laws)]
-    notes = sweep.notes + tuple(_left_out(sweep, fits))
-    settings = label, scale, sweep.group_columns, level, bootstraps
-    return TransferReport(sweep.frame, *tables, *settings, notes, tuple(fits), tuple(drawn))
+    return [table_of([f.key for f in fits], columns, rows) for rows in (figures, wells, penalties, laws)]
+
+
+def with_laws(report: TransferReport, fits, drawn, notes: Sequence[str]) -> TransferReport:
+    """The report with other laws in the place of its own, all tables made anew."""
+    tables = _tables(fits, drawn, report._noises, report._ref, report.group_columns, report.scale, report.level)
+    names = ("figures", "basins", "penalty", "laws")
+    return replace(report, **dict(zip(names, tables, strict=True)), notes=tuple(notes), _fits=tuple(fits),
+                   _drawn=tuple(drawn))
 
 
 def basins(
@@ -156,13 +167,23 @@ def _fit_all(sweep: SweepTable, bootstraps: int, seed: int):
     if not len(sweep.frame):
         raise TableError("The table has no usable row.", "; ".join(sweep.notes), "a table with one row a run")
     fits = [fit_group(key, gather(rows, sweep.scale)) for key, rows in sweep.groups()]
-    noises = noise_of([f.scatter for f in fits], *(common_noise(_runs(fits), "scale") if sweep.paired else (0.0, 1.0)))
+    scatters = [f.scatter for f in fits]
+    alone = int(sweep.frame.seed.max()) == 0
+    common = (0.0, 1.0)
+    if sweep.paired or alone:
+        common = common_noise(_runs(fits), "scale", typical_variance(scatters))
+    noises = noise_of(scatters, *common)
     scales = np.unique(sweep.frame[sweep.scale])
     root = np.random.SeedSequence(seed)
     shape = bootstraps, len(scales), int(sweep.frame.seed.max()) + 1
-    common = draw_common(noises[0], shape, np.random.default_rng(root.spawn(1)[0]))
-    drawn = [replicate(f, n, common[:, np.searchsorted(scales, f.points.scale_W)], np.random.default_rng(child))
-             for f, n, child in zip(fits, noises, root.spawn(len(fits)), strict=True)]
+    shared_rng = np.random.default_rng(root.spawn(1)[0])
+    shared = draw_common(noises[0], shape, shared_rng)
+    drawn = []
+    for fit, noise, child in zip(fits, noises, root.spawn(len(fits)), strict=True):
+        at = np.searchsorted(scales, fit.points.scale_W)
+        drawn.append(replicate(fit, noise, shared[:, at], np.random.default_rng(child)))
+        if not sweep.paired:  # without labels nobody knows which runs share their batches
+            shared = draw_common(noise, shape, shared_rng)
     return fits, drawn, noises
 
 
@@ -195,7 +216,20 @@ def _left_out(sweep: SweepTable, fits: list[GroupFit]):
     for fit in fits:
         for value, reason in zip(fit.points.scale_W, fit.points.reason_W, strict=True):
             if reason:
-                yield f"{label_of(fit.key)}{sweep.scale} {value:g} left out of the fit: {reason}".strip()
+                said = f"{label_of(fit.key)}{sweep.scale} {value:g} left out of the fit: {reason}"
+                yield (said + _against_law(fit, value, reason)).strip()
+
+
+def _against_law(fit: GroupFit, scale: float, reason: str) -> str:
+    """Whether the law of the other widths agrees that the optimum lies beyond the edge."""
+    if reason != EDGE or fit.law is None:
+        return ""
+    w = int(np.flatnonzero(fit.points.scale_W == scale)[0])
+    there = float(fit.law.wells([scale])[0][0, 0] / np.log(2))
+    low, high = fit.points.tried_Wx2[w]
+    beyond = there <= low + 0.5 if fit.points.edge_W[w] == "low" else there >= high - 0.5
+    return (f"; the law of the other widths puts log2 η* at {there:.1f} there, "
+            + ("as the edge says" if beyond else f"AGAINST the edge of {low:g} to {high:g}"))
 
 
 def label_of(key: tuple) -> str:
@@ -235,31 +269,3 @@ def _matching(sweep: SweepTable, fits: list[GroupFit], fit: GroupFit, wanted: Ma
     name = label_of(tuple(target)).strip()
     raise TableError(f"There is no group {name!r} in the table.", did_you_mean(name, known),
                      f"reference={known[0]!r}, or reference=None for the best group")
-
-
-def predict_lr(report: TransferReport, *, width: float) -> pd.DataFrame:
-    """The learning rate that each group's law predicts at a width (or at another value of the report's scale).
-
-    Returns
-    -------
-    DataFrame, one row a group: group columns, the scale, log2_lr and lr (hidden LR) with _low and _high, determined,
-    reason.
-    """
-    if not width > 0:
-        raise TableError(f"predict_lr(width={width!r}): a width is positive.", remedy="predict_lr(report, width=4096)")
-    rows = []
-    for fit, drawn in zip(report._fits, report._drawn, strict=True):
-        if fit.law is None:
-            figure = Figure.nothing(FEW_WIDTHS)
-        else:
-            z = np.log(width / fit.law.scale0)
-            theta = fit.law.theta_Bx7[0]
-            reps = None if drawn is None else drawn.theta_Bx7.astype(float)
-            ends = bounds(None if reps is None else (reps[:, LN_LR] - reps[:, BETA] * z) / np.log(2), report.level)
-            figure = Figure.of((theta[LN_LR] - theta[BETA] * z) / np.log(2), ends)
-        log2 = np.array([figure.estimate, figure.low, figure.high])
-        row: dict[str, Any] = {report.scale: width}
-        for name, values in (("log2_lr", log2), ("lr", np.exp2(log2))):
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(float, values), strict=True))
-        rows.append([row | {"determined": figure.determined, "reason": figure.reason}])
-    return table_of([f.key for f in report._fits], report.group_columns, rows)

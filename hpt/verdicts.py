@@ -16,6 +16,7 @@ FEW_WIDTHS = "too few widths"
 AT_BOUND = "L∞ at a bound"
 TOO_WIDE = "interval wider than the reducible loss"
 OPEN = "interval open: the optimum may lie off the grid"
+UNEQUAL = "the replicates differ a hundredfold"
 NO_REFERENCE = "the reference has no such figure"
 FIGURES = ("E", "E_extrap", "octave_error", "kappa", "alpha", "beta", "gamma", "gamma_log", "R")
 
@@ -70,8 +71,10 @@ def group_figures(fit: GroupFit, drawn: Replicates | None, level: float) -> dict
     def size(estimate, replicates, least):
         if least > W:
             return Figure.nothing(_why_few(fit))
-        unknown = np.nan, np.nan
-        return Figure.of(estimate, unknown if drawn is None else ratio_interval(estimate, replicates, level))
+        low, high = (np.nan, np.nan) if drawn is None else ratio_interval(estimate, replicates, level)
+        if high > 100 * low or low > estimate:
+            return Figure.of(estimate, (min(low, estimate), max(high, estimate)), UNEQUAL)
+        return Figure.of(estimate, (low, high))
 
     return {
         "E": size(fit.E, drawn and drawn.E_B, 3),

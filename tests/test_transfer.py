@@ -139,7 +139,9 @@ def test_an_edge_width_is_left_out_of_the_fit_and_said():
     first = flagged.basins.iloc[0]
     assert first.edge == "high" and np.isposinf(first.log2_lr_high) and not first.determined
     assert flagged.penalty.R_reason[0] == EDGE and np.isnan(flagged.penalty.R[0])
-    assert any("width 32 left out" in note for note in flagged.notes)
+    assert any("width 32 left out" in note and "as the edge says" in note for note in flagged.notes)
+    odd = table.assign(loss=table.loss + 2 * (table.width == 32) * (table.log2_lr - table.log2_lr.min()))
+    assert any("AGAINST the edge" in note for note in transfer_report(odd, bootstraps=50).notes)
     for name in FIGURES:
         assert flagged.figures[name][0] == pytest.approx(without.figures[name][0], abs=1e-9)
         span = without.figures[f"{name}_high"][0] - without.figures[f"{name}_low"][0]
