@@ -7,7 +7,10 @@ from importlib import import_module
 
 _HOMES = {
     "hpt.parameterization": ["PARAMETERIZATIONS", "Parameterization"],
-    "hpt.groups": ["init_weights", "param_groups"],
+    "hpt.rules": ["NAMED_RULES", "rule"],
+    "hpt.groups": ["embedding_lr_groups", "init_weights", "param_groups"],
+    "hpt.description": ["describe"],
+    "hpt.coordinates": ["coord_check", "plot_coord_check"],
     "hpt.model": ["ModelConfig", "Transformer"],
     "hpt.data": ["DataConfig"],
     "hpt.schedule": ["TrainConfig"],
