@@ -10,7 +10,7 @@ _HOMES = {
     "hpt.rules": ["NAMED_RULES", "rule"],
     "hpt.groups": ["embedding_lr_groups", "init_weights", "param_groups"],
     "hpt.description": ["describe"],
-    "hpt.coordinates": ["coord_check", "plot_coord_check"],
+    "hpt.coordinates": ["coord_check"],
     "hpt.model": ["ModelConfig", "Transformer"],
     "hpt.data": ["DataConfig"],
     "hpt.schedule": ["TrainConfig"],
@@ -22,7 +22,7 @@ _HOMES = {
     "hpt.stability": ["excess_loss", "roughness"],
     "hpt.transfer": ["TransferReport", "transfer_report", "predict_lr"],
     "hpt.gap": ["gap_closed"],
-    "hpt.plots": ["plot_basins", "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics", "plot_optimum"],
+    "hpt.plots": ["plot_basins", "plot_coord_check", "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics", "plot_optimum"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
