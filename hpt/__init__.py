@@ -22,7 +22,8 @@ _HOMES = {
     "hpt.stability": ["excess_loss", "roughness"],
     "hpt.transfer": ["TransferReport", "transfer_report", "predict_lr"],
     "hpt.gap": ["gap_closed"],
-    "hpt.plots": ["plot_basins", "plot_coord_check", "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics", "plot_optimum"],
+    "hpt.plots": ["plot_basins", "plot_coord_check",
+                  "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics", "plot_optimum"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

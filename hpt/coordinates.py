@@ -92,7 +92,7 @@ def coord_check(make_model: Callable[[int], nn.Module], widths: Sequence[int], r
     """
     widths = sorted(set(widths))
     if len(widths) < 3 or steps < 1 or seeds < 1:
-        raise ConfigError(f"a slope needs three widths and a step, given widths={widths}, steps={steps}, seeds={seeds}.",
+        raise ConfigError(f"a slope needs three widths and a step: widths={widths}, steps={steps}, seeds={seeds}.",
                           remedy="coord_check(make_model, [32, 64, 128], …)")
     r = find_rule(rule)
     with torch.device("meta"):
@@ -116,8 +116,8 @@ def coord_check(make_model: Callable[[int], nn.Module], widths: Sequence[int], r
     table = pd.DataFrame(rows)
     last = table[(table["step"] == steps) & (table["rms"] > 0)]
     layers = _fits(last, ["layer", "role", "quantity"], tolerance)
-    means = last.assign(rms=np.log(last["rms"])).groupby(["role", "quantity", "width", "seed"], sort=False)["rms"].mean()
-    slopes = _fits(means.map(np.exp).reset_index(), ["role", "quantity"], tolerance)
+    logs = np.log(last["rms"]).groupby([last[k] for k in ("role", "quantity", "width", "seed")], sort=False)
+    slopes = _fits(logs.mean().map(np.exp).reset_index(), ["role", "quantity"], tolerance)
     return CoordCheck(r.name, table, layers, slopes, _verdict(r, slopes, layers))
 
 
@@ -196,8 +196,8 @@ def _verdict(rule: Rule, slopes: pd.DataFrame, layers: pd.DataFrame) -> tuple[st
             continue
         own = layers[(layers["role"] == s.role) & (layers["quantity"] == s.quantity)]
         worst = own.loc[(own["slope"] * np.sign(s.slope)).idxmax()]
-        text = (f"{s.role}: the {QUANTITIES[s.quantity]} {s.trend} as n^{s.slope:.2f} [{s.low:.2f}, {s.high:.2f}], most in "
-                f"{worst['layer']} (n^{worst['slope']:.2f}).")
+        text = (f"{s.role}: the {QUANTITIES[s.quantity]} {s.trend} as n^{s.slope:.2f} [{s.low:.2f}, {s.high:.2f}], "
+                f"most in {worst['layer']} (n^{worst['slope']:.2f}).")
         if s.quantity == "update":
             much = "too large" if s.slope > 0 else "too small"
             text += (f" Suspect: {rule.name}'s learning rate of {s.role} ({lines.loc[s.role, 'learning rate']}), "

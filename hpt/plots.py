@@ -202,7 +202,8 @@ def plot_gap(shares: pd.DataFrame) -> Figure:
     return figure
 
 
-ROLE_COLORS = {"embedding": "#2c6fbb", "hidden": "#c1443c", "readout": "#b8860b", "vector": "#2a8a57", "fixed": "#777777"}
+ROLE_COLORS = {"embedding": "#2c6fbb", "hidden": "#c1443c", "readout": "#b8860b", "vector": "#2a8a57",
+               "fixed": "#777777"}
 
 
 def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:
