@@ -1,14 +1,14 @@
 """Against the packages of others: mup 1.0.0 (Table 8) and unit-scaling (u-μP)."""
 
-import mup
 import pytest
 import torch
-import unit_scaling as uu
 from torch import nn
 
 import hpt
 from hpt.groups import assign
 from hpt.model import ModelConfig, Transformer
+
+mup, uu = pytest.importorskip("mup"), pytest.importorskip("unit_scaling")
 
 BASE = 16
 
