@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from hpt.config import from_dict, to_dict
@@ -95,7 +96,7 @@ def test_run_resumes_and_only_trains_what_is_missing(tmp_path, tiny_study, capsy
 
 def test_kill_minus_nine_then_the_same_command_gives_the_same_table(tmp_path, tiny_study):
     study = dataclasses.replace(tiny_study, base=dataclasses.replace(
-        tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=60)))
+        tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=40)))
     whole = start(tmp_path, study, tmp_path / "undisturbed", "expected")
     assert whole.wait(100) == 0
     records = tmp_path / "killed" / "records"
@@ -134,9 +135,8 @@ def test_a_killed_worker_costs_its_run_alone(tmp_path, tiny_study):
     records = tmp_path / "store" / "records"
     while not list(records.glob("*.json")) and process.poll() is None:
         time.sleep(0.005)
-    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True)
-    worker = next(int(line.split()[0]) for line in children.stdout.splitlines() if "spawn_main" in line)
-    os.kill(worker, signal.SIGKILL)
+    workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    workers[0].kill()
     assert process.wait(100) == 0
     assert len(pd.read_pickle(tmp_path / "table")) == len(list(records.glob("*.json")))
 
