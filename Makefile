@@ -50,7 +50,8 @@ ifneq ($(TORCH_INDEX),)
 	$(BIN)/python -m pip install --quiet --retries 0 --no-deps --extra-index-url $(TORCH_INDEX) $$(grep '^torch==' requirements.lock)
 endif
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@# mup asks for torchvision, which it does not use; PyPI's does not import beside the CPU build of torch
+	$(BIN)/python -m pip install --quiet --no-deps mup==1.0.0 --editable .
 	@touch $@
 
 lock: ## renew requirements.lock from pyproject.toml

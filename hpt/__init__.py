@@ -7,7 +7,10 @@ from importlib import import_module
 
 _HOMES = {
     "hpt.parameterization": ["PARAMETERIZATIONS", "Parameterization"],
-    "hpt.groups": ["init_weights", "param_groups"],
+    "hpt.rules": ["NAMED_RULES", "rule"],
+    "hpt.groups": ["embedding_lr_groups", "init_weights", "param_groups"],
+    "hpt.description": ["describe"],
+    "hpt.coordinates": ["coord_check"],
     "hpt.model": ["ModelConfig", "Transformer"],
     "hpt.data": ["DataConfig"],
     "hpt.schedule": ["TrainConfig"],
@@ -26,7 +29,8 @@ _HOMES = {
     "hpt.gap": ["gap_closed"],
     "hpt.phase_plots": ["plot_effects", "plot_phases"],
     "hpt.phase_page": ["write_phase_page"],
-    "hpt.plots": ["plot_basins", "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics", "plot_optimum"],
+    "hpt.plots": ["plot_basins", "plot_coord_check", "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics",
+                  "plot_optimum"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

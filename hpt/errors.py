@@ -57,6 +57,10 @@ class NotebookError(HptError, RuntimeError):
     """A notebook failed; names the notebook and the cell."""
 
 
+class ForwardWarning(UserWarning):
+    """A rule asks something of a model's forward that the model does not do."""
+
+
 class DamagedRecordWarning(UserWarning):
     """A run record failed its checksum; it was set aside and its run will be repeated."""
 

@@ -24,21 +24,27 @@ from pydantic import Field
 from hpt.config import config
 from hpt.errors import ConfigError, did_you_mean
 
-Role = Literal["embedding", "hidden", "readout", "vector"]
+Role = Literal["embedding", "hidden", "readout", "vector", "fixed"]
 SWITCHES = ("Attn", "Embd", "LN", "Last")
 
 
 class Scales(NamedTuple):
-    """What a parameterization says of one parameter.
+    """What a rule says of one parameter.
 
     Attributes
     ----------
     init_std: standard deviation at the start (a vector starts at its constant: std 0).
-    lr: factor on the swept learning rate η.
+    lr: factor on the learning rate that is given.
+    multiplier: factor on what the parameter puts out, which the model's forward has to apply.
+    decay: factor on the weight decay λ.
+    eps: factor on Adam's ε.
     """
 
     init_std: float
     lr: float
+    multiplier: float = 1.0
+    decay: float = 1.0
+    eps: float = 1.0
 
 
 @config
@@ -94,14 +100,15 @@ class Parameterization:
         """Factor on the attention logits q·k."""
         return 1 / d_head if self.attn else 1 / math.sqrt(d_head)
 
-    def scales(self, role: Role, fan_in: int, m: float) -> Scales:
+    def scales(self, role: Role, fan_in: int, m: float, fan_out: int = 1) -> Scales:
         """Init std and learning-rate factor of a parameter of this role.
 
         Parameters
         ----------
-        role: embedding, hidden, readout or vector.
+        role: embedding, hidden, readout, vector, or fixed (no size of it grows: it trains at η).
         fan_in: inputs summed by one output (the width n, for the readout).
         m: width multiplier of the parameter.
+        fan_out: outputs; no rule of the sixteen depends on it.
         """
         if role == "embedding":
             return Scales(init_std=1.0, lr=m if self.embd else 1.0)
@@ -111,6 +118,8 @@ class Parameterization:
             return Scales(init_std=fan_in**-0.5 * (m**-0.5 if self.last else 1.0), lr=1.0)
         if role == "hidden":
             return Scales(init_std=fan_in**-0.5, lr=1.0)
+        if role == "fixed":
+            return Scales(init_std=0.0, lr=1.0)
         raise ConfigError(f"no rule for role {role!r}.", did_you_mean(role, Role.__args__))
 
     def table(self) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +14,9 @@ from matplotlib.figure import Figure
 from hpt.run import RunResult
 from hpt.stability import excess_loss
 from hpt.transfer import TransferReport, predict_lr, transfer_report
+
+if TYPE_CHECKING:
+    from hpt.coordinates import CoordCheck
 
 COLORS = {"SP": "#c1443c", "SP+Embd": "#2c6fbb", "μP": "#2a8a57", "μP-Embd": "#b8860b"}
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
@@ -195,4 +199,34 @@ def plot_gap(shares: pd.DataFrame) -> Figure:
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="width", ylabel="share of the gap closed, %")
     ax.legend(fontsize=8)
+    return figure
+
+
+ROLE_COLORS = {"embedding": "#2c6fbb", "hidden": "#c1443c", "readout": "#b8860b", "vector": "#2a8a57",
+               "fixed": "#777777"}
+
+
+def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:
+    """Sizes at the last step against width, a panel a quantity, a line a role; slopes in the legend."""
+    figure, axes = _figure(3)
+    last = check.table[(check.table["step"] == check.table["step"].max()) & (check.table["rms"] > 0)]
+    titles = {"activation": "activations", "change": "their change", "update": "the layer's own ΔW·x"}
+    for ax, (quantity, name) in zip(axes, titles.items(), strict=True):
+        fits = check.slopes[check.slopes["quantity"] == quantity].set_index("role")
+        for role, rows in last[last["quantity"] == quantity].groupby("role", sort=False):
+            if role not in fits.index:
+                continue
+            log = np.log2(rows["rms"]).groupby([rows["width"], rows["seed"]]).mean()
+            mean, spread = log.groupby("width").mean(), log.groupby("width").std(ddof=0)
+            fit = fits.loc[role]
+            ax.errorbar(mean.index, 2**mean, yerr=[2**mean - 2 ** (mean - spread), 2 ** (mean + spread) - 2**mean],
+                        fmt="o-", ms=4, capsize=3, color=ROLE_COLORS[role],
+                        label=f"{role}: n^{fit['slope']:.2f} [{fit['low']:.2f}, {fit['high']:.2f}]")
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log", base=2)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set(title=name, xlabel="width")
+        ax.legend(fontsize=7)
+    axes[0].set_ylabel(f"root mean square after {check.table['step'].max()} steps")
+    figure.suptitle(title or f"coordinate check of {check.rule}")
     return figure
