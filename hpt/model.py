@@ -206,6 +206,9 @@ class Transformer(nn.Module):
         self.readout = nn.Linear(c.width, c.vocab_size, bias=False)
         if c.tie_readout:
             self.readout.weight = self.token_embedding.weight
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)  # torch draws them from its global generator
 
     def forward(self, ids_BxT: Tensor) -> Tensor:
         x_BxTxD = self.token_embedding(ids_BxT)

@@ -93,6 +93,15 @@ def test_parameterizations_draw_the_same_numbers():
     torch.testing.assert_close(drawn["SP"]["readout.weight"] / 8, drawn["μP"]["readout.weight"])
 
 
+def test_vectors_start_at_constants():
+    """Gains at one, biases at zero, whatever torch's global generator did before."""
+    model = Transformer(CONFIG)
+    init_weights(model, "mup", generator=torch.Generator().manual_seed(0))
+    for name, x in model.named_parameters():
+        if x.ndim == 1:
+            assert (x == (1 if name.endswith("gain") else 0)).all(), name
+
+
 def test_zero_queries():
     model = Transformer(dataclasses.replace(CONFIG, zero_query_init=True))
     init_weights(model, "SP", generator=torch.Generator().manual_seed(0))
