@@ -59,14 +59,15 @@ def study(profile: str, store: str, device: str, workers: int | None, csv: str |
 @WORKERS
 @click.option("--source", default="notebooks", show_default=True, help="Folder of the notebooks.")
 @click.option("--out", help="Folder of the report; by default reports/PROFILE.")
+@click.option("--again", is_flag=True, help="Execute unchanged notebooks too.")
 @click.option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook's parameter.")
 def notebooks(names: tuple[str, ...], profile: str, store: str, device: str, workers: int | None, source: str,
-              out: str | None, parameter: tuple[tuple[str, str], ...]) -> None:
+              out: str | None, again: bool, parameter: tuple[tuple[str, str], ...]) -> None:
     """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the report."""
     from hpt.replicate import replicate
 
     index = replicate(Path(source), profile, Path(store), Path(out or f"reports/{profile}"), names=names,
-                      device=device, workers=workers, parameters=dict(parameter))
+                      device=device, workers=workers, parameters=dict(parameter), again=again)
     click.echo(f"report: {index}")
 
 

@@ -22,7 +22,7 @@ from hpt.transfer import TransferReport, transfer_report
 
 
 def replicate(source: Path, profile: str, store: Path, out: Path, *, names: Sequence[str] = (), device: str = "auto",
-              workers: int | None = None, parameters: Mapping[str, str] | None = None) -> Path:
+              workers: int | None = None, parameters: Mapping[str, str] | None = None, again: bool = False) -> Path:
     """Run a profile's study, then its notebooks, and write one page each and an index.
 
     Parameters
@@ -34,6 +34,7 @@ def replicate(source: Path, profile: str, store: Path, out: Path, *, names: Sequ
     names: beginnings of notebook names; all by default.
     device, workers: as in :meth:`hpt.Study.run`.
     parameters: for the notebooks, beside ``profile`` and ``store``.
+    again: execute also the notebooks that are unchanged since their last execution.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def replicate(source: Path, profile: str, store: Path, out: Path, *, names: Sequ
     study.run(store, device=device, workers=workers)
     trained = time.perf_counter()
     pages = run_notebooks(source, out, {"profile": profile, "store": str(store.resolve()), **(parameters or {})},
-                          only=names, echo=sys.stdout)
+                          only=names, again=again, echo=sys.stdout)
     results = study.results(Store(store))
     report = transfer_report(pd.DataFrame([r.row() for r in results]), reference="μP")
     seconds = {"runs": trained - started, "notebooks": time.perf_counter() - trained}

@@ -32,7 +32,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
 from hpt.errors import NotebookError
-from hpt.notebooks import NotebookResult, header, read_notebook
+from hpt.notebook_source import header, read_notebook
+from hpt.notebooks import NotebookResult
 
 _HERE = Path(__file__).parent
 _LIVE = ("application/vnd.jupyter.widget-view+json", "application/javascript")

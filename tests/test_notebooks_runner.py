@@ -9,7 +9,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from hpt.errors import NotebookError
-from hpt.notebooks import check_parameters, check_source, read_parameters, run_notebook, run_notebooks
+from hpt.notebook_source import check_parameters, check_source, read_parameters
+from hpt.notebooks import finished, run_notebook, run_notebooks
 
 HEADER = """# A title
 
@@ -278,3 +279,21 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path, content):
         path.write_text(content)
     with pytest.raises(NotebookError, match=r"00_a\.ipynb cannot be read as a notebook"):
         read_parameters(path)
+
+
+def test_an_unchanged_notebook_is_not_run_again(tmp_path):
+    """Unless the source, a parameter, or the output's record of them differs."""
+    source = write(tmp_path / "00_a.ipynb", "print(steps)")
+    said = []
+
+    def run(**parameters):
+        return run_notebooks(tmp_path, tmp_path / "out", parameters, again=False, say=said.append)[0]
+
+    first = run(steps=3)
+    assert run(steps=3) == first and said[-1] == "00_a: unchanged"
+    assert finished(source, tmp_path / "out" / "00_a.ipynb", {"steps": 4}) is None
+    run(steps=4)
+    assert printed(tmp_path / "out" / "00_a.ipynb") == "4\n"
+    write(source, "print(-steps)")
+    run(steps=4)
+    assert printed(tmp_path / "out" / "00_a.ipynb") == "-4\n" and "unchanged" not in said[-1]

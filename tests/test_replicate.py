@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpt.cli import main
-from hpt.notebooks import check_source
+from hpt.notebook_source import check_source
 from hpt.report import external_references
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
