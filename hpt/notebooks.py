@@ -66,12 +66,13 @@ class _ThisPython(AsyncKernelManager):
 
 
 def run_notebook(source: str | os.PathLike, output: str | os.PathLike, parameters: Mapping[str, Any] | None = None, *,
-                 start_timeout: int = 300, echo: TextIO | None = None) -> NotebookResult:
+                 state: str = "", start_timeout: int = 300, echo: TextIO | None = None) -> NotebookResult:
     """Execute ``source`` in its own folder and write it to ``output``, which exists afterwards only on success.
 
     Parameters
     ----------
     parameters: see :func:`check_parameters`; checked before anything runs or is removed.
+    state: names what the notebook reads from elsewhere, for :func:`finished`.
     start_timeout: seconds that the kernel may take to start.
     echo: where what the cells print is shown as it comes, such as ``sys.stdout``.
 
@@ -99,7 +100,7 @@ def run_notebook(source: str | os.PathLike, output: str | os.PathLike, parameter
             raise NotebookError("SystemExit: the notebook stopped before its end")
         executed.metadata.papermill.update(input_path=source.name, output_path=output.name)
         seconds = time.perf_counter() - started
-        executed.metadata["hpt"] = {"fingerprint": _fingerprint(source, given), "seconds": seconds}
+        executed.metadata["hpt"] = {"fingerprint": _fingerprint(source, given, state), "seconds": seconds}
         nbformat.write(executed, partial)
         partial.replace(output)
     except Exception as error:
@@ -110,24 +111,25 @@ def run_notebook(source: str | os.PathLike, output: str | os.PathLike, parameter
 
 
 def finished(source: str | os.PathLike, output: str | os.PathLike,
-             parameters: Mapping[str, Any] | None = None) -> NotebookResult | None:
+             parameters: Mapping[str, Any] | None = None, state: str = "") -> NotebookResult | None:
     """The result of an earlier :func:`run_notebook` with the same arguments, or None where anything has changed.
 
-    Anything is the notebook, its parameters, hpt's own files, and the version of torch.
+    Anything is the notebook, its parameters, the state, hpt's own files, and the version of torch.
     """
     source, output = Path(source).resolve(), Path(output).resolve()
     if not output.exists():
         return None
     executed, given = read_notebook(output), check_parameters(source, parameters or {})
-    if executed.metadata.get("hpt", {}).get("fingerprint") != _fingerprint(source, given):
+    if executed.metadata.get("hpt", {}).get("fingerprint") != _fingerprint(source, given, state):
         return None
     return _result(source, output, executed, given)
 
 
-def _fingerprint(source: Path, parameters: Mapping[str, Any]) -> str:
+def _fingerprint(source: Path, parameters: Mapping[str, Any], state: str) -> str:
     """Hash of all that decides what a notebook shows."""
     code = sorted(p for p in Path(__file__).parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    content = [source.read_bytes(), json.dumps(dict(parameters), sort_keys=True).encode(), version("torch").encode()]
+    given = json.dumps([dict(parameters), state, version("torch")], sort_keys=True)
+    content = [source.read_bytes(), given.encode()]
     return hashlib.sha256(b"\0".join(content + [p.read_bytes() for p in code])).hexdigest()
 
 
@@ -140,14 +142,15 @@ def _result(source: Path, output: Path, executed: nbformat.NotebookNode, given: 
 
 
 def run_notebooks(folder: str | os.PathLike, out_dir: str | os.PathLike, parameters: Mapping[str, Any] | None = None, *,
-                  only: Sequence[str] = (), again: bool = True, keep_going: bool = False, echo: TextIO | None = None,
-                  say: Callable[[str], None] = print) -> list[NotebookResult]:
+                  only: Sequence[str] = (), state: str = "", again: bool = True, keep_going: bool = False,
+                  echo: TextIO | None = None, say: Callable[[str], None] = print) -> list[NotebookResult]:
     """Run the notebooks ``NN_title.ipynb`` of ``folder`` in the order of their numbers.
 
     Parameters
     ----------
     parameters: given to each notebook; all notebooks are checked before the first one runs.
     only: names or beginnings of names, such as ``["01", "03"]``; none given means all.
+    state: see :func:`run_notebook`.
     again: run also what :func:`finished` finds unchanged.
     keep_going: go on after a failure; the result then has ``ok=False`` and the reason in ``error``.
     echo: see :func:`run_notebook`.
@@ -166,13 +169,13 @@ def run_notebooks(folder: str | os.PathLike, out_dir: str | os.PathLike, paramet
     results = []
     for source in sources:
         started, output = time.perf_counter(), Path(out_dir) / source.name
-        if not again and (result := finished(source, output, parameters)):
+        if not again and (result := finished(source, output, parameters, state)):
             results.append(result)
             say(f"{source.stem}: unchanged")
             continue
         say(f"{source.stem}: running")
         try:
-            result = run_notebook(source, output, parameters, echo=echo)
+            result = run_notebook(source, output, parameters, state=state, echo=echo)
         except NotebookError as error:
             if not keep_going:
                 raise

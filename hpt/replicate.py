@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,10 @@ from hpt.claims import claims
 from hpt.data import load
 from hpt.gap import gap_closed
 from hpt.notebooks import run_notebooks
+from hpt.parameterization import PARAMETERIZATIONS
 from hpt.profiles import load_profile
 from hpt.report import duration, environment_facts, write_report
 from hpt.run import RunResult
-from hpt.store import Store
 from hpt.study import Study
 from hpt.transfer import TransferReport, transfer_report
 
@@ -49,9 +50,11 @@ def replicate(source: Path, profile: str, store: Path, out: Path, *, names: Sequ
     (out / "index.html").unlink(missing_ok=True)
     study.run(store, device=device, workers=workers)
     trained = time.perf_counter()
+    sixteen = dataclasses.replace(study, parameterizations=PARAMETERIZATIONS)  # notebooks show all that are there
+    state = " ".join(r.run_id for r in sixteen.results(store))
     pages = run_notebooks(source, out, {"profile": profile, "store": str(store.resolve()), **(parameters or {})},
-                          only=names, again=again, echo=sys.stdout)
-    results = study.results(Store(store))
+                          only=names, state=state, again=again, echo=sys.stdout)
+    results = study.results(store)
     report = transfer_report(pd.DataFrame([r.row() for r in results]), reference="μP")
     seconds = {"runs": trained - started, "notebooks": time.perf_counter() - trained}
     return write_report(pages, out, facts=facts(study, results, seconds), claims=claims(results, report),

@@ -292,6 +292,7 @@ def test_an_unchanged_notebook_is_not_run_again(tmp_path):
     first = run(steps=3)
     assert run(steps=3) == first and said[-1] == "00_a: unchanged"
     assert finished(source, tmp_path / "out" / "00_a.ipynb", {"steps": 4}) is None
+    assert finished(source, tmp_path / "out" / "00_a.ipynb", {"steps": 3}, state="more runs") is None
     run(steps=4)
     assert printed(tmp_path / "out" / "00_a.ipynb") == "4\n"
     write(source, "print(-steps)")
