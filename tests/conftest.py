@@ -37,3 +37,8 @@ def tiny_study(tiny_run) -> Study:
         name="tiny", base=dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, steps=6)),
         parameterizations=("SP", "μP"), log2_lrs={8: (-8, -6, -4), 16: (-8, -6, -4)}, best_seeds=2, extend=1,
     )
+
+
+def pytest_collection_modifyitems(items):
+    """The main job takes longest, so it starts first and the other process runs the rest meanwhile."""
+    items.sort(key=lambda item: item.name != "test_the_main_job")
