@@ -74,18 +74,12 @@ def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, floa
                  f"vocabulary {model.vocab_size}, context {model.context}",
         "training": f"{train.steps} steps of {train.batch_size} × {model.context} tokens, warm-up "
                     f"{train.warmup_steps} steps, {train.schedule} schedule",
-        "data": "; ".join(f"{k.replace('_', ' ')}: {_plain(v)}" for k, v in data.facts.items()),
+        **data.facts,
         "data_fingerprint": data.fingerprint,
         "training time of all runs": duration(sum(r.seconds for r in results)),
         "this call": f"runs {duration(seconds['runs'])}, notebooks {duration(seconds['notebooks'])}",
         **environment_facts(),
     }
-
-
-def _plain(value) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k} {v}" for k, v in value.items())
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:

@@ -6,14 +6,12 @@ Formulas become MathML while the page is made, pictures and styles are embedded,
 from __future__ import annotations
 
 import base64
-import html
 import math
 import os
 import platform
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -22,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import math_core
 import nbformat
 import pandas as pd
 from bs4 import BeautifulSoup
@@ -32,6 +29,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
 from hpt.errors import NotebookError
+from hpt.formulas import glued, mathml, with_math
 from hpt.notebook_source import header, read_notebook
 from hpt.notebooks import NotebookResult
 
@@ -133,28 +131,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def mathml(tex: str, display: bool = False) -> str:
-    """A TeX formula as MathML; one that cannot be read is shown as typed, with a warning."""
-    try:
-        formula = _converter().convert_with_local_state(tex, displaystyle=display)
-    except math_core.LatexError as error:
-        warnings.warn(f"the formula {tex!r} cannot be set: {error}", UserWarning, stacklevel=2)
-        return f'<code class="tex">{html.escape(tex)}</code>'
-    long = not display and len(tex) > 40  # browsers do not break formulas: a long one scrolls
-    return formula.replace("<math", '<math class="long"', 1) if long else formula
-
-
-def with_math(text: str) -> str:
-    """Plain text as HTML, with its ``$…$`` as formulas."""
-    parts = re.split(r"\$([^$]+)\$", str(text))
-    return _glued("".join(mathml(part) if i % 2 else html.escape(part) for i, part in enumerate(parts)))
-
-
-def _glued(markup: str) -> str:
-    """Keep brackets and punctuation on the line of the formula that they touch, where browsers would break it."""
-    return re.sub(r"[(\[]*<math>(?:(?!</math>).)*</math>[)\].,;:!?]*", r'<span class="fixed">\g<0></span>', markup)
-
-
 class _Renderer(IPythonRenderer):
     """Markdown to HTML with formulas as MathML."""
 
@@ -202,7 +178,7 @@ def _body(result: NotebookResult, results: Iterable[NotebookResult]) -> str:
         items = "".join(f'<li><a href="#{h["id"]}">{text}</a></li>' for h, text in zip(headings, texts, strict=True))
         contents = f'<details class="contents"><summary>Contents</summary><ol>{items}</ol></details>'
         soup.find("div", class_="cell").insert_after(BeautifulSoup(contents, "html.parser"))
-    return _glued(str(soup))
+    return glued(str(soup))
 
 
 def _static(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -275,7 +251,9 @@ def _cell(name: str, row: pd.Series, places: int | None) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} = {_plain(item)}" for key, item in value.items())
-    return ", ".join(map(_plain, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def _write(path: Path, page: str) -> Path:
@@ -284,11 +262,6 @@ def _write(path: Path, page: str) -> Path:
                             "a notebook shows a picture, style or script by its address", "embed it in the notebook")
     path.write_text(page, encoding="utf-8")
     return path
-
-
-@cache
-def _converter() -> math_core.LatexToMathML:
-    return math_core.LatexToMathML(fancy_error=False)
 
 
 @cache

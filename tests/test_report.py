@@ -17,8 +17,9 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from hpt.errors import NotebookError
+from hpt.formulas import mathml
 from hpt.notebooks import NotebookResult
-from hpt.report import duration, environment_facts, external_references, mathml, table_html, write_report
+from hpt.report import duration, environment_facts, external_references, table_html, write_report
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LONG_LINE = "value = " + " + ".join(f"quantity_{i}" for i in range(40))
