@@ -10,20 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import pandas as pd
 
 from hpt.errors import ConfigError, did_you_mean
 from hpt.parameterization import PARAMETERIZATIONS, Parameterization, Role, Scales
-
-
-class WidthRule(Protocol):
-    """What groups need of a rule; :class:`Rule` and :class:`Parameterization` both have it."""
-
-    def scales(self, role: Role, fan_in: int, m: float, fan_out: int = 1) -> Scales: ...
-    def attention_scale(self, d_head: int) -> float: ...
-    def multiplier(self, width: float) -> float: ...
 
 
 @dataclass(frozen=True)

@@ -41,17 +41,3 @@ def roughness(run: RunResult, stable: RunResult, skip: float = 0.1) -> float:
     changes = np.diff(excess[int(skip * len(excess)):])
     changes = changes[np.isfinite(changes)]
     return float(np.sqrt(np.mean(changes**2))) if len(changes) >= 10 else float("nan")
-
-
-def spikes(run: RunResult, stable: RunResult, height_nats: float = 0.2, window: int = 10) -> int:
-    """How often the excess loss rises by more than ``height_nats`` above its least value of the last ``window`` steps.
-
-    A rise that lasts counts once: the next spike starts when the excess has fallen back below the height.
-    """
-    excess = excess_loss(run, stable)
-    count, above = 0, False
-    for t in range(1, len(excess)):
-        rise = excess[t] - excess[max(0, t - window) : t].min()
-        count += bool(rise > height_nats) and not above
-        above = bool(rise > height_nats)
-    return count
