@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import ctypes
-import functools
 import multiprocessing
 import os
 import platform
@@ -14,12 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
-from hpt.data import DataConfig, load
 from hpt.device import pick_device
 from hpt.errors import StudyError
+from hpt.jobs import run_job
 from hpt.run import RunConfig, RunResult
 from hpt.store import Store
-from hpt.training import train
 
 #: How often the pool is started anew after a worker was killed.
 RESTARTS = 3
@@ -72,15 +70,15 @@ class Pool:
         ------
         StudyError: when workers keep dying; whatever was stored stays.
         """
-        left = dict(enumerate(configs))
+        left = dict(enumerate([(c,) for c in configs]))
         while left:
             try:
-                running = {self._pool.submit(_run_stored, c, str(self.store.path), self.device): i
-                           for i, c in left.items()}
+                running = {self._pool.submit(run_job, job, str(self.store.path), self.device): i
+                           for i, job in left.items()}
                 for done in futures.as_completed(running):
-                    run_id = done.result()
+                    run_ids = done.result()
                     del left[running[done]]
-                    yield self.store.load(run_id)
+                    yield from map(self.store.load, run_ids)
             except BrokenProcessPool:
                 self._pool.shutdown(cancel_futures=True)
                 if not self._restarts_left:
@@ -110,18 +108,3 @@ def _die_with_parent() -> None:
     """A killed parent cannot tell its workers; they would wait for ever."""
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-@functools.lru_cache(maxsize=4)
-def _data(config: DataConfig):
-    return load(config)
-
-
-def _run_stored(config: RunConfig, store_path: str, device: str) -> str:
-    """Train one configuration unless another process just did; returns its id."""
-    store, data = Store(store_path), _data(config.data)
-    run_id = config.run_id(data.fingerprint)
-    with store.lock(run_id):
-        if run_id not in store:
-            store.save(train(config, data=data, device=device))
-    return run_id

@@ -36,48 +36,77 @@ def train(config: RunConfig, *, data: TokenSource | None = None, device: str = "
     A :class:`RunResult`. A run that diverges is a result too: loss inf, ``diverged`` True. The same
     configuration on the same machine with as many threads gives the same bits.
     """
-    data = data or load(config.data)
-    place = pick_device(device)
-    dtype, reason = pick_precision(config.train.precision, place)
-    model = build_model(config).to(place)
-    c, steps = config.train, config.train.step_count(parameter_count(config.model), config.model.context)
-    groups = param_groups(model, config.parameterization, lr=c.lr, weight_decay=c.weight_decay, decay=c.decay)
-    optimizer = torch.optim.AdamW(groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=place.type != "mps")
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    bound = c.loss_bound or 3 * np.log(config.model.vocab_size)
+    run = Training(config, data or load(config.data), device)
+    run.advance(run.steps)
+    return run.result()
 
-    losses = torch.full((steps,), float("nan"), device=place)
-    finished, diverged = 0, False
-    start = time.perf_counter()
-    for step in range(steps):
-        inputs_BxT, targets_BxT = data.batch(config.seed, step, c.batch_size, config.model.context)
-        factor = lr_factor(c, step, steps)
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * factor
-        optimizer.zero_grad(set_to_none=True)
-        losses[step] = backward(model, inputs_BxT.to(place), targets_BxT.to(place), dtype, c.micro_batch_size)
-        if c.clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip)
-        optimizer.step()
-        if (step + 1) % STEPS_PER_CHECK == 0 or step + 1 == steps:
-            bad = (~(losses[finished : step + 1] <= bound)).nonzero()
-            finished, diverged = (finished + int(bad[0]) + 1, True) if len(bad) else (step + 1, False)
-            if diverged:
-                break
-    train_seconds = time.perf_counter() - start
-    val_loss = float("inf") if diverged else validation_loss(model, data, config, dtype)
-    if not val_loss <= bound:
-        val_loss, diverged = float("inf"), True
-    tokens = finished * c.batch_size * config.model.context
-    return RunResult(
-        config=config, run_id=config.run_id(data.fingerprint), val_loss=val_loss,
-        train_loss=losses[:finished].float().cpu().numpy(), diverged=diverged,
-        seconds=time.perf_counter() - start, tokens_per_second=tokens / train_seconds,
-        parameters=parameter_count(config.model), tokens=tokens, device=device_name(place),
-        precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype], precision_reason=reason,
-        data_fingerprint=data.fingerprint,
-        versions={"hpt": version("hpt"), "torch": torch.__version__, "python": platform.python_version()},
-    )
+
+class Training:
+    """One run under way: model, optimizer, and the losses of the steps taken.
+
+    Parameters
+    ----------
+    config, device: as in :func:`train`.
+    data: the tokens.
+
+    Attributes
+    ----------
+    steps: how many the whole run has.
+    step: how many are taken.
+    diverged: whether the loss became NaN or passed the bound; then no more are taken.
+    """
+
+    def __init__(self, config: RunConfig, data: TokenSource, device: str = "auto"):
+        self.config, self.data, self.place = config, data, pick_device(device)
+        self.dtype, self.precision_reason = pick_precision(config.train.precision, self.place)
+        self.model = build_model(config).to(self.place)
+        c, self.parameters = config.train, parameter_count(config.model)
+        self.steps = c.step_count(self.parameters, config.model.context)
+        self.step, self.diverged, self.seconds = 0, False, 0.0
+        groups = param_groups(self.model, config.parameterization, lr=c.lr, weight_decay=c.weight_decay, decay=c.decay)
+        self.optimizer = torch.optim.AdamW(groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=self.place.type != "mps")
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.bound = c.loss_bound or 3 * np.log(config.model.vocab_size)
+        self.losses = torch.full((self.steps,), float("nan"), device=self.place)
+
+    def advance(self, until: int) -> None:
+        """Take the steps up to, not with, step ``until``."""
+        c, start, checked = self.config.train, time.perf_counter(), self.step
+        for step in range(self.step, until if not self.diverged else self.step):
+            inputs_BxT, targets_BxT = self.data.batch(self.config.seed, step, c.batch_size, self.config.model.context)
+            factor = lr_factor(c, step, self.steps)
+            for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+                group["lr"] = peak * factor
+            self.optimizer.zero_grad(set_to_none=True)
+            self.losses[step] = backward(self.model, inputs_BxT.to(self.place), targets_BxT.to(self.place), self.dtype,
+                                         c.micro_batch_size)
+            if c.clip is not None:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.clip)
+            self.optimizer.step()
+            if (step + 1) % STEPS_PER_CHECK == 0 or step + 1 == until:
+                bad = (~(self.losses[checked : step + 1] <= self.bound)).nonzero()
+                checked = checked + int(bad[0]) + 1 if len(bad) else step + 1
+                self.step, self.diverged = checked, bool(len(bad))
+                if self.diverged:
+                    break
+        self.seconds += time.perf_counter() - start
+
+    def result(self) -> RunResult:
+        """The record of the run, once all steps are taken; takes the validation loss."""
+        start = time.perf_counter()
+        val_loss = float("inf") if self.diverged else validation_loss(self.model, self.data, self.config, self.dtype)
+        tokens = self.step * self.config.train.batch_size * self.config.model.context
+        diverged = not val_loss <= self.bound
+        return RunResult(
+            config=self.config, run_id=self.config.run_id(self.data.fingerprint),
+            val_loss=float("inf") if diverged else val_loss, diverged=diverged,
+            train_loss=self.losses[: self.step].float().cpu().numpy(),
+            seconds=self.seconds + time.perf_counter() - start, tokens_per_second=tokens / self.seconds,
+            parameters=self.parameters, tokens=tokens, device=device_name(self.place),
+            precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[self.dtype],
+            precision_reason=self.precision_reason, data_fingerprint=self.data.fingerprint,
+            versions={"hpt": version("hpt"), "torch": torch.__version__, "python": platform.python_version()},
+        )
 
 
 def build_model(config: RunConfig) -> Transformer:
