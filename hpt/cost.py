@@ -12,7 +12,7 @@ from hpt.device import pick_device, pick_precision
 from hpt.groups import param_groups
 from hpt.model import ModelConfig, flops_per_token, parameter_count
 from hpt.run import RunConfig
-from hpt.training import build_model, mean_loss
+from hpt.training import backward, build_model
 
 #: A step with more FLOPs than this is not tried, but reckoned from a smaller batch or a matmul.
 MOST_CALIBRATION_FLOPS = 5e11
@@ -58,7 +58,7 @@ def _step_seconds(config: RunConfig, device: str) -> float:
 
         def step() -> float:
             start = time.perf_counter()
-            mean_loss(model, ids_BxT, ids_BxT, dtype).backward()
+            backward(model, ids_BxT, ids_BxT, dtype, None)
             optimizer.step()
             _wait(place)
             return time.perf_counter() - start

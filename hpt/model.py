@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from hpt.config import config
+from hpt.cross_entropy import readout_loss
 
 
 @config
@@ -97,6 +98,13 @@ class Norm(nn.Module):
         return y
 
 
+class Linear(nn.Linear):
+    """A linear layer that multiplies in its input's dtype; its own weights stay in fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
 def rotate(x_BxHxTxK: Tensor, angles_TxK2: Tensor) -> Tensor:
     """Rotary positions: pair (i, i + K/2) turns by angle t·10000^(−2i/K) (Su et al. 2021, eq. 34)."""
     a, b = x_BxHxTxK.float().chunk(2, dim=-1)
@@ -111,10 +119,10 @@ class Attention(nn.Module):
         super().__init__()
         self.c, self.scale = c, scale
         G = c.kv_heads or c.heads
-        self.query = nn.Linear(c.width, c.width, bias=c.bias)
-        self.key = nn.Linear(c.width, G * c.d_head, bias=c.bias)
-        self.value = nn.Linear(c.width, G * c.d_head, bias=c.bias)
-        self.out = nn.Linear(c.width, c.width, bias=c.bias)
+        self.query = Linear(c.width, c.width, bias=c.bias)
+        self.key = Linear(c.width, G * c.d_head, bias=c.bias)
+        self.value = Linear(c.width, G * c.d_head, bias=c.bias)
+        self.out = Linear(c.width, c.width, bias=c.bias)
         if c.positions == "rotary":
             frequency_K2 = 10000.0 ** (-torch.arange(0, c.d_head, 2) / c.d_head)
             angles_TxK2 = torch.arange(c.context)[:, None] * frequency_K2
@@ -145,8 +153,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask_TxT: Tensor, scale: float) -> T
     Written out on the CPU, where the backward of the fused kernel takes most of a bf16 step.
     """
     if q.device.type == "cpu":
-        logits_BxHxTxT = (q * scale) @ k.transpose(-1, -2) + mask_TxT.to(q.dtype)
-        return logits_BxHxTxT.softmax(-1).to(v.dtype) @ v
+        logits_BxHxTxT = (q * scale) @ k.transpose(-1, -2)
+        logits_BxHxTxT += mask_TxT.to(q.dtype)
+        return logits_BxHxTxT.softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
 
@@ -156,9 +165,9 @@ class MLP(nn.Module):
     def __init__(self, c: ModelConfig):
         super().__init__()
         self.activation = c.activation
-        self.up = nn.Linear(c.width, c.mlp_width, bias=c.bias)
-        self.gate = nn.Linear(c.width, c.mlp_width, bias=c.bias) if c.activation == "swiglu" else None
-        self.down = nn.Linear(c.mlp_width, c.width, bias=c.bias)
+        self.up = Linear(c.width, c.mlp_width, bias=c.bias)
+        self.gate = Linear(c.width, c.mlp_width, bias=c.bias) if c.activation == "swiglu" else None
+        self.down = Linear(c.mlp_width, c.width, bias=c.bias)
 
     def forward(self, x_BxTxD: Tensor) -> Tensor:
         h = self.up(x_BxTxD)
@@ -172,20 +181,20 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); x and the norms in fp32, the branches in ``dtype``."""
 
     def __init__(self, c: ModelConfig, attention_scale: float):
         super().__init__()
         self.norm_attention, self.attention = Norm(c, c.width), Attention(c, attention_scale)
         self.norm_mlp, self.mlp = Norm(c, c.width), MLP(c)
 
-    def forward(self, x_BxTxD: Tensor) -> Tensor:
-        x = x_BxTxD + self.attention(self.norm_attention(x_BxTxD))
-        return x + self.mlp(self.norm_mlp(x))
+    def forward(self, x_BxTxD: Tensor, dtype: torch.dtype) -> Tensor:
+        x = x_BxTxD + self.attention(self.norm_attention(x_BxTxD).to(dtype))
+        return x + self.mlp(self.norm_mlp(x).to(dtype))
 
 
 class Transformer(nn.Module):
-    """Token ids_BxT → logits_BxTxV.
+    """Token ids_BxT → logits_BxTxV, or the mean loss where targets are given.
 
     Parameters
     ----------
@@ -203,23 +212,33 @@ class Transformer(nn.Module):
         scale = c.d_head**-0.5 if attention_scale is None else attention_scale
         self.blocks = nn.ModuleList(Block(c, scale) for _ in range(c.depth))
         self.norm_final = Norm(c, c.width)
-        self.readout = nn.Linear(c.width, c.vocab_size, bias=False)
+        self.readout = Linear(c.width, c.vocab_size, bias=False)
         if c.tie_readout:
             self.readout.weight = self.token_embedding.weight
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)  # torch draws them from its global generator
 
-    def forward(self, ids_BxT: Tensor) -> Tensor:
+    def forward(self, ids_BxT: Tensor, targets_BxT: Tensor | None = None,
+                dtype: torch.dtype = torch.float32) -> Tensor:
+        """Logits of shape BxTxV; with targets their mean cross-entropy, nats a token. Matmuls run in ``dtype``."""
         x_BxTxD = self.token_embedding(ids_BxT)
         if self.position_embedding is not None:
             x_BxTxD = x_BxTxD + self.position_embedding.weight[: ids_BxT.shape[1]]
         if self.norm_embedding is not None:
             x_BxTxD = self.norm_embedding(x_BxTxD)
         for block in self.blocks:
-            x_BxTxD = block(x_BxTxD)
-        logits_BxTxV = self.readout(self.norm_final(x_BxTxD))
-        return logits_BxTxV if self.readout_multiplier == 1 else logits_BxTxV * self.readout_multiplier
+            x_BxTxD = block(x_BxTxD, dtype)
+        x_BxTxD = self.norm_final(x_BxTxD).to(dtype)
+        if targets_BxT is not None and torch.is_grad_enabled():
+            return readout_loss(x_BxTxD.flatten(0, 1), self.readout.weight, targets_BxT.flatten(),
+                                self.readout_multiplier)
+        logits_BxTxV = self.readout(x_BxTxD)
+        if self.readout_multiplier != 1:
+            logits_BxTxV = logits_BxTxV * self.readout_multiplier
+        if targets_BxT is None:
+            return logits_BxTxV
+        return F.cross_entropy(logits_BxTxV.flatten(0, 1).float(), targets_BxT.flatten())
 
     def init_factors(self) -> dict[str, float]:
         """Factors on the initial std beyond a parameterization's: residual branches 1/√(2·depth), zero queries."""

@@ -16,7 +16,7 @@ from hpt.parameterization import Parameterization
 from hpt.schedule import TrainConfig
 
 #: Part of a run's identity: raised when the same configuration would give another result.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 
 @config

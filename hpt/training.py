@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hpt.data import TokenSource, load
@@ -119,20 +118,13 @@ def build_model(config: RunConfig) -> Transformer:
     return model
 
 
-def mean_loss(model: Transformer, inputs_BxT: Tensor, targets_BxT: Tensor, dtype: torch.dtype) -> Tensor:
-    """Mean cross-entropy in nats a token, taken in fp32; matmuls run in ``dtype``."""
-    with torch.autocast(inputs_BxT.device.type, dtype, enabled=dtype != torch.float32):
-        logits_BxTxV = model(inputs_BxT)
-    return F.cross_entropy(logits_BxTxV.flatten(0, 1).float(), targets_BxT.flatten())
-
-
 def backward(model: Transformer, inputs_BxT: Tensor, targets_BxT: Tensor, dtype: torch.dtype,
              micro_batch_size: int | None) -> Tensor:
-    """Add the gradients of the batch's mean loss, a micro-batch at a time; returns that loss."""
+    """Add the gradients of the batch's mean loss, a micro-batch at a time; returns that loss, nats a token."""
     B = len(inputs_BxT)
     total = torch.zeros((), device=inputs_BxT.device)
     for x, y in zip(inputs_BxT.split(micro_batch_size or B), targets_BxT.split(micro_batch_size or B), strict=True):
-        loss = mean_loss(model, x, y, dtype) * (len(x) / B)
+        loss = model(x, y, dtype) * (len(x) / B)
         loss.backward()
         total += loss.detach()
     return total
@@ -145,7 +137,7 @@ def validation_loss(model: Transformer, data: TokenSource, config: RunConfig, dt
     place = next(model.parameters()).device
     size = config.train.micro_batch_size or config.train.batch_size
     chunks = zip(inputs_NxT.split(size), targets_NxT.split(size), strict=True)
-    total = sum(mean_loss(model, x.to(place), y.to(place), dtype).double() * len(x) for x, y in chunks)
+    total = sum(model(x.to(place), y.to(place), dtype).double() * len(x) for x, y in chunks)
     return float(total) / len(inputs_NxT)
 
 

@@ -1,0 +1,58 @@
+"""Readout and cross-entropy as one function: its gradient is made with its value, so logits are read once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: Logits made at a time. A whole step of a small model; of a large one, as many as the memory should hold.
+LOGITS_AT_A_TIME = 2**24
+
+
+def readout_loss(x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplier: float = 1.0) -> Tensor:
+    """Mean cross-entropy of softmax(multiplier · x Wᵀ) against ``targets_N``, nats.
+
+    Matmuls run in the dtype of ``x_NxD``, and so do the logits and their softmax; sums are taken in fp32. The
+    gradient of the logits is softmax minus one-hot, over N, so it is known as soon as the loss is: those of x and W
+    are made at once and the logits forgotten. Twice differentiable it is not.
+
+    Parameters
+    ----------
+    x_NxD: the last norm's output.
+    weight_VxD: the readout's matrix, fp32.
+    targets_N: token ids, int64.
+    multiplier: factor on the logits.
+    """
+    return _ReadoutLoss.apply(x_NxD, weight_VxD, targets_N, multiplier)[0]
+
+
+class _ReadoutLoss(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x_NxD, weight_VxD, targets_N, multiplier):
+        w_VxD = weight_VxD.to(x_NxD.dtype)
+        rows = max(1, LOGITS_AT_A_TIME // len(w_VxD))
+        smallest = torch.finfo(torch.float32).tiny
+        loss, d_x, d_weight = 0.0, [], 0.0
+        for x, targets in zip(x_NxD.split(rows), targets_N.split(rows), strict=True):
+            logits = x @ w_VxD.T
+            p = (logits if multiplier == 1 else logits * multiplier).softmax(1)
+            at_target = torch.arange(len(x), device=x.device), targets
+            p_target = p[at_target].float()
+            loss = loss - p_target.clamp_min(smallest).log().sum()
+            p.index_put_(at_target, (p_target - 1).to(p.dtype))  # now it is the gradient of the logits, times N
+            d_x.append(p @ w_VxD)
+            d_weight = d_weight + (p.T @ x).float()
+        N = len(x_NxD)
+        return loss / N, torch.cat(d_x) * (multiplier / N), d_weight * (multiplier / N)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        d_x, d_weight = ctx.saved_tensors
+        return d_x * grad.to(d_x.dtype), d_weight * grad, None, None
