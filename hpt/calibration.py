@@ -114,7 +114,8 @@ def calibrate(workers: Workers, configs: Sequence[RunConfig]) -> Calibration:
             raise StudyError("a worker died while steps were tried.", "the machine ran out of memory",
                              "fewer workers, or a smaller micro_batch_size") from None
     timings, base, free_for_worker = zip(*found, strict=True)
-    mean = {s: Timing(*np.mean([dataclasses.astuple(t[s]) for t in timings], axis=0).tolist()) for s in shapes}
+    mean = {s: Timing(*np.mean([dataclasses.astuple(t[s]) for t in timings], axis=0).tolist()) for s in shapes
+            if all(s in t for t in timings)}
     return Calibration(mean, max(base), min(free_for_worker) if place.type == "cuda" else free)
 
 
@@ -126,7 +127,13 @@ def _measure(shapes: Sequence[RunConfig], device: str, meeting: str, workers: in
         _time(shapes[0], device, 0.0, own)  # the first run of a process also loads what torch loads late
     base = 0 if place.type == "cuda" else psutil.Process().memory_full_info().uss  # unshared pages alone
     _meet(Path(meeting), workers)
-    return {s: _time(s, device, min(SECONDS_A_SHAPE, SECONDS / len(shapes)), own) for s in shapes}, base, free
+    timings = {}
+    for shape in shapes:
+        try:
+            timings[shape] = _time(shape, device, min(SECONDS_A_SHAPE, SECONDS / len(shapes)), own)
+        except torch.OutOfMemoryError:  # a GPU's; the larger ones will not fit either
+            break
+    return timings, base, free
 
 
 def _meet(folder: Path, workers: int) -> None:
@@ -156,6 +163,7 @@ def _time(shape: RunConfig, device: str, seconds: float, store: str) -> Timing:
     if tried < batch:  # the optimizer's share does not grow with the batch
         start = time.perf_counter()
         run.optimizer.step()
+        run.losses[0].item()  # waits for the device
         optimizer = min(time.perf_counter() - start, step)
         step = optimizer + (step - optimizer) * batch / tried
     start = time.perf_counter()

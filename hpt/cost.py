@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 from hpt.calibration import Calibration, Workers, calibrate, shape_of
 from hpt.device import pick_device
@@ -127,7 +128,8 @@ def reckon(name: str, plan: Plan, losses: Mapping[RunConfig, float], pool: Worke
     found, workers, memory, start = Calibration({}, nan, nan), 1, dict.fromkeys(shapes, nan), nan if runs else 0.0
     if runs and pool is not None:
         tensors = {s: step_bytes(s, pick_device(pool.device)) for s in shapes}
-        found, workers = calibrate(pool, shapes), pool.workers
+        workers, room = pool.workers, psutil.virtual_memory().available
+        found = calibrate(pool, [s for s in shapes if workers * tensors[s] < room])  # trying must not fill the machine
         memory = {s: found.base_bytes + size for s, size in tensors.items()}
         start = time.perf_counter() - begun
     rows = [(c.model.width, 1, run_flops(c), found.run_seconds(c), memory[shape_of(c)]) for c in runs]

@@ -184,8 +184,10 @@ def test_short_memory_and_disk_are_told(tmp_path, tiny_study, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=10_000_000))
     monkeypatch.setattr("hpt.cost.free_disk", lambda _: 5000.0)
     cost = tiny_study.cost(tmp_path)
-    assert len(cost.warnings) == 2
+    assert len(cost.warnings) == 2 and cost.seconds > 0
     assert "10 MB are free" in str(cost) and "5 kB are free" in str(cost) and str(cost).count("WARNING") == 2
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=10_000))
+    assert math.isnan(tiny_study.cost(tmp_path).seconds)  # what cannot fit is not tried
 
 
 @pytest.mark.usefixtures("no_pool")
