@@ -21,14 +21,14 @@ COMPILE = $(PYTHON) -m uv pip compile pyproject.toml --extra hub --extra lab --e
 .PHONY: help env notebooks study test lint lab lock clean
 
 help: ## what there is
-	@echo "usage: make TARGET [PROFILE=quick]"
+	@echo "usage: make TARGET [PROFILE=quick] [DRY_RUN=1: only say what the runs cost]"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 notebooks: $(READY) ## train what is missing, execute all notebooks, write reports/PROFILE/index.html
-	$(BIN)/hpt notebooks --profile $(PROFILE)
+	$(BIN)/hpt notebooks --profile $(PROFILE) $(if $(DRY_RUN),--dry-run)
 
 study: $(READY) ## the profile's runs alone, no notebooks
-	$(BIN)/hpt study --profile $(PROFILE)
+	$(BIN)/hpt study --profile $(PROFILE) $(if $(DRY_RUN),--dry-run)
 
 test: $(READY) lint ## the test suite
 	$(BIN)/python -m pytest

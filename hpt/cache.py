@@ -109,8 +109,10 @@ def cache_root(cache_dir: str | os.PathLike | None = None) -> Path:
 
 
 def open_or_build(corpus: Corpus, root: Path, *, vocab_size: int, tokenizer: str, every: int,
-                  max_tokens: int | None) -> TextSource:
+                  max_tokens: int | None, build: bool = True) -> TextSource | None:
     """The tokens of ``corpus`` from the cache, built first where they are missing, stale or damaged.
+
+    With ``build`` False nothing is built or removed: None where that would be needed.
 
     Processes that ask at the same time wait for the first to finish.
 
@@ -123,7 +125,7 @@ def open_or_build(corpus: Corpus, root: Path, *, vocab_size: int, tokenizer: str
                                  "tokenizers": importlib.metadata.version("tokenizers")}))
     folder = root / "tokens" / _digest(key)[:16]
     source, damage = _open(folder, key, corpus.name)
-    if source is not None:
+    if source is not None or not build:
         return source
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

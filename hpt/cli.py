@@ -13,6 +13,7 @@ from hpt.errors import HptError
 STORE = click.option("--store", default="runs/store", show_default=True, help="Folder of run records.")
 PROFILE = click.option("--profile", default="quick", show_default=True, help="Which study; `hpt profiles` lists them.")
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what it costs: FLOPs, time, memory, disk.")
 WORKERS = click.option("--workers", type=click.IntRange(1), help="Processes; by default as many as serve best.")
 
 
@@ -39,12 +40,15 @@ def main() -> None:
 @STORE
 @DEVICE
 @WORKERS
+@DRY_RUN
 @click.option("--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file.")
-def study(profile: str, store: str, device: str, workers: int | None, csv: str | None) -> None:
+def study(profile: str, store: str, device: str, workers: int | None, dry_run: bool, csv: str | None) -> None:
     """Train the runs of a profile that the store lacks, and print what transfers."""
     from hpt.profiles import load_profile
     from hpt.transfer import transfer_report
 
+    if dry_run:
+        return click.echo(str(load_profile(profile).cost(store, device=device, workers=workers)))
     table = load_profile(profile).run(store, device=device, workers=workers)
     if csv:
         table.to_csv(csv, index=False)
@@ -57,15 +61,20 @@ def study(profile: str, store: str, device: str, workers: int | None, csv: str |
 @STORE
 @DEVICE
 @WORKERS
+@DRY_RUN
 @click.option("--source", default="notebooks", show_default=True, help="Folder of the notebooks.")
 @click.option("--out", help="Folder of the report; by default reports/PROFILE.")
 @click.option("--again", is_flag=True, help="Execute unchanged notebooks too.")
 @click.option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook's parameter.")
-def notebooks(names: tuple[str, ...], profile: str, store: str, device: str, workers: int | None, source: str,
-              out: str | None, again: bool, parameter: tuple[tuple[str, str], ...]) -> None:
+def notebooks(names: tuple[str, ...], profile: str, store: str, device: str, workers: int | None, dry_run: bool,
+              source: str, out: str | None, again: bool, parameter: tuple[tuple[str, str], ...]) -> None:
     """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the report."""
+    from hpt.profiles import load_profile
     from hpt.replicate import replicate
 
+    if dry_run:
+        click.echo(str(load_profile(profile).cost(store, device=device, workers=workers)))
+        return click.echo("then the notebooks are executed, which trains nothing more")
     index = replicate(Path(source), profile, Path(store), Path(out or f"reports/{profile}"), names=names,
                       device=device, workers=workers, parameters=dict(parameter), again=again)
     click.echo(f"report: {index}")
@@ -88,7 +97,8 @@ def transfer(table: str, reference: str | None, width: float | None) -> None:
 @main.command()
 def profiles() -> None:
     """The profiles, with their runs and what they cost."""
-    from hpt.cost import in_words, run_flops
+    from hpt.cost import in_words
+    from hpt.flops import run_flops
     from hpt.profiles import load_profile, profile_names
 
     for name in profile_names():

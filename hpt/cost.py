@@ -1,87 +1,178 @@
-"""What a study costs before it starts: FLOPs, and seconds on this machine."""
+"""What a study costs before it starts: FLOPs, time, memory and disk."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
+import heapq
+import html
+import json
+import math
+import os
+import shutil
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-import torch
+import pandas as pd
+import psutil
 
-from hpt.device import pick_device, pick_precision
-from hpt.groups import param_groups
-from hpt.model import ModelConfig, flops_per_token, parameter_count
+from hpt.calibration import Calibration, Workers, calibrate, shape_of
+from hpt.device import pick_device
+from hpt.flops import run_flops, run_steps
+from hpt.forecast import Plan, forecast
+from hpt.memory import step_bytes
 from hpt.run import RunConfig
-from hpt.training import backward, build_model
 
-#: A step with more FLOPs than this is not tried, but reckoned from a smaller batch or a matmul.
-MOST_CALIBRATION_FLOPS = 5e11
-#: What share of a large matmul's speed a training step of a large model reaches.
-STEP_SHARE_OF_MATMUL = 0.4
-
-
-@functools.lru_cache(maxsize=1024)
-def _sizes(model: ModelConfig) -> tuple[float, int]:
-    return flops_per_token(model), parameter_count(model)
+#: Of a record: a loss in the shortest decimals that give its float32 back; all but configuration and losses.
+LOSS_BYTES, REST_BYTES = 10.3, 600
+#: What file systems give out at a time.
+BLOCK_BYTES = 4096
 
 
-def run_flops(config: RunConfig) -> float:
-    """Training FLOPs of a run: 6 per matmul weight and token, and those of attention."""
-    per_token, parameters = _sizes(config.model)
-    c = config.train
-    return per_token * c.step_count(parameters, config.model.context) * c.batch_size * config.model.context
+@dataclass(frozen=True)
+class Cost:
+    """What a study will cost: the runs that it lacks.
+
+    Attributes
+    ----------
+    name: of the study.
+    done, now: runs that are in the store; runs to start with.
+    later: runs that results will ask for if every optimum lies inside the grid (more seeds at the best).
+    at_most_more: how many more come if every optimum sits at an edge.
+    workers, why: how many processes, and the reason.
+    flops: training FLOPs of ``now`` and ``later``, as are all that follow.
+    seconds: wall time, the start included; nan where no run of the study can be tried here. A run that diverges
+        stops early, which is not reckoned with.
+    start_seconds: what of ``seconds`` goes to starting the workers and to this estimate.
+    memory_bytes: of all workers at once, at the fullest moment; on a GPU, of its memory.
+    free_memory_bytes: what new processes can have.
+    disk_bytes, free_disk_bytes: size of the records; room where the store is, nan where nobody can tell.
+    notes: what else is worth saying.
+    by_width: one row a width: runs, flops, seconds (of all its runs, one after another), memory_bytes (of one worker).
+    calibration: how long a run takes.
+    """
+
+    name: str
+    done: int
+    now: int
+    later: int
+    at_most_more: int
+    workers: int
+    why: str
+    flops: float
+    seconds: float
+    start_seconds: float
+    memory_bytes: float
+    free_memory_bytes: float
+    disk_bytes: float
+    free_disk_bytes: float
+    notes: tuple[str, ...]
+    by_width: pd.DataFrame = field(repr=False, compare=False)
+    calibration: Calibration = field(repr=False)
+
+    @property
+    def runs(self) -> int:
+        """Runs to train, as far as can be told."""
+        return self.now + self.later
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What will not fit."""
+        found = []
+        if self.memory_bytes > self.free_memory_bytes:
+            found.append(f"{in_bytes(self.memory_bytes)} of memory are needed and {in_bytes(self.free_memory_bytes)} "
+                         "are free: give fewer workers, or a smaller micro_batch_size")
+        if self.disk_bytes > self.free_disk_bytes:
+            found.append(f"{in_bytes(self.disk_bytes)} of disk are needed and {in_bytes(self.free_disk_bytes)} "
+                         "are free: make room, or give another store")
+        return tuple(found)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a width, see ``by_width``."""
+        return self.by_width.copy()
+
+    def __str__(self) -> str:
+        later = f", then about {self.later} as the results ask" if self.later else ""
+        more = f"; up to {self.at_most_more} more if an optimum sits at an edge" if self.at_most_more else ""
+        duration = "unknown" if math.isnan(self.seconds) else f"about {in_words(self.seconds)}"
+        return "\n".join([
+            f"{self.name}: {self.done} done, {self.now} to run{later}{more}",
+            f"  FLOPs   {self.flops:.2g}",
+            f"  time    {duration} ({self.why})",
+            f"  memory  {in_bytes(self.memory_bytes)}, {in_bytes(self.free_memory_bytes)} free",
+            f"  disk    {in_bytes(self.disk_bytes)}, {in_bytes(self.free_disk_bytes)} free",
+            *(f"  note: {line}" for line in self.notes),
+            *(f"  WARNING: {line}" for line in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def run_seconds(config: RunConfig, device: str = "auto") -> float:
-    """Estimated seconds of a run on this machine: a few steps are timed, once per shape."""
-    steps = config.train.step_count(_sizes(config.model)[1], config.model.context)
-    # The learning rate and the seed cost nothing, so all runs of one shape share one calibration.
-    shape = dataclasses.replace(config, seed=0, train=dataclasses.replace(
-        config.train, lr=1e-3, weight_decay=0.0, steps=1, warmup_steps=0, tokens_per_parameter=None))
-    forward_only = config.train.validation_sequences / (3 * config.train.batch_size)
-    return (steps + forward_only) * _step_seconds(shape, device)
+def reckon(name: str, plan: Plan, losses: Mapping[RunConfig, float], pool: Workers | None, why: str,
+           store: str | os.PathLike[str], notes: Sequence[str] = ()) -> Cost:
+    """The cost of what a study lacks.
+
+    Parameters
+    ----------
+    name, plan: of the study.
+    losses: of the runs that are done.
+    pool: the workers that will train, in which steps are timed; None leaves time and memory unknown.
+    why: why so many workers, or why there is no pool.
+    store: where records go.
+    notes: what else is worth saying.
+    """
+    begun, nan = time.perf_counter(), float("nan")
+    now, later, at_most_more = forecast(plan, losses)
+    runs = [*now, *later]
+    shapes = list(dict.fromkeys(map(shape_of, runs)))
+    found, workers, memory, start = Calibration({}, nan, nan), 1, dict.fromkeys(shapes, nan), nan if runs else 0.0
+    if runs and pool is not None:
+        tensors = {s: step_bytes(s, pick_device(pool.device)) for s in shapes}
+        workers, room = pool.workers, psutil.virtual_memory().available
+        found = calibrate(pool, [s for s in shapes if workers * tensors[s] < room])  # trying must not fill the machine
+        memory = {s: found.base_bytes + size for s, size in tensors.items()}
+        start = time.perf_counter() - begun
+    rows = [(c.model.width, 1, run_flops(c), found.run_seconds(c), memory[shape_of(c)]) for c in runs]
+    table = pd.DataFrame(rows, columns=["width", "runs", "flops", "seconds", "memory_bytes"])
+    by_width = table.groupby("width", as_index=False)
+    return Cost(
+        name=name, done=len(losses), now=len(now), later=len(later), at_most_more=at_most_more, workers=workers,
+        why=why, flops=float(table.flops.sum()), start_seconds=start,
+        seconds=start + sum(_wall_seconds(list(map(found.run_seconds, wave)), workers) for wave in (now, later)),
+        memory_bytes=workers * max(memory.values(), default=0.0), free_memory_bytes=found.free_bytes,
+        disk_bytes=float(sum(map(record_bytes, runs))), free_disk_bytes=free_disk(store), notes=tuple(notes),
+        by_width=by_width.sum(min_count=1).assign(memory_bytes=by_width.memory_bytes.max().memory_bytes),
+        calibration=found)
 
 
-@functools.lru_cache(maxsize=256)
-def _step_seconds(config: RunConfig, device: str) -> float:
-    """Seconds of one training step with one CPU thread, or on the accelerator."""
-    place = pick_device(device)
-    dtype, _ = pick_precision(config.train.precision, place)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in a worker process
-    try:
-        if run_flops(config) > MOST_CALIBRATION_FLOPS:
-            return run_flops(config) / (STEP_SHARE_OF_MATMUL * _matmul_flops_per_second(place, dtype))
-        model = build_model(config).to(place)
-        optimizer = torch.optim.AdamW(param_groups(model, config.parameterization, lr=1e-3), fused=place.type != "mps")
-        ids_BxT = torch.zeros(config.train.batch_size, config.model.context, dtype=torch.int64, device=place)
-
-        def step() -> float:
-            start = time.perf_counter()
-            backward(model, ids_BxT, ids_BxT, dtype, None)
-            optimizer.step()
-            _wait(place)
-            return time.perf_counter() - start
-
-        step()
-        return min(step() for _ in range(3))
-    finally:
-        torch.set_num_threads(threads)
+def _wall_seconds(runs: Sequence[float], workers: int) -> float:
+    """When the last worker is done, each taking the longest run that is left."""
+    ends = [0.0] * workers
+    for seconds in sorted(runs, reverse=True):
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return max(ends)
 
 
-def _matmul_flops_per_second(place: torch.device, dtype: torch.dtype, n: int = 2048) -> float:
-    a = torch.randn(n, n, device=place, dtype=dtype)
-    a @ a
-    _wait(place)
-    start = time.perf_counter()
-    a @ a
-    _wait(place)
-    return 2 * n**3 / (time.perf_counter() - start)
+def record_bytes(config: RunConfig) -> float:
+    """Bytes on disk of a run's record."""
+    size = len(json.dumps(config.to_dict())) + REST_BYTES + LOSS_BYTES * run_steps(config)
+    return math.ceil(size / BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _wait(place: torch.device) -> None:
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)
+def free_disk(store: str | os.PathLike[str]) -> float:
+    """Bytes free where the store is or will be; nan for a store that is no folder of this machine."""
+    if "://" in str(store):
+        return float("nan")
+    there = next(p for p in (Path(store).absolute(), *Path(store).absolute().parents) if p.exists())
+    return float(shutil.disk_usage(there).free)
+
+
+def in_bytes(size: float) -> str:
+    """Bytes as people say them: "512 B", "3.1 MB", "24 GB"."""
+    if math.isnan(size):
+        return "unknown"
+    unit = max(0, min(4, int(math.log10(max(size, 1)) / 3)))
+    return f"{size / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
 
 
 def in_words(seconds: float) -> str:

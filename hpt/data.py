@@ -116,13 +116,14 @@ class TokenSource(Protocol):
         """The text of token ids."""
 
 
-def load(config: DataConfig, cache_dir: str | os.PathLike | None = None) -> TokenSource:
+def load(config: DataConfig, cache_dir: str | os.PathLike | None = None, *, build: bool = True) -> TokenSource | None:
     """Open a source; text is tokenized the first time, and memory-mapped from the cache ever after.
 
     Parameters
     ----------
     config: what text.
     cache_dir: where tokens are kept; by default $HPT_CACHE_DIR, else the user's cache folder.
+    build: False gives None where the text is yet to be tokenized.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def load(config: DataConfig, cache_dir: str | os.PathLike | None = None) -> Toke
             documents = corpus.hub(config.dataset, config.subset, config.split, config.column, config.revision)
     return cache.open_or_build(documents, cache.cache_root(cache_dir), vocab_size=config.vocab_size,
                                tokenizer=config.tokenizer, every=config.validation_every,
-                               max_tokens=config.max_tokens)
+                               max_tokens=config.max_tokens, build=build)
 
 
 def batches(source: TokenSource, seed: int, batch_size: int, context: int,

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 import torch
@@ -38,12 +38,12 @@ class Pool:
 
     Parameters
     ----------
-    store: where each worker puts its results.
+    store: where each worker puts its results; None where no run is to be trained.
     workers: how many processes.
     device: as in :func:`hpt.train`.
     """
 
-    def __init__(self, store: Store, workers: int, device: str = "auto"):
+    def __init__(self, store: Store | None, workers: int, device: str = "auto"):
         self.store, self.workers, self.device = store, workers, device
         self._restarts_left = RESTARTS
         self._pool = self._start()
@@ -60,6 +60,10 @@ class Pool:
             for process in list((self._pool._processes or {}).values()):
                 process.terminate()  # runs in hand repeat the next time; waiting for them would block Ctrl-C
         self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, task: Callable, *args) -> futures.Future:
+        """Have a worker do ``task(*args)``."""
+        return self._pool.submit(task, *args)
 
     def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
         """Train every configuration and yield each result as it is stored.

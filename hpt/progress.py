@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from tqdm.auto import tqdm
 
-from hpt.cost import in_words, run_seconds
+from hpt.cost import Cost, in_words
 from hpt.run import RunConfig, RunResult
 
 
@@ -27,13 +27,11 @@ class Progress:
     Parameters
     ----------
     name: of the study.
-    workers, why: how many processes, and the reason.
-    device: as in :func:`hpt.train`.
-    quiet: show nothing.
+    cost: of the study; None shows nothing.
     """
 
-    def __init__(self, name: str, workers: int, why: str, device: str, quiet: bool = False):
-        self.name, self.workers, self.why, self.device, self.quiet = name, workers, why, device, quiet
+    def __init__(self, name: str, cost: Cost | None):
+        self.name, self.cost = name, cost
         self.bar: tqdm | None = None
         self.done = self.left = self.diverged = 0
         self.expected_left = self.expected_done = 0.0
@@ -42,16 +40,15 @@ class Progress:
 
     def round(self, stored: Collection[RunResult], missing: Sequence[RunConfig]) -> None:
         """Say what is done and what is to run; called anew when results ask for more runs."""
-        if self.quiet:
+        if self.cost is None:
             return
-        first_round = self.started is None
-        expected = sum(run_seconds(c, self.device) for c in missing) / self.workers
         self.done, self.diverged, self.left = len(stored), sum(r.diverged for r in stored), len(missing)
-        self.expected_left += expected
-        if first_round:
+        if self.started is None:
             self.started = time.perf_counter()
-            self._say(f"{self.name}: {self.done} done, {self.left} to run, about {in_words(expected)} ({self.why})")
+            self.expected_left = self.cost.seconds - self.cost.start_seconds
+            self._say(str(self.cost))
         else:
+            self.expected_left = max(self.expected_left, sum(map(self._seconds, missing)))
             self._say(f"{self.name}: the results so far ask for {self.left} more runs "
                       "(beyond an edge of the grid, or more seeds at the best)")
         if watched():
@@ -62,9 +59,9 @@ class Progress:
 
     def finished(self, result: RunResult) -> None:
         """Count one more run."""
-        if self.quiet:
+        if self.cost is None:
             return
-        seconds = run_seconds(result.config, self.device) / self.workers
+        seconds = self._seconds(result.config)
         self.done, self.left, self.diverged = self.done + 1, self.left - 1, self.diverged + result.diverged
         self.expected_done, self.expected_left = self.expected_done + seconds, self.expected_left - seconds
         now = time.perf_counter()
@@ -86,9 +83,12 @@ class Progress:
         """Leave the last state standing."""
         if self.bar is not None:
             self.bar.close()
-        if self.started is not None and not self.quiet:
+        if self.started is not None:
             took = in_words(time.perf_counter() - self.started)
             self._say(f"{self.name}: all {self.done} runs done, {self.diverged} diverged; this call took {took}")
+
+    def _seconds(self, config: RunConfig) -> float:
+        return self.cost.calibration.run_seconds(config) / self.cost.workers
 
     def _say(self, line: str) -> None:
         tqdm.write(line) if watched() else print(line, flush=True)

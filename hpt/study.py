@@ -13,10 +13,11 @@ from pydantic import Field, field_validator
 
 from hpt.basin import edge_of
 from hpt.config import config
-from hpt.cost import run_flops
+from hpt.cost import Cost, reckon
 from hpt.data import load
 from hpt.device import pick_device
 from hpt.errors import ConfigError, did_you_mean
+from hpt.flops import run_flops
 from hpt.parameterization import Parameterization
 from hpt.pool import Pool, choose_workers
 from hpt.progress import Progress
@@ -167,8 +168,9 @@ class Study:
             print(f"{self.name}: all {len(results)} runs are in the store")
         if missing:
             count, why = (workers, "as asked") if workers else choose_workers(len(missing), device)
-            progress = Progress(self.name, count, why, device, quiet)
             with Pool(store, count, device) as pool:
+                cost = None if quiet else reckon(self.name, self.plan, _losses(results), pool, why, store.path)
+                progress = Progress(self.name, cost)
                 while missing:
                     progress.round(results.values(), missing)
                     for result in pool.run(missing):
@@ -178,6 +180,25 @@ class Study:
             progress.close()
         order = sorted(results.values(), key=self._order)
         return pd.DataFrame([r.row() for r in order])
+
+    def cost(self, store: str | os.PathLike[str] | Store = "runs/store", *, workers: int | None = None,
+             device: str = "auto") -> Cost:
+        """What :meth:`run` with the same arguments costs; nothing is trained.
+
+        Steps of each shape are timed for about two seconds, in as many processes as would work.
+        """
+        path, tokens = store.path if isinstance(store, Store) else store, load(self.base.data, build=False)
+        results: dict[RunConfig, RunResult] = {}
+        if tokens and os.path.isdir(path):
+            self._missing(results, Store(path), tokens.fingerprint)
+        losses = _losses(results)
+        runs = len(set(self.plan(losses)) - set(losses))
+        count, why = (workers, "as asked") if workers else choose_workers(runs, device)
+        notes = () if tokens else ("the text is tokenized first, once: not counted here, nor what the store holds",)
+        if self.needs == "cuda" and pick_device(device).type != "cuda":
+            return reckon(self.name, self.plan, losses, None, "it needs a CUDA GPU, and here is none", path, notes)
+        with Pool(None, count, device) as pool:
+            return reckon(self.name, self.plan, losses, pool, why, path, notes)
 
     def results(self, store: str | os.PathLike[str] | Store) -> list[RunResult]:
         """The results that the store already holds, trained or not: nothing is started."""
@@ -189,8 +210,7 @@ class Study:
     def _missing(self, results: dict[RunConfig, RunResult], store: Store, fingerprint: str) -> list[RunConfig]:
         """Fill ``results`` from the store; return the planned runs it lacks, longest first."""
         while True:
-            losses = {c: r.val_loss for c, r in results.items()}
-            new = [c for c in self.plan(losses) if c not in results]
+            new = [c for c in self.plan(_losses(results)) if c not in results]
             found = [r for c in new if (r := store.load(c.run_id(fingerprint))) is not None]
             results |= {r.config: r for r in found}
             if not found:
@@ -200,3 +220,7 @@ class Study:
         c = result.config
         return (self.parameterizations.index(c.parameterization), c.train.weight_decay, c.model.width, c.train.lr,
                 c.seed)
+
+
+def _losses(results: dict[RunConfig, RunResult]) -> dict[RunConfig, float]:
+    return {c: r.val_loss for c, r in results.items()}
