@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hpt.data import TokenSource, load
-from hpt.device import pick_device, pick_precision
+from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.groups import init_weights, param_groups
 from hpt.model import Transformer, parameter_count
 from hpt.run import RunConfig, RunResult
@@ -68,6 +68,7 @@ class Training:
         self.bound = c.loss_bound or 3 * np.log(config.model.vocab_size)
         self.losses = torch.full((self.steps,), float("nan"), device=self.place)
 
+    @flushed_denormals()
     def advance(self, until: int) -> None:
         """Take the steps up to, not with, step ``until``."""
         c, start, checked = self.config.train, time.perf_counter(), self.step
@@ -90,6 +91,7 @@ class Training:
                     break
         self.seconds += time.perf_counter() - start
 
+    @flushed_denormals()
     def result(self) -> RunResult:
         """The record of the run, once all steps are taken; takes the validation loss."""
         start = time.perf_counter()

@@ -15,7 +15,7 @@ from hpt.groups import param_groups
 from hpt.parameterization import PARAMETERIZATIONS, Parameterization
 from hpt.run import RunConfig
 from hpt.schedule import TrainConfig, lr_factor
-from hpt.training import build_model, train, validation_loss
+from hpt.training import Training, build_model, train, validation_loss
 
 
 def changed(run, parameterization=None, model=None, **values):
@@ -203,3 +203,12 @@ def test_micro_batches_give_the_whole_batch_to_rounding(tiny_run):
     whole, parts = train(tiny_run), train(changed(tiny_run, micro_batch_size=3))
     np.testing.assert_allclose(parts.train_loss, whole.train_loss, rtol=1e-4)
     assert parts.val_loss == pytest.approx(whole.val_loss, rel=1e-3)
+
+
+def test_tiny_numbers_count_as_zero_while_training_alone(tiny_run):
+    tiny = torch.finfo(torch.float32).tiny
+    seen = []
+    run = Training(tiny_run, load(tiny_run.data), "cpu")
+    run.model.register_forward_hook(lambda *_: seen.append(torch.full((), tiny).div(2).item()))
+    run.advance(1)
+    assert seen == [0.0] and torch.full((), tiny).div(2) > 0

@@ -1,0 +1,255 @@
+"""How fast hpt trains: the machine's ceilings, a plain baseline, and hpt, side by side in one run.
+
+    python benchmarks/speed.py                    # five minutes; `make bench`
+    python benchmarks/speed.py --widths 64 128 --repeats 5
+    python benchmarks/speed.py --compiled         # also what torch.compile would bring, and when it pays
+
+The baseline (benchmarks/plain.py) trains one run after another on all cores; hpt trains as many at once as it has
+workers. They take turns within seconds of each other, and every ratio is a median over the turns. Writes
+runs/bench.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import torch
+from adaptive import compare_plans
+from plain import plain_run
+
+from hpt.data import DataConfig, load
+from hpt.device import pick_device, pick_precision
+from hpt.flops import run_flops
+from hpt.model import ModelConfig, flops_per_token
+from hpt.pool import Pool, _start_worker, choose_workers
+from hpt.profiles import load_profile
+from hpt.run import RunConfig
+from hpt.store import Store
+from hpt.training import Training
+
+
+def seconds(task, times: int = 5) -> float:
+    """Median seconds of a call, after one that does not count."""
+    task()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        task()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def ceilings() -> dict[str, float]:
+    """GFLOP/s of a large matmul with one thread and with all, and GB/s of a copy (bytes read and written)."""
+    found, threads = {}, torch.get_num_threads()
+    for dtype, count in itertools.product((torch.float32, torch.bfloat16), (1, threads)):
+        torch.set_num_threads(count)
+        a = torch.randn(2048, 2048).to(dtype)
+        name = f"{str(dtype).removeprefix('torch.')}_gflops_{'one_thread' if count == 1 else 'all_threads'}"
+        found[name] = 2 * 2048**3 / seconds(lambda a=a: a @ a) / 1e9
+    source = torch.ones(2**26)
+    target = torch.empty_like(source)
+    found["copy_gb_per_second"] = 2 * source.nbytes / seconds(lambda: target.copy_(source)) / 1e9
+    return found
+
+
+def matmul_calls(c: ModelConfig, sequences: int, dtype: torch.dtype):
+    """Every matmul of one training step, forward and backward, as a call on tensors of its own."""
+    N, T, K = sequences * c.context, c.context, c.d_head
+    sizes = [(c.width, c.width)] * 4 + [(c.width, c.mlp_width), (c.mlp_width, c.width)]
+    calls = []
+    for fan_in, fan_out in sizes * c.depth + [(c.width, c.vocab_size)]:
+        x, w, g = (torch.randn(s).to(dtype) for s in ((N, fan_in), (fan_out, fan_in), (N, fan_out)))
+        calls += [lambda x=x, w=w: x @ w.T, lambda g=g, w=w: g @ w, lambda x=x, g=g: g.T @ x]
+    for _ in range(c.depth):
+        q, k, p = (torch.randn(s).to(dtype) for s in [(sequences * c.heads, T, K)] * 2 + [(sequences * c.heads, T, T)])
+        calls += [lambda q=q, k=k: q @ k.mT, lambda p=p, k=k: p @ k] * 2 + [lambda p=p, k=k: p.mT @ k] * 2
+    return calls
+
+
+def time_step(config: RunConfig, steps: int) -> dict[str, float]:
+    """In a worker: seconds of a step and of its matmuls alone, in turns; tokens a second; peak memory."""
+    training = Training(config, load(config.data), "cpu")
+    matmuls = matmul_calls(config.model, config.train.batch_size, training.dtype)
+    training.advance(2)
+    pairs = []
+    while training.step < steps:
+        start = time.perf_counter()
+        training.advance(training.step + 2)
+        middle = time.perf_counter()
+        for call in matmuls * 2:
+            call()
+        pairs.append(((middle - start) / 2, (time.perf_counter() - middle) / 2))
+    step = statistics.median(s for s, _ in pairs)
+    return {"step_seconds": step, "matmul_seconds": statistics.median(m for _, m in pairs),
+            "step_over_matmul": statistics.median(s / m for s, m in pairs),
+            "tokens_per_second": config.train.batch_size * config.model.context / step,
+            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def time_compiled(config: RunConfig, steps: int) -> dict[str, float]:
+    """In a worker: seconds to compile the model, and of a compiled step, beside an eager one."""
+    eager, compiled = (Training(config, load(config.data), "cpu") for _ in range(2))
+    compiled.model.compile()
+    start = time.perf_counter()
+    compiled.advance(2)
+    compile_seconds = time.perf_counter() - start
+    eager.advance(2)
+    taken: list[tuple[float, float]] = []
+    while eager.step < steps:
+        before = eager.seconds, compiled.seconds
+        eager.advance(eager.step + 2)
+        compiled.advance(compiled.step + 2)
+        taken.append(((eager.seconds - before[0]) / 2, (compiled.seconds - before[1]) / 2))
+    plain, fast = (statistics.median(column) for column in zip(*taken, strict=True))
+    run_saves = (plain - fast) * config.train.steps
+    return {"compile_seconds": compile_seconds, "compiled_over_eager": fast / plain,
+            "runs_until_compiling_pays": compile_seconds / run_saves if run_saves > 0 else float("inf")}
+
+
+def steps_by_width(base: RunConfig, widths: list[int], vocabularies: list[int], steps: int,
+                   compiled: bool) -> pd.DataFrame:
+    """Tokens per second of the baseline and of hpt, and the step beside its matmuls, for each width and vocabulary."""
+    rows, context = [], multiprocessing.get_context("spawn")
+    workers, _ = choose_workers(len(widths))
+    for vocabulary, width in itertools.product(vocabularies, widths):
+        config = dataclasses.replace(
+            base, data=DataConfig(source="synthetic", vocab_size=vocabulary),
+            model=dataclasses.replace(base.model, width=width, vocab_size=vocabulary, d_head=min(32, width)))
+        with ProcessPoolExecutor(1, context, _start_worker) as alone:
+            row = alone.submit(time_step, config, steps).result()
+            if compiled:
+                row |= alone.submit(time_compiled, config, steps).result()
+        with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+            together = [f.result() for f in [pool.submit(time_step, config, steps) for _ in range(workers)]]
+        plain_seconds, _ = plain_run(config, load(config.data), steps)
+        tokens = config.train.batch_size * config.model.context
+        ours = sum(t["tokens_per_second"] for t in together)
+        rows.append({"vocabulary": vocabulary, "width": width, **row, "tokens_per_second": ours,
+                     "plain_tokens_per_second": tokens / plain_seconds, "ratio": ours * plain_seconds / tokens,
+                     "gflops": ours * flops_per_token(config.model) / 1e9,
+                     "flops_per_token": flops_per_token(config.model)})
+        print(f"vocabulary {vocabulary} width {width}: {ours:,.0f} tokens/s, plain {tokens / plain_seconds:,.0f}, "
+              f"step / matmuls {row['step_over_matmul']:.2f}", flush=True)
+    return pd.DataFrame(rows)
+
+
+def whole_study(repeats: int) -> dict:
+    """Seconds of the quick profile's grid, the baseline's and hpt's, from whole runs of each width in turns.
+
+    A whole run is all its steps and the validation. The baseline is charged its runs alone, hpt also the start of
+    its workers. All parameterizations cost the same.
+    """
+    study = load_profile("quick")
+    grid = study.plan({})
+    data = load(study.base.data)
+    workers, why = choose_workers(len(grid))
+    rows, losses = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        with Pool(Store(folder), workers) as pool:
+            for future in [pool.submit(os.getpid) for _ in range(workers)]:
+                future.result()
+            started = time.perf_counter() - start
+            for turn, width in itertools.product(range(repeats), study.widths):
+                middle = study.log2_lrs[width][len(study.log2_lrs[width]) // 2]
+                configs = [study.run_config(study.parameterizations[0], width, middle, seed=workers * turn + i)
+                           for i in range(workers)]
+                start = time.perf_counter()
+                ours = list(pool.run(configs))
+                taken = (time.perf_counter() - start) / workers
+                start = time.perf_counter()
+                _, plain_loss = plain_run(configs[0], data)
+                rows.append((width, taken, time.perf_counter() - start))
+                losses.append(next(r.val_loss for r in ours if r.config == configs[0]) - plain_loss)
+                print(f"quick, width {width}: a run takes {rows[-1][1]:.2f} s, plain {rows[-1][2]:.2f} s", flush=True)
+    turns = pd.DataFrame(rows, columns=["width", "seconds", "plain_seconds"])
+    counts = pd.Series([c.model.width for c in grid]).value_counts()
+    totals = [sum(counts[w] * s for w, s in zip(turn["width"], turn[name], strict=True))
+              for name, turn in itertools.product(("seconds", "plain_seconds"),
+                                                  (turns.iloc[i: i + len(study.widths)]
+                                                   for i in range(0, len(turns), len(study.widths))))]
+    ours, plain = totals[:repeats], totals[repeats:]
+    ratios = [p / (o + started) for o, p in zip(ours, plain, strict=True)]
+    return {"study_ratio": statistics.median(ratios), "study_ratios": ratios, "grid_runs": len(grid),
+            "workers": workers, "workers_why": why, "start_seconds": started,
+            "runs_per_hour": 3600 * len(grid) / (statistics.median(ours) + started),
+            "plain_runs_per_hour": 3600 * len(grid) / statistics.median(plain),
+            "seconds_per_run": turns.groupby("width")["seconds"].median().to_dict(),
+            "plain_seconds_per_run": turns.groupby("width")["plain_seconds"].median().to_dict(),
+            "largest_loss_difference": max(map(abs, losses)),
+            "grid_flops": sum(map(run_flops, grid))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128, 256, 512])
+    parser.add_argument("--vocabularies", type=int, nargs="+", default=[1024, 8192])
+    parser.add_argument("--steps", type=int, default=30, help="timed at each width")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of whole runs")
+    parser.add_argument("--compiled", action="store_true", help="also time torch.compile")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))
+    a = parser.parse_args()
+
+    base = load_profile("quick").base
+    dtype, reason = pick_precision("auto", pick_device("cpu"))
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform(terse=True),
+               "precision": f"{str(dtype).removeprefix('torch.')}: {reason}",
+               "torch": torch.__version__, "python": platform.python_version()}
+    print(machine, flush=True)
+    result = {"machine": machine, "ceilings": ceilings(), **whole_study(a.repeats)}
+    steps = steps_by_width(base, a.widths, a.vocabularies, a.steps, a.compiled)
+    plans = compare_plans()
+    result["adaptive"] = plans
+    result["adaptive_ratio"] = result["study_ratio"] / plans["seconds_share"]
+    first = steps[steps["vocabulary"] == a.vocabularies[0]].set_index("width")
+    result["tokens_per_second"] = first["tokens_per_second"].to_dict()
+    result["step_over_matmul"] = first["step_over_matmul"].to_dict()
+    growth = first.iloc[-1] / first.iloc[0]
+    result["time_per_token_growth"] = 1 / growth["tokens_per_second"]
+    result["flops_per_token_growth"] = growth["flops_per_token"]
+    result["by_width"] = steps.to_dict("records")
+    a.out.parent.mkdir(parents=True, exist_ok=True)
+    a.out.write_text(json.dumps(result, indent=1) + "\n")
+    report(result, steps)
+    print(f"written: {a.out}")
+
+
+def cpu_name() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    amx = " with AMX" if torch.cpu.get_capabilities().get("amx_bf16", False) else ""
+    return (names[0].partition(":")[2].strip() if names else platform.processor()) + amx
+
+
+def report(result: dict, steps: pd.DataFrame) -> None:
+    """Print what people compare."""
+    one = result["ceilings"]["bfloat16_gflops_one_thread"]
+    table = steps.assign(share=steps["gflops"] / (one * result["workers"]))
+    columns = ["vocabulary", "width", "tokens_per_second", "plain_tokens_per_second", "ratio", "gflops", "share",
+               "step_over_matmul"] + [c for c in ("compile_seconds", "compiled_over_eager",
+                                                  "runs_until_compiling_pays") if c in steps]
+    print(pd.Series(result["ceilings"]).round(0).to_string())
+    print(table[columns].round(2).to_string(index=False))
+    print(f"quick study, {result['grid_runs']} runs: {result['runs_per_hour']:.0f} runs an hour, "
+          f"plain {result['plain_runs_per_hour']:.0f}: ratio {result['study_ratio']:.2f}; "
+          f"to the same interval of the optimum with the adaptive plan {result['adaptive_ratio']:.2f}")
+    print(f"losses of hpt and the baseline differ by at most {result['largest_loss_difference']:.3f} nats")
+
+
+if __name__ == "__main__":
+    main()
