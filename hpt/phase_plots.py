@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hpt.parameterization import PARAMETERIZATIONS
-from hpt.plots import COLORS, STYLE, color_of
+from hpt.plots import COLORS, STYLE, color_of, log_axis
 from hpt.report_view import group_name
 from hpt.transfer import TransferReport
 
@@ -64,11 +64,7 @@ def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure
                 ax.annotate(name, at, xytext=(5, 5), textcoords="offset points", fontsize=8, color=color)
         ax.set(xlabel=AXES[pair[0]], ylabel=AXES[pair[1]], xlim=ranges[0], ylim=ranges[1])
         if pair[0] == "E":
-            ax.set_xscale("log")
-            if ranges[0][1] < 30 * ranges[0][0]:  # a decade or less: three ticks, spelt out
-                ax.set_xticks(np.geomspace(1.3 * ranges[0][0], ranges[0][1] / 1.3, 3))
-                ax.xaxis.set_major_formatter("{x:.2g}")
-                ax.minorticks_off()
+            log_axis(ax)
         else:
             ax.axvline(0, color="black", lw=0.6)
         ax.axhline(0, color="black", lw=0.6)

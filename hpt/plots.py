@@ -156,6 +156,17 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     return figure
 
 
+def log_axis(ax: Axes) -> None:
+    """A logarithmic x axis; of a decade or so with three ticks spelt out, where labels like 3×10⁻² run into another."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    if high < 30 * low:
+        ax.set_xticks(np.geomspace(1.3 * low, high / 1.3, 3))
+        ax.xaxis.set_major_formatter("{x:.2g}")
+        ax.minorticks_off()
+        ax.set_xlim(low, high)
+
+
 def plot_metrics(report: TransferReport) -> Figure:
     """E, κ and R(∞) with their intervals; what the data do not determine is grey."""
     frame = report.to_frame()
@@ -179,8 +190,10 @@ def plot_metrics(report: TransferReport) -> Figure:
         shown = np.concatenate([s[frame[f"{column}_determined"].to_numpy(bool)] for s in spans])
         shown = shown[np.isfinite(shown)]
         if column == "E":
-            ax.set_xscale("log")
-        elif len(shown):
+            log_axis(ax)
+        else:
+            ax.locator_params(axis="x", nbins=5)
+        if column != "E" and len(shown):
             margin = max(0.5 * np.ptp(shown), 0.1)
             ax.set_xlim(shown.min() - margin, shown.max() + margin)
             ax.axvline(0, color="black", lw=0.8)

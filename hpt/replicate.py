@@ -12,19 +12,23 @@ import pandas as pd
 
 from hpt.claims import claims
 from hpt.data import load
+from hpt.environment import environment_facts
 from hpt.gap import gap_closed
 from hpt.notebooks import run_notebooks
 from hpt.parameterization import PARAMETERIZATIONS
+from hpt.phase_page import write_phase_page
 from hpt.profiles import load_profile
-from hpt.report import duration, environment_facts, write_report
+from hpt.report import duration, write_report
 from hpt.run import RunResult
 from hpt.study import Study
 from hpt.transfer import TransferReport, transfer_report
 
+PHASES = "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
+
 
 def replicate(source: Path, profile: str, store: Path, out: Path, *, names: Sequence[str] = (), device: str = "auto",
               workers: int | None = None, parameters: Mapping[str, str] | None = None, again: bool = False) -> Path:
-    """Run a profile's study, then its notebooks, and write one page each and an index.
+    """Run a profile's study, then its notebooks, and write one page each, the phase diagrams and an index.
 
     Parameters
     ----------
@@ -50,15 +54,28 @@ def replicate(source: Path, profile: str, store: Path, out: Path, *, names: Sequ
     (out / "index.html").unlink(missing_ok=True)
     study.run(store, device=device, workers=workers)
     trained = time.perf_counter()
-    sixteen = dataclasses.replace(study, parameterizations=PARAMETERIZATIONS)  # notebooks show all that are there
-    state = " ".join(r.run_id for r in sixteen.results(store))
+    state = " ".join(r.run_id for r in _all_that_is_there(study, store))
     pages = run_notebooks(source, out, {"profile": profile, "store": str(store.resolve()), **(parameters or {})},
                           only=names, state=state, again=again, echo=sys.stdout)
-    results = study.results(store)
-    report = transfer_report(pd.DataFrame([r.row() for r in results]), reference="μP")
+    everything = _all_that_is_there(study, store)  # again: a notebook may have trained more
+    results = [r for r in everything if r.config.parameterization in study.parameterizations]
+    report = _report(results)
+    widest = report if len(results) == len(everything) else _report(everything)
+    phases = write_phase_page(widest, out / "phases.html", title=f"Phase diagrams of transfer, profile {study.name}")
     seconds = {"runs": trained - started, "notebooks": time.perf_counter() - trained}
     return write_report(pages, out, facts=facts(study, results, seconds), claims=claims(results, report),
-                        summary_tables=summary_tables(report))
+                        summary_tables=summary_tables(report), more={phases.name: PHASES})
+
+
+def _all_that_is_there(study: Study, store: Path) -> list[RunResult]:
+    """The study's results, and those of the others of the sixteen that the store happens to hold."""
+    own = {p.switches for p in study.parameterizations}
+    others = tuple(p for p in PARAMETERIZATIONS if p.switches not in own)
+    return dataclasses.replace(study, parameterizations=study.parameterizations + others).results(store)
+
+
+def _report(results: Sequence[RunResult]) -> TransferReport:
+    return transfer_report(pd.DataFrame([r.row() for r in results]), reference="μP")
 
 
 def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, float]) -> dict[str, str]:

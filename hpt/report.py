@@ -1,6 +1,6 @@
 """The report: one HTML page a notebook and an index, readable with the network off.
 
-Formulas become MathML while the page is made, pictures and styles are embedded, and there is no script at all.
+Formulas become MathML while the page is made, pictures and styles are embedded, and these pages have no script at all.
 """
 
 from __future__ import annotations
@@ -8,14 +8,9 @@ from __future__ import annotations
 import base64
 import math
 import os
-import platform
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +44,7 @@ _VERDICTS = {"bad": r"no\b(?! )|(not (seen|replic|confirm)|fail|contradict|refut
 
 def write_report(results: Sequence[NotebookResult], out_dir: str | os.PathLike, *, facts: Mapping[str, Any],
                  claims: pd.DataFrame | None = None, summary_tables: Mapping[str, pd.DataFrame] | None = None,
-                 title: str = "", about: str = "") -> Path:
+                 more: Mapping[str, str] | None = None, title: str = "", about: str = "") -> Path:
     """Write ``NAME.html`` for each notebook and ``index.html`` into ``out_dir``; the path of the index.
 
     Parameters
@@ -57,6 +52,7 @@ def write_report(results: Sequence[NotebookResult], out_dir: str | os.PathLike, 
     facts: what the run ran on and with; keys become labels (``data_fingerprint`` → "data fingerprint").
     claims: columns such as claim, paper says, what came out, verdict.
     summary_tables: caption → table, shown as :func:`table_html` says.
+    more: further pages of ``out_dir`` that the index links to: file name → what it shows.
     title, about: head of the index, with ``$…$`` for formulas; there is a default.
 
     Raises
@@ -73,7 +69,7 @@ def write_report(results: Sequence[NotebookResult], out_dir: str | os.PathLike, 
         _write(out_dir / f"{result.name}.html", templates.get_template("page.html.j2").render(
             i=i, pages=pages, result=result, title=page["title"], body=Markup(_body(result, results))))
     return _write(out_dir / "index.html", templates.get_template("index.html.j2").render(
-        pages=pages, facts=facts, claims=claims, tables=summary_tables, title=title, about=about))
+        pages=pages, facts=facts, claims=claims, tables=summary_tables, more=more, title=title, about=about))
 
 
 def table_html(table: pd.DataFrame) -> str:
@@ -93,17 +89,6 @@ def table_html(table: pd.DataFrame) -> str:
                 else _LABELS.get(name, name.replace("_", " "))} for name in names]
     rows = [[Markup(_cell(name, row, places.get(name))) for name in names] for _, row in table.iterrows()]
     return _templates().get_template("table.html.j2").render(columns=columns, rows=rows)
-
-
-def environment_facts() -> dict[str, str]:
-    """What the run ran on: date, versions of python, torch and hpt, platform, processor, cores and git commit."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
-        "python": platform.python_version(), "torch": _version("torch"), "hpt": _version("hpt"),
-        "platform": platform.platform(aliased=True, terse=True), "processor": _processor(), "cores": str(cores),
-        "git": _git_commit(),
-    }
 
 
 def external_references(page: str) -> list[str]:
@@ -274,32 +259,3 @@ def _templates() -> jinja2.Environment:
     templates.filters |= {"duration": duration, "plain": _plain, "math": lambda text: Markup(with_math(text)),
                           "table": lambda table: Markup(table_html(table))}
     return templates
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _run(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _processor() -> str:
-    if sys.platform == "darwin":
-        return _run("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
-    info = Path("/proc/cpuinfo")
-    name = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return name[1] if name else platform.processor() or platform.machine()
-
-
-def _git_commit() -> str:
-    git = ("git", "-C", str(_HERE))
-    tracked = _run(*git, "ls-files", Path(__file__).name)  # empty for a package installed inside another repository
-    commit = _run(*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") if tracked else ""
-    return commit.replace("-dirty", " (with uncommitted changes)") or "none (not run from a commit)"

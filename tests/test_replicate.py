@@ -28,10 +28,11 @@ def test_the_main_job(tmp_path, monkeypatch):
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     pages = sorted((tmp_path / "report").glob("*.html"))
-    assert [p.stem for p in pages] == [*(n.stem for n in NOTEBOOKS), "index"]
+    assert [p.stem for p in pages] == [*(n.stem for n in NOTEBOOKS), "index", "phases"]
     assert not [reference for page in pages for reference in external_references(page.read_text())]
     index = (tmp_path / "report" / "index.html").read_text()
-    for word in ("SP+Embd closes", "smoke", "data fingerprint", "log₂ η*", "κ"):
+    for word in ("SP+Embd closes", "smoke", "data fingerprint", "log₂ η*", "κ", 'href="phases.html"'):
         assert word in index
+    assert "SP+Embd" in (tmp_path / "report" / "phases.html").read_text()
     again = CliRunner().invoke(main, [*arguments, NOTEBOOKS[0].stem])
     assert again.exit_code == 0 and "smoke: all" in again.output

@@ -16,10 +16,11 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from hpt.environment import environment_facts
 from hpt.errors import NotebookError
 from hpt.formulas import mathml
 from hpt.notebooks import NotebookResult
-from hpt.report import duration, environment_facts, external_references, table_html, write_report
+from hpt.report import duration, external_references, table_html, write_report
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LONG_LINE = "value = " + " + ".join(f"quantity_{i}" for i in range(40))
@@ -146,6 +147,7 @@ def report(tmp_path_factory):
         claims=claims,
         summary_tables={"Transfer $E$": figures},
         facts={"profile": "quick", "data_fingerprint": "f" * 64} | environment_facts(),
+        more={"05_last.html": "Points in $E$ and more"},
     )
     assert index == out / "index.html"
     return out
@@ -258,6 +260,7 @@ def test_the_index_shows_facts_claims_tables_and_notebooks(report):
         "3, run in 3 min 15 s",
         "Does η∗ move?",
         "The tour of n",
+        "Points in E and more",
     ):
         assert shown in prose, shown
     assert '<span class="verdict good">holds' in text and '<span class="verdict bad">no' in text
