@@ -131,12 +131,11 @@ class WideTraining(Training):
             ddp = DistributedDataParallel(model.to(self.place), gradient_as_bucket_view=True)
             ddp.broadcast_buffers = False  # masks never change; which argument says so depends on torch's version
             return ddp
-        # What autocast would do to the matrices, done before they are gathered: the same numbers, half the traffic,
-        # and no bf16 copy of the whole model that waits for the backward pass. Norms and embeddings stay in fp32.
+        # What the forward would do to these matrices, done before they are gathered: the same numbers, half the
+        # traffic, and no bf16 copy of them that waits for the backward. Embeddings, norms, readout are the root's.
         policy = MixedPrecisionPolicy(self.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         mesh = init_device_mesh(self.place.type, (self.ranks,))
-        matrices = [part for block in model.blocks for part in (block.attention, block.mlp)]
-        for part in matrices if model.config.tie_readout else [*matrices, model.readout]:
+        for part in (part for block in model.blocks for part in (block.attention, block.mlp)):
             fully_shard(part, mesh=mesh, mp_policy=policy)  # goes to the device part by part
         return fully_shard(model, mesh=mesh)
 

@@ -146,7 +146,7 @@ def test_losses_are_those_of_one_process(found, tiny_run, way, name):
         assert_same_run(result[way, name], alone)
 
 
-def test_sharded_bf16_is_autocast_to_the_bit(found, tiny_run):
+def test_sharded_bf16_gives_the_bits_of_unsharded(found, tiny_run):
     ddp, fsdp = (found[0][way, "bf16"] for way in WAYS)
     assert np.array_equal(ddp.train_loss, fsdp.train_loss) and ddp.val_loss == fsdp.val_loss
     assert ddp.precision == "bf16" and ddp.val_loss != found[0]["ddp", "SP+Embd"].val_loss
