@@ -1,8 +1,9 @@
-"""The command line: ``hpt study``, ``hpt notebooks``, ``hpt transfer``, ``hpt profiles``, ``hpt parameterizations``."""
+"""The command line, ``hpt COMMAND`` or ``python -m hpt COMMAND``; `hpt --help` lists the commands."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -92,6 +93,25 @@ def transfer(table: str, reference: str | None, width: float | None) -> None:
     click.echo(str(report))
     if width:
         click.echo(predict_lr(report, width=width).to_string(index=False))
+
+
+@main.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False))
+@STORE
+@DEVICE
+@click.option("--shard", type=click.Choice(["ddp", "fsdp"]), default="ddp", show_default=True,
+              help="ddp: the whole model in every process; fsdp: shared out.")
+@click.option("--checkpoint", type=click.Path(file_okay=False), help="Folder for the states of unfinished runs.")
+@click.option("--every", type=click.IntRange(1), default=500, show_default=True, help="Steps between checkpoints.")
+def wide(config: str, store: str, device: str, shard: str, checkpoint: str | None, every: int) -> None:
+    """Train the run of a TOML or JSON file on all processes of a torchrun job, unless the store has it."""
+    from hpt.profiles import load_run
+    from hpt.wide import train_wide
+
+    result = train_wide(load_run(config), device=device, shard=shard, store=store, checkpoint=checkpoint, every=every)
+    if os.environ["RANK"] == "0":
+        click.echo(f"run {result.run_id} on {result.device}: loss {result.val_loss:.4f} nats, {result.seconds:.0f} s, "
+                   f"in {store}")
 
 
 @main.command()

@@ -1,7 +1,8 @@
-"""Named studies, from profiles.toml."""
+"""Named studies, from profiles.toml; single runs, from files."""
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from importlib import resources
@@ -10,6 +11,7 @@ from typing import Any
 
 from hpt.config import from_dict
 from hpt.errors import ConfigError, did_you_mean
+from hpt.run import RunConfig
 from hpt.study import Study
 
 
@@ -18,7 +20,22 @@ def _read(file: str | os.PathLike[str] | None) -> dict[str, Any]:
         text = resources.files("hpt").joinpath("profiles.toml") if file is None else Path(file)
         return tomllib.loads(text.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read profiles from {str(file)!r}: {error}.") from error
+        raise ConfigError(f"cannot read configurations from {str(file)!r}: {error}.") from error
+
+
+def load_run(file: str | os.PathLike[str]) -> RunConfig:
+    """One run's configuration from a TOML file, or a JSON file as ``RunConfig.to_dict()`` gives it.
+
+    Raises
+    ------
+    ConfigError: for a file that cannot be read, an unknown key or a bad value.
+    """
+    if Path(file).suffix != ".json":
+        return RunConfig.from_dict(_read(file))
+    try:
+        return RunConfig.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"cannot read a run from {str(file)!r}: {error}.") from error
 
 
 def profile_names(file: str | os.PathLike[str] | None = None) -> list[str]:

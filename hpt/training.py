@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpt.data import TokenSource, load
 from hpt.device import flushed_denormals, pick_device, pick_precision
@@ -58,7 +58,7 @@ class Training:
     def __init__(self, config: RunConfig, data: TokenSource, device: str = "auto"):
         self.config, self.data, self.place = config, data, pick_device(device)
         self.dtype, self.precision_reason = pick_precision(config.train.precision, self.place)
-        self.model = build_model(config).to(self.place)
+        self.model = self.placed(build_model(config))
         c, self.parameters = config.train, parameter_count(config.model)
         self.steps = c.step_count(self.parameters, config.model.context)
         self.step, self.diverged, self.seconds = 0, False, 0.0
@@ -73,17 +73,17 @@ class Training:
         """Take the steps up to, not with, step ``until``."""
         c, start, checked = self.config.train, time.perf_counter(), self.step
         for step in range(self.step, until if not self.diverged else self.step):
-            inputs_BxT, targets_BxT = self.data.batch(self.config.seed, step, c.batch_size, self.config.model.context)
             factor = lr_factor(c, step, self.steps)
             for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
                 group["lr"] = peak * factor
             self.optimizer.zero_grad(set_to_none=True)
-            self.losses[step] = backward(self.model, inputs_BxT.to(self.place), targets_BxT.to(self.place), self.dtype,
-                                         c.micro_batch_size)
+            self.losses[step] = self.gradients(*self.data.batch(self.config.seed, step, c.batch_size,
+                                                                self.config.model.context))
             if c.clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.clip)
             self.optimizer.step()
             if (step + 1) % STEPS_PER_CHECK == 0 or step + 1 == until:
+                self.settle(checked, step + 1)
                 bad = (~(self.losses[checked : step + 1] <= self.bound)).nonzero()
                 checked = checked + int(bad[0]) + 1 if len(bad) else step + 1
                 self.step, self.diverged = checked, bool(len(bad))
@@ -91,11 +91,26 @@ class Training:
                     break
         self.seconds += time.perf_counter() - start
 
+    def placed(self, model: Transformer) -> nn.Module:
+        """The new model, on the CPU, where it is to train."""
+        return model.to(self.place)
+
+    def gradients(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+        """Add the gradients of a batch's mean loss; returns that loss."""
+        return backward(self.model, inputs_BxT.to(self.place), targets_BxT.to(self.place), self.dtype,
+                        self.config.train.micro_batch_size)
+
+    def settle(self, first: int, end: int) -> None:
+        """Bring the losses of these steps to their final values, before any decision on them."""
+
+    def validation_loss(self) -> float:
+        return validation_loss(self.model, self.data, self.config, self.dtype)
+
     @flushed_denormals()
     def result(self) -> RunResult:
         """The record of the run, once all steps are taken; takes the validation loss."""
         start = time.perf_counter()
-        val_loss = float("inf") if self.diverged else validation_loss(self.model, self.data, self.config, self.dtype)
+        val_loss = float("inf") if self.diverged else self.validation_loss()
         tokens = self.step * self.config.train.batch_size * self.config.model.context
         diverged = not val_loss <= self.bound
         return RunResult(

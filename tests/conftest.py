@@ -20,7 +20,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_run() -> RunConfig:
     """A run of well under a second on the synthetic source."""
     return RunConfig(

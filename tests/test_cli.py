@@ -1,11 +1,15 @@
 """The command line: what it prints and how it fails."""
 
+import json
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from hpt.cli import main
 from hpt.errors import ConfigError
-from hpt.profiles import load_profile, profile_names
+from hpt.parameterization import Parameterization
+from hpt.profiles import load_profile, load_run, profile_names
 from hpt.sweeps import Law, synthetic_sweep
 
 
@@ -56,3 +60,26 @@ def test_own_profiles_are_checked(tmp_path):
         load_profile("mine", file)
     with pytest.raises(ConfigError, match="cannot read"):
         load_profile("mine", tmp_path / "absent.toml")
+
+
+def test_a_run_is_read_from_json_and_from_the_toml_of_the_docs(tmp_path):
+    point = load_profile("gpu").run_config(Parameterization.parse("SP+Embd"), 2048, -13)
+    (tmp_path / "run.json").write_text(json.dumps(point.to_dict()))
+    page = (Path(__file__).parents[1] / "docs/wide_runs.md").read_text(encoding="utf-8")
+    (tmp_path / "run.toml").write_text(page.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    assert load_run(tmp_path / "run.json") == load_run(tmp_path / "run.toml") == point
+
+
+def test_a_run_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "run.json").write_text('{"train": {"steps": 40}, "sead": 1}')
+    done = run("wide", str(tmp_path / "run.json"))
+    assert done.exit_code == 1 and "did you mean 'seed'" in done.output
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"cannot read a run from .*run\.json"):
+        load_run(tmp_path / "run.json")
+
+
+def test_wide_outside_torchrun_names_the_command(tmp_path, tiny_run):
+    (tmp_path / "run.json").write_text(json.dumps(tiny_run.to_dict()))
+    done = run("wide", str(tmp_path / "run.json"), "--device", "cpu", "--store", str(tmp_path))
+    assert done.exit_code == 1 and "torchrun --nproc-per-node" in done.output

@@ -1,0 +1,69 @@
+"""The processes of one job: where each computes, and values that all of them share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from hpt.device import pick_device
+from hpt.errors import ConfigError
+
+TORCHRUN = "torchrun --nproc-per-node 8 -m hpt wide run.toml, or your script in its place"
+
+
+@contextmanager
+def process_group(device: str = "auto") -> Iterator[torch.device]:
+    """The group of all processes of the job, nccl on GPUs and gloo on CPUs, and this process' device.
+
+    A group that is there already is used and left as it is.
+
+    Raises
+    ------
+    ConfigError: outside a job of torchrun, or with fewer GPUs than processes on a machine.
+    """
+    if dist.is_initialized():
+        yield _own_device(device, dist.get_rank())
+        return
+    missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ConfigError(f"this process belongs to no job: {', '.join(missing)} not set.",
+                          "it was not started by torchrun", TORCHRUN + "; --nproc-per-node 1 makes a job of one")
+    place = _own_device(device, 0)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+    yield place
+    dist.destroy_process_group()  # not after an error: the others may never come to it
+
+
+def _own_device(asked: str, default: int) -> torch.device:
+    kind, local = pick_device(asked).type, int(os.environ.get("LOCAL_RANK", default))
+    if kind == "mps":
+        raise ConfigError('device "mps" has no collectives.', "Apple's GPUs come one a machine", 'device="cpu"')
+    if kind == "cpu":
+        return torch.device("cpu")
+    if local >= torch.cuda.device_count():
+        raise ConfigError(f"process {local} of this machine sees {torch.cuda.device_count()} GPUs.",
+                          "more processes than GPUs, or a scheduler that gives each process one GPU alone",
+                          "torchrun --nproc-per-node gpu, started once a machine with all its GPUs visible")
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+def from_first(value: Any) -> Any:
+    """What the first process gives, in every process; an exception is raised in every process."""
+    shared = [value]
+    dist.broadcast_object_list(shared, src=0)
+    if isinstance(shared[0], Exception):
+        raise shared[0]
+    return shared[0]
+
+
+def same_everywhere(value: Any) -> bool:
+    """Whether all processes give the same value; the answer is the same in all."""
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return all(v == values[0] for v in values)
