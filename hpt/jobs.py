@@ -24,10 +24,14 @@ from hpt.training import train
 FLOPS_TO_FILL_A_GPU = 1e9
 #: Kernel launches of a bf16 training step, as counted from its operations: so many a block, so many beside.
 LAUNCHES_PER_BLOCK, LAUNCHES_BESIDE = 90, 70
-#: Measured on one thread of a Xeon with AMX, stacks of 5 and 7: 1.7 times the pace at width 8 (8e6 FLOPs a step, bf16),
-#: 1.1 at most from 1e8 FLOPs on, less than 1 there in fp32. Whoever stacks gives up the bits of a run trained alone.
+#: On a CPU, steps of fewer FLOPs go faster in a stack. Gains measured on one thread of a Xeon with AMX, whole runs in
+#: stacks of 5 or 7, bf16 and fp32: 2.1 and 1.8 at 8e6 FLOPs a step, 1.9 and 1.6 at 2e7, 1.6 and 1.2 at 5e7, 1.2 and 1.0
+#: at 2e8. Where little is to be gained, the bits of a run trained alone are worth more.
+FLOPS_TO_STACK_ON_A_CPU = 2e7
+#: More members share the launches further, and the caches too; 5 and 7 were measured.
+MOST_ON_A_CPU = 8
 WHY = {
-    "cpu": "on a CPU stacks gain nothing from 1e8 FLOPs a step on, and cost the same bits",
+    "cpu": f"on a CPU stacks pay below {FLOPS_TO_STACK_ON_A_CPU:.0e} FLOPs a step",
     "cuda": f"a kernel that does {FLOPS_TO_FILL_A_GPU:.0e} FLOPs fills a GPU (an estimate)",
 }
 
@@ -65,13 +69,15 @@ def plan_jobs(configs: Sequence[RunConfig], device: str = "auto", *, workers: in
 
 def members_wanted(config: RunConfig, place: torch.device) -> int:
     """How many runs of a shape keep the device busy when they train at once; 1 where stacking does not pay."""
-    if place.type != "cuda":
-        return 1
     c = config.train
-    steps = c.step_count(parameter_count(config.model), config.model.context)
-    micro_batches = -(-c.batch_size // (c.micro_batch_size or c.batch_size))
-    launches = micro_batches * (LAUNCHES_PER_BLOCK * config.model.depth + LAUNCHES_BESIDE)
-    return max(1, round(FLOPS_TO_FILL_A_GPU * launches * steps / run_flops(config)))
+    flops_a_step = run_flops(config) / c.step_count(parameter_count(config.model), config.model.context)
+    if place.type == "cpu":
+        return MOST_ON_A_CPU if flops_a_step < FLOPS_TO_STACK_ON_A_CPU else 1
+    if place.type == "cuda":
+        micro_batches = -(-c.batch_size // (c.micro_batch_size or c.batch_size))
+        launches = micro_batches * (LAUNCHES_PER_BLOCK * config.model.depth + LAUNCHES_BESIDE)
+        return max(1, round(FLOPS_TO_FILL_A_GPU * launches / flops_a_step))
+    return 1
 
 
 @functools.lru_cache(maxsize=4)

@@ -18,7 +18,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hpt.capacity import members_that_fit
@@ -134,7 +134,6 @@ class Stack:
         self.alive = np.arange(len(configs))
         self.taken, self.seconds = np.zeros(len(configs), int), np.zeros(len(configs))
         self.losses_RxS = np.full((len(configs), self.steps), np.nan, np.float32)
-        self.gradients = vmap(grad_and_value(self._share_of_loss))
         self.take_step = Captured(self._step, place)
 
     def train(self) -> None:
@@ -174,13 +173,14 @@ class Stack:
     def _step(self, inputs_RxBxT: Tensor, targets_RxBxT: Tensor, scalars_3: Tensor) -> Tensor:
         """One optimizer step of all members; returns their losses before it, (R,)."""
         c = self.config.train
-        size, weights = c.micro_batch_size or c.batch_size, self._weights()
-        parts = []
+        size, weights = c.micro_batch_size or c.batch_size, [w.requires_grad_() for w in self._weights()]
+        grads, losses_R = None, torch.zeros(len(inputs_RxBxT), device=self.place)
         for x, y in zip(inputs_RxBxT.split(size, 1), targets_RxBxT.split(size, 1), strict=True):
-            with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no rule for stacks
-                grads, loss_R = self.gradients(weights, x, y)
-            parts = [a.add_(b) for a, b in zip(parts, (*grads, loss_R), strict=True)] if parts else [*grads, loss_R]
-        *grads, losses_R = parts
+            share_R = self._mean_losses(weights, x, y) * (x.shape[1] / c.batch_size)
+            losses_R += share_R.detach()
+            # No loss depends on another member's weights. (torch.func.grad would hold three times the memory.)
+            more = torch.autograd.grad(share_R.sum(), weights)
+            grads = more if grads is None else [a.add_(b) for a, b in zip(grads, more, strict=True)]
         if c.clip is not None:
             norm_Rx1 = sum(g.square().sum(1, keepdim=True) for g in grads).sqrt()
             grads = [g * (c.clip / (norm_Rx1 + 1e-6)).clamp(max=1) for g in grads]  # as torch's clip_grad_norm_
@@ -191,15 +191,17 @@ class Stack:
     def _weights(self) -> tuple[Tensor, ...]:
         return tuple(group.weight_RxP for group in self.groups)
 
+    def _mean_losses(self, weights: Sequence[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+        """Each member's mean loss (R,), on its own tokens RxBxT or on the same tokens BxT for all."""
+        own = 0 if inputs.ndim == 3 else None
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no rule for stacks
+            return vmap(self._mean_loss, in_dims=(0, own, own))(tuple(weights), inputs, targets)
+
     def _mean_loss(self, weights: tuple[Tensor, ...], inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
-        """One member's mean loss; ``weights`` are its rows of the groups'."""
+        """One member's; ``weights`` are its rows of the groups'."""
         named = {k: v for group, row_P in zip(self.groups, weights, strict=True) for k, v in group.named(row_P).items()}
         return mean_loss(lambda ids_BxT: functional_call(self.model, named, (ids_BxT,)), inputs_BxT, targets_BxT,
                          self.dtype)
-
-    def _share_of_loss(self, weights: tuple[Tensor, ...], inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
-        """What a micro-batch adds to the batch's mean loss."""
-        return self._mean_loss(weights, inputs_BxT, targets_BxT) * (len(inputs_BxT) / self.config.train.batch_size)
 
     @torch.no_grad()
     def _validation_losses(self) -> np.ndarray:
@@ -207,10 +209,8 @@ class Stack:
         c = self.config.train
         inputs_NxT, targets_NxT = self.data.validation(c.validation_sequences, self.config.model.context)
         size, total_R = c.micro_batch_size or c.batch_size, 0.0
-        losses = vmap(self._mean_loss, in_dims=(0, None, None))
         for x, y in zip(inputs_NxT.split(size), targets_NxT.split(size), strict=True):
-            with sdpa_kernel(SDPBackend.MATH):
-                total_R += losses(self._weights(), x.to(self.place), y.to(self.place)).double() * len(x)
+            total_R += self._mean_losses(self._weights(), x.to(self.place), y.to(self.place)).double() * len(x)
         return total_R.cpu().numpy() / len(inputs_NxT)
 
     def results(self) -> list[RunResult]:

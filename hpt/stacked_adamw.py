@@ -35,12 +35,14 @@ class StackedGroup:
         parts = weight_P.split([math.prod(shape) for shape in self.shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
+    @torch.no_grad()
     def keep(self, rows_R: Tensor) -> None:
         """Drop the members where ``rows_R`` is False."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value[rows_R])
 
+    @torch.no_grad()
     def step(self, grad_RxP: Tensor, beta1: float, beta2: float, scalars_3: Tensor) -> None:
         """A step of torch.optim.AdamW at each member's rates; the scalars are those of :func:`step_scalars`."""
         factor, debias1, debias2 = scalars_3

@@ -51,12 +51,15 @@ def test_memory_bounds_a_stack(runs, monkeypatch):
     assert [len(job) for job in plan_jobs(runs, "cpu", stack=True)[0]] == [2, 2]
 
 
-def test_a_cpu_trains_one_by_one_unless_asked(tiny_study):
+def test_a_cpu_stacks_the_smallest_runs_alone(tiny_study):
+    sizes = {job[0].model.width: len(job) for job in plan_jobs(load_profile("smoke").plan({}), "cpu")[0]}
+    assert sizes == {8: 5, 16: 5, 32: 1, 64: 1}
+    jobs_of_quick, why = plan_jobs(load_profile("quick").plan({}), "cpu", workers=2)
+    assert {len(job) for job in jobs_of_quick} == {1} and why.startswith("one by one; on a CPU")
     grid = tiny_study.plan({})
-    for stack, why in ((None, "one by one; on a CPU"), (False, "one by one; as asked")):
-        alone, reason = plan_jobs(grid, "cpu", stack=stack)
-        assert reason.startswith(why)
-        assert {job[0] for job in alone} == set(grid) and {len(job) for job in alone} == {1}
+    alone, why = plan_jobs(grid, "cpu", stack=False)
+    assert {job[0] for job in alone} == set(grid) and {len(job) for job in alone} == {1}
+    assert why == "one by one; as asked"
 
 
 def test_a_gpu_stacks_until_it_is_full(tiny_study, gpu):

@@ -22,7 +22,7 @@ EVERYTHING = {"tie_readout": True, "norm": "rmsnorm", "norm_gain": "scalar", "po
               "activation": "swiglu", "kv_heads": 1, "bias": True, "embedding_norm": True, "zero_query_init": True}
 VARIANTS = {
     "SP": ("SP", {}, {}),
-    "μP, clipped": ("μP", {}, {"clip": 0.3, "schedule": "cosine", "final_lr": 0.1}),
+    "μP, clipped": ("μP", {}, {"clip": 0.8, "schedule": "cosine", "final_lr": 0.1}),
     "SP+Embd, micro-batches": ("SP+Embd", {}, {"micro_batch_size": 3, "decay": "constant"}),
     "SP+LN+Last, independent decay": ("SP+LN+Last", {"bias": True}, {"decay": "independent", "eps": 1e-4}),
     "all of the model's options": ("μP", EVERYTHING, {}),
