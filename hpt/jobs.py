@@ -10,10 +10,9 @@ from contextlib import ExitStack
 import torch
 
 from hpt.capacity import members_that_fit
-from hpt.flops import run_flops
 from hpt.data import DataConfig, load
 from hpt.device import pick_device
-from hpt.model import parameter_count
+from hpt.flops import run_flops, run_steps
 from hpt.run import RunConfig
 from hpt.stacked import even_chunks, stack_key, train_stacked
 from hpt.store import Store
@@ -70,7 +69,7 @@ def plan_jobs(configs: Sequence[RunConfig], device: str = "auto", *, workers: in
 def members_wanted(config: RunConfig, place: torch.device) -> int:
     """How many runs of a shape keep the device busy when they train at once; 1 where stacking does not pay."""
     c = config.train
-    flops_a_step = run_flops(config) / c.step_count(parameter_count(config.model), config.model.context)
+    flops_a_step = run_flops(config) / run_steps(config)
     if place.type == "cpu":
         return MOST_ON_A_CPU if flops_a_step < FLOPS_TO_STACK_ON_A_CPU else 1
     if place.type == "cuda":

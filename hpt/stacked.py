@@ -30,7 +30,7 @@ from hpt.model import parameter_count
 from hpt.run import RunConfig, RunResult
 from hpt.schedule import lr_factor
 from hpt.stacked_adamw import stacked_groups, step_scalars
-from hpt.training import STEPS_PER_CHECK, build_model, device_name, mean_loss
+from hpt.training import STEPS_PER_CHECK, build_model, device_name
 
 
 def train_stacked(configs: Sequence[RunConfig], *, data: TokenSource | None = None,
@@ -200,8 +200,7 @@ class Stack:
     def _mean_loss(self, weights: tuple[Tensor, ...], inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
         """One member's; ``weights`` are its rows of the groups'."""
         named = {k: v for group, row_P in zip(self.groups, weights, strict=True) for k, v in group.named(row_P).items()}
-        return mean_loss(lambda ids_BxT: functional_call(self.model, named, (ids_BxT,)), inputs_BxT, targets_BxT,
-                         self.dtype)
+        return functional_call(self.model, named, (inputs_BxT, targets_BxT, self.dtype))
 
     @torch.no_grad()
     def _validation_losses(self) -> np.ndarray:
