@@ -24,9 +24,9 @@ FLOPS_TO_FILL_A_GPU = 1e9
 #: Kernel launches of a bf16 training step, as counted from its operations: so many a block, so many beside.
 LAUNCHES_PER_BLOCK, LAUNCHES_BESIDE = 90, 70
 #: On a CPU, steps of fewer FLOPs go faster in a stack. Gains measured on one thread of a Xeon with AMX, whole runs in
-#: stacks of 5 or 7, bf16 and fp32: 2.1 and 1.8 at 8e6 FLOPs a step, 1.9 and 1.6 at 2e7, 1.6 and 1.2 at 5e7, 1.2 and 1.0
-#: at 2e8. Where little is to be gained, the bits of a run trained alone are worth more.
-FLOPS_TO_STACK_ON_A_CPU = 2e7
+#: stacks of 5 or 7, bf16 and fp32: 2.1 and 1.7 at 8e6 FLOPs a step, 1.9 and 1.6 at 2e7, 1.7 and 1.4 at 5e7, 1.4 and 1.1
+#: at 2e8, 1.3 and 1.0 at 5e8. Where little is to be gained, the bits of a run trained alone are worth more.
+FLOPS_TO_STACK_ON_A_CPU = 5e7
 #: More members share the launches further, and the caches too; 5 and 7 were measured.
 MOST_ON_A_CPU = 8
 WHY = {
