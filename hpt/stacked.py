@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from hpt.capacity import members_that_fit
 from hpt.capture import Captured
 from hpt.data import TokenSource, load
-from hpt.device import pick_device, pick_precision
+from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.errors import ConfigError
 from hpt.model import parameter_count
 from hpt.run import RunConfig, RunResult
@@ -136,6 +136,7 @@ class Stack:
         self.losses_RxS = np.full((len(configs), self.steps), np.nan, np.float32)
         self.take_step = Captured(self._step, place)
 
+    @flushed_denormals()
     def train(self) -> None:
         """Take the steps, each member's until it diverges."""
         start = time.perf_counter()
@@ -212,6 +213,7 @@ class Stack:
             total_R += self._mean_losses(self._weights(), x.to(self.place), y.to(self.place)).double() * len(x)
         return total_R.cpu().numpy() / len(inputs_NxT)
 
+    @flushed_denormals()
     def results(self) -> list[RunResult]:
         """The members' records, once all steps are taken; takes the validation losses."""
         start, val_loss, seconds = time.perf_counter(), np.full(len(self.configs), np.inf), self.seconds.copy()
