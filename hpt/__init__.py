@@ -17,6 +17,7 @@ _HOMES = {
     "hpt.run": ["RunConfig", "RunResult"],
     "hpt.training": ["train"],
     "hpt.wide": ["train_wide"],
+    "hpt.stacked": ["train_stacked"],
     "hpt.store": ["Store"],
     "hpt.study": ["Study"],
     "hpt.profiles": ["load_profile"],

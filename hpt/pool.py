@@ -15,7 +15,7 @@ import torch
 
 from hpt.device import pick_device
 from hpt.errors import StudyError
-from hpt.jobs import run_job
+from hpt.jobs import plan_jobs, run_job
 from hpt.run import RunConfig, RunResult
 from hpt.store import Store
 
@@ -41,10 +41,11 @@ class Pool:
     store: where each worker puts its results; None where no run is to be trained.
     workers: how many processes.
     device: as in :func:`hpt.train`.
+    stack: as in :func:`hpt.jobs.plan_jobs`.
     """
 
-    def __init__(self, store: Store | None, workers: int, device: str = "auto"):
-        self.store, self.workers, self.device = store, workers, device
+    def __init__(self, store: Store | None, workers: int, device: str = "auto", stack: bool | None = None):
+        self.store, self.workers, self.device, self.stack = store, workers, device, stack
         self._restarts_left = RESTARTS
         self._pool = self._start()
 
@@ -68,13 +69,13 @@ class Pool:
     def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
         """Train every configuration and yield each result as it is stored.
 
-        A worker that is killed (out of memory, say) is replaced and its run repeated.
+        A worker that is killed (out of memory, say) is replaced and its job, a run or a stack of runs, repeated.
 
         Raises
         ------
         StudyError: when workers keep dying; whatever was stored stays.
         """
-        left = dict(enumerate([(c,) for c in configs]))
+        left = dict(enumerate(plan_jobs(configs, self.device, workers=self.workers, stack=self.stack)[0]))
         while left:
             try:
                 running = {self._pool.submit(run_job, job, str(self.store.path), self.device): i
@@ -87,7 +88,7 @@ class Pool:
                 self._pool.shutdown(cancel_futures=True)
                 if not self._restarts_left:
                     raise StudyError(
-                        f"worker processes died {RESTARTS + 1} times, with {len(left)} runs left.",
+                        f"worker processes died {RESTARTS + 1} times, with {sum(map(len, left.values()))} runs left.",
                         "the machine ran out of memory, or something kills them",
                         f"the same command with fewer workers than {self.workers}; finished runs are kept") from None
                 self._restarts_left -= 1

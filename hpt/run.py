@@ -84,6 +84,7 @@ class RunResult:
     device, precision, precision_reason: where and how it ran, and why so.
     data_fingerprint: of the tokens.
     versions: of hpt, torch and Python.
+    stacked: how many runs were trained at once, this one included: such runs equal those trained alone to rounding.
     """
 
     config: RunConfig
@@ -100,6 +101,7 @@ class RunResult:
     precision_reason: str
     data_fingerprint: str
     versions: dict[str, str]
+    stacked: int = 1
 
     def row(self) -> dict:
         """One row of a study's table."""

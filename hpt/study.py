@@ -18,6 +18,7 @@ from hpt.data import load
 from hpt.device import pick_device
 from hpt.errors import ConfigError, did_you_mean
 from hpt.flops import run_flops
+from hpt.jobs import plan_jobs
 from hpt.parameterization import Parameterization
 from hpt.pool import Pool, choose_workers
 from hpt.progress import Progress
@@ -131,7 +132,8 @@ class Study:
         return runs
 
     def run(self, store: str | os.PathLike[str] | Store = "runs/store", *, executor: str = "local",
-            workers: int | None = None, device: str = "auto", quiet: bool = False) -> pd.DataFrame:
+            workers: int | None = None, device: str = "auto", stack: bool | None = None,
+            quiet: bool = False) -> pd.DataFrame:
         """Train the runs that the store lacks and return the table of all.
 
         Parameters
@@ -140,6 +142,8 @@ class Study:
         executor: "local", a pool of processes on this machine.
         workers: how many processes; by default as many as serve this machine best.
         device: "auto", "cpu", "cuda", "mps".
+        stack: train runs that differ only in learning rate, weight decay or seed in one program
+            (:func:`hpt.train_stacked`); None decides by device and width.
         quiet: print nothing.
 
         Returns
@@ -168,7 +172,8 @@ class Study:
             print(f"{self.name}: all {len(results)} runs are in the store")
         if missing:
             count, why = (workers, "as asked") if workers else choose_workers(len(missing), device)
-            with Pool(store, count, device) as pool:
+            why = f"{why}; {plan_jobs(missing, device, workers=count, stack=stack)[1]}"
+            with Pool(store, count, device, stack) as pool:
                 cost = None if quiet else reckon(self.name, self.plan, _losses(results), pool, why, store.path)
                 progress = Progress(self.name, cost)
                 while missing:
