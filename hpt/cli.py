@@ -41,7 +41,7 @@ def main() -> None:
 @DEVICE
 @WORKERS
 @click.option("--executor", default="local", show_default=True, help="local, or ray: a Ray cluster.")
-@click.option("--address", help="ray: the cluster, HOST:PORT; by default $RAY_ADDRESS, else this machine's.")
+@click.option("--address", help="ray: the cluster, HOST:PORT or auto; by default $RAY_ADDRESS, else local.")
 @click.option("--gpus-per-job", type=float, help="ray: a fraction lets jobs share a GPU.  [default: 1 on GPUs]")
 @DRY_RUN
 @click.option("--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file.")

@@ -22,7 +22,7 @@ from hpt.store import Store
 #: How often a job is repeated after its worker or its machine was lost.
 RETRIES = 3
 #: Seconds between looks at the cluster, and how long it may be out of reach.
-LOOK_SECONDS, LOST_SECONDS = 1.0, 20.0
+LOOK_SECONDS, LOST_SECONDS = 2.0, 20.0
 #: How long a record may take to show on this machine: NFS caches what a folder lacks.
 STORE_SECONDS = 60.0
 #: Ray wants a store for large objects, of this size at least; jobs return a few strings.
@@ -40,8 +40,8 @@ class RayPool:
     store: where each worker puts its results: on a file system that all machines share, or behind a URL.
     workers: at most so many jobs at a time; by default as many as the cluster holds.
     device: "auto" (a GPU where the cluster has one), "cpu", "cuda".
-    address: of the cluster, "host:port"; by default $RAY_ADDRESS, else the cluster that this machine belongs to, else
-        one of this machine alone ("local"), started for the study and ended with it.
+    address: of the cluster, "host:port", or "auto", the one that this machine is part of; by default $RAY_ADDRESS, else
+        "local", one of this machine alone, started for the study and ended with it.
     gpus_per_job: a fraction lets jobs share a GPU; by default 1 on GPUs.
 
     Raises
@@ -133,9 +133,8 @@ class RayPool:
         """
         if time.monotonic() - self._seen < LOOK_SECONDS:
             return
-        host, _, port = self._head.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
+            _reach(self._head)
             if any(n["NodeID"] == self._node and n["Alive"] for n in self._ray.nodes()):
                 self._seen = time.monotonic()
                 return
@@ -162,17 +161,25 @@ class RayPool:
 def _connect(ray, address: str | None) -> None:
     """Join the cluster, or start one of this machine."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address != "local":
-        try:
-            ray.init(address=address or "auto", **quiet)
-            return
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            if address or os.environ.get("RAY_ADDRESS"):
-                raise StudyError(f"cannot join the Ray cluster at {address or os.environ['RAY_ADDRESS']}: {error}",
-                                 "no cluster runs there, or this machine is not part of it",
-                                 "`ray start --address=HOST:PORT` on this machine first") from error
-    ray.init(address="local", num_cpus=choose_workers(2**31)[0], include_dashboard=False,
-             object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        ray.init(address="local", num_cpus=choose_workers(2**31, "cpu")[0], include_dashboard=False,
+                 object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        return
+    try:
+        if address != "auto":
+            _reach(address)  # Ray itself would try for minutes
+        ray.init(address=address, **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StudyError(f"cannot join the Ray cluster at {address}: {error}.",
+                         "no cluster runs there, or this machine is not part of it",
+                         "`ray start --address=HOST:PORT` on this machine first") from error
+
+
+def _reach(address: str) -> None:
+    """Fail with OSError where nothing listens at "host:port"."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
 
 
 def _gpus_per_job(gpus: float, device: str, asked: float | None) -> float:
