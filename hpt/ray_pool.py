@@ -119,7 +119,7 @@ class RayPool:
                     except ray.exceptions.RayError as error:
                         if losses == RETRIES:
                             raise _gave_up(job, error) from error
-                        waiting.append((job, losses + 1))
+                        waiting.appendleft((job, losses + 1))
                     else:
                         yield from map(self._load, run_ids)
         finally:
