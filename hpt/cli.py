@@ -11,7 +11,7 @@ import click
 
 from hpt.errors import HptError
 
-STORE = click.option("--store", default="runs/store", show_default=True, help="Folder of run records.")
+STORE = click.option("--store", default="runs/store", show_default=True, help="Folder of run records, or its URL.")
 PROFILE = click.option("--profile", default="quick", show_default=True, help="Which study; `hpt profiles` lists them.")
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what it costs: FLOPs, time, memory, disk.")
@@ -41,16 +41,21 @@ def main() -> None:
 @STORE
 @DEVICE
 @WORKERS
+@click.option("--executor", default="local", show_default=True, help="local, or ray: a Ray cluster.")
+@click.option("--address", help="ray: the cluster, HOST:PORT or auto; by default $RAY_ADDRESS, else local.")
+@click.option("--gpus-per-job", type=float, help="ray: a fraction lets jobs share a GPU.  [default: 1 on GPUs]")
 @DRY_RUN
 @click.option("--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file.")
-def study(profile: str, store: str, device: str, workers: int | None, dry_run: bool, csv: str | None) -> None:
+def study(profile: str, store: str, device: str, workers: int | None, executor: str, address: str | None,
+          gpus_per_job: float | None, dry_run: bool, csv: str | None) -> None:
     """Train the runs of a profile that the store lacks, and print what transfers."""
     from hpt.profiles import load_profile
     from hpt.transfer import transfer_report
 
     if dry_run:
         return click.echo(str(load_profile(profile).cost(store, device=device, workers=workers)))
-    table = load_profile(profile).run(store, device=device, workers=workers)
+    table = load_profile(profile).run(store, executor=executor, device=device, workers=workers, address=address,
+                                      gpus_per_job=gpus_per_job)
     if csv:
         table.to_csv(csv, index=False)
     click.echo(str(transfer_report(table)))

@@ -177,6 +177,8 @@ def in_bytes(size: float) -> str:
 
 def in_words(seconds: float) -> str:
     """A duration as people say it: "40 s", "3 min", "5.2 h", "12 days"."""
+    if math.isnan(seconds):
+        return "an unknown time"
     for size, unit, digits in ((172800, "days", 0), (5400, "h", 1), (90, "min", 0)):
         if seconds >= size:
             per = {"days": 86400, "h": 3600, "min": 60}[unit]

@@ -97,11 +97,11 @@ class Pool:
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
-    _keep_freed_memory()
+    keep_freed_memory()
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep the memory of large tensors; giving it back each step costs small models a third of their time."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

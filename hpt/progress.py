@@ -68,7 +68,7 @@ class Progress:
         self.first = self.first or (now, self.expected_done)
         # The first guess, as good as a minute of experience, is corrected by the pace since the first result.
         since, known = now - self.first[0], self.expected_done - self.first[1]
-        left = in_words(max(0.0, self.expected_left * (60 + since) / (60 + known)))
+        left = in_words(max(self.expected_left * (60 + since) / (60 + known), 0.0))
         if self.bar is not None:
             self.bar.set_postfix_str(f"{self.left} left, {self.diverged} diverged, about {left}", refresh=False)
             self.bar.update(1)

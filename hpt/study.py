@@ -22,6 +22,7 @@ from hpt.jobs import plan_jobs
 from hpt.parameterization import Parameterization
 from hpt.pool import Pool, choose_workers
 from hpt.progress import Progress
+from hpt.ray_pool import RayPool
 from hpt.run import RunConfig, RunResult
 from hpt.store import Store
 
@@ -132,19 +133,21 @@ class Study:
         return runs
 
     def run(self, store: str | os.PathLike[str] | Store = "runs/store", *, executor: str = "local",
-            workers: int | None = None, device: str = "auto", stack: bool | None = None,
-            quiet: bool = False) -> pd.DataFrame:
+            workers: int | None = None, device: str = "auto", stack: bool | None = None, quiet: bool = False,
+            address: str | None = None, gpus_per_job: float | None = None) -> pd.DataFrame:
         """Train the runs that the store lacks and return the table of all.
 
         Parameters
         ----------
-        store: a folder, made when missing. The same call after an interruption goes on where it stopped.
-        executor: "local", a pool of processes on this machine.
-        workers: how many processes; by default as many as serve this machine best.
+        store: a folder or a URL, see :class:`hpt.Store`. The same call after an interruption goes on where it stopped.
+        executor: "local", a pool of processes on this machine, or "ray", tasks on a Ray cluster, whose machines all
+            have to reach the store.
+        workers: how many processes; by default as many as serve the machine, or the cluster, best.
         device: "auto", "cpu", "cuda", "mps".
         stack: train runs that differ only in learning rate, weight decay or seed in one program
             (:func:`hpt.train_stacked`); None decides by device and width.
         quiet: print nothing.
+        address, gpus_per_job: of the executor "ray", see :class:`hpt.ray_pool.RayPool`.
 
         Returns
         -------
@@ -154,12 +157,17 @@ class Study:
         Raises
         ------
         ConfigError: for an unknown executor, or a study that needs a GPU where there is none.
-        StudyError: when worker processes keep dying; finished runs are kept.
+        StudyError: when worker processes keep dying, or the cluster is lost; finished runs are kept.
         """
-        if executor != "local":
-            raise ConfigError(f"no executor is named {executor!r}.", did_you_mean(executor, ["local"]),
+        if executor not in ("local", "ray"):
+            raise ConfigError(f"no executor is named {executor!r}.", did_you_mean(executor, ["local", "ray"]),
                               'executor="local"')
-        if self.needs == "cuda" and pick_device(device).type != "cuda":
+        if executor == "local" and (address is not None or gpus_per_job is not None):
+            raise ConfigError(f"address={address!r}, gpus_per_job={gpus_per_job!r}: only a cluster has these.", "",
+                              'executor="ray"')
+        if self.needs == "cuda" and executor == "ray" and device == "auto":
+            device = "cuda"  # the cluster's; this machine may have none
+        if self.needs == "cuda" and (device if executor == "ray" else pick_device(device).type) != "cuda":
             grid = self.plan({})
             raise ConfigError(f"study {self.name!r} needs a CUDA GPU and this machine has none: the {len(grid)} runs "
                               f"of its grid take {sum(map(run_flops, grid)):.1e} FLOPs.", "a profile for GPUs",
@@ -171,10 +179,15 @@ class Study:
         if not missing and not quiet:
             print(f"{self.name}: all {len(results)} runs are in the store")
         if missing:
-            count, why = (workers, "as asked") if workers else choose_workers(len(missing), device)
-            why = f"{why}; {plan_jobs(missing, device, workers=count, stack=stack)[1]}"
-            with Pool(store, count, device, stack) as pool:
-                cost = None if quiet else reckon(self.name, self.plan, _losses(results), pool, why, store.path)
+            if executor == "ray":
+                pool = RayPool(store, workers, device, address=address, gpus_per_job=gpus_per_job, stack=stack)
+                tried, why = None, pool.why  # steps are timed on this machine alone
+            else:
+                count, why = (workers, "as asked") if workers else choose_workers(len(missing), device)
+                why = f"{why}; {plan_jobs(missing, device, workers=count, stack=stack)[1]}"
+                tried = pool = Pool(store, count, device, stack)
+            with pool:
+                cost = None if quiet else reckon(self.name, self.plan, _losses(results), tried, why, store.path)
                 progress = Progress(self.name, cost)
                 while missing:
                     progress.round(results.values(), missing)
