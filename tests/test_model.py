@@ -124,3 +124,14 @@ def test_all_options_together_run():
         options = {"norm": norm, "activation": activation, "positions": positions, "kv_heads": 1, "bias": True,
                    "tie_readout": True, "embedding_norm": True, "qk_norm": True, "zero_query_init": True}
         assert model_of(options)(torch.zeros(1, 6, dtype=torch.int64)).isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": True, "kv_heads": 1}])
+def test_watched_projections_are_called_and_give_the_same(options):
+    model = Transformer(ModelConfig(width=32, depth=1, d_head=8, vocab_size=20, context=6, **options))
+    ids, seen = torch.arange(12).view(2, 6), []
+    plain = model(ids)
+    for name in ("query", "key", "value"):
+        getattr(model.blocks[0].attention, name).register_forward_hook(lambda *_, name=name: seen.append(name))
+    torch.testing.assert_close(model(ids), plain)
+    assert seen == ["query", "key", "value"]
