@@ -16,6 +16,7 @@ _HOMES = {
     "hpt.schedule": ["TrainConfig"],
     "hpt.run": ["RunConfig", "RunResult"],
     "hpt.training": ["train"],
+    "hpt.horizons": ["train_horizons"],
     "hpt.store": ["Store"],
     "hpt.study": ["Study"],
     "hpt.profiles": ["load_profile"],
