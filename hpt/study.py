@@ -116,6 +116,10 @@ class Study:
                     runs += self._cell(p, width, decay, losses)
         return runs
 
+    def _priced(self, losses: dict[RunConfig, float]) -> list[RunConfig]:
+        """The plan to reckon with: an adaptive search asks for fewer runs, nobody knows beforehand which."""
+        return dataclasses.replace(self, search="grid").plan(losses)
+
     def _adaptive(self, losses: dict[RunConfig, float]) -> list[RunConfig]:
         """The runs of the adaptive search, as far as the losses known so far tell."""
         groups = [(p, decay) for p in self.parameterizations for decay in self.weight_decays]
@@ -189,7 +193,7 @@ class Study:
         if missing:
             count, why = (workers, "as asked") if workers else choose_workers(len(missing), device)
             with Pool(store, count, device) as pool:
-                cost = None if quiet else reckon(self.name, self.plan, _losses(results), pool, why, store.path)
+                cost = None if quiet else reckon(self.name, self._priced, _losses(results), pool, why, store.path)
                 progress = Progress(self.name, cost)
                 while missing:
                     progress.round(results.values(), missing)
@@ -216,9 +220,9 @@ class Study:
         count, why = (workers, "as asked") if workers else choose_workers(runs, device)
         notes = () if tokens else ("the text is tokenized first, once: not counted here, nor what the store holds",)
         if self.needs == "cuda" and pick_device(device).type != "cuda":
-            return reckon(self.name, self.plan, losses, None, "it needs a CUDA GPU, and here is none", path, notes)
+            return reckon(self.name, self._priced, losses, None, "it needs a CUDA GPU, and here is none", path, notes)
         with Pool(None, count, device) as pool:
-            return reckon(self.name, self.plan, losses, pool, why, path, notes)
+            return reckon(self.name, self._priced, losses, pool, why, path, notes)
 
     def results(self, store: str | os.PathLike[str] | Store) -> list[RunResult]:
         """The results that the store already holds, trained or not: nothing is started."""
