@@ -58,10 +58,10 @@ def _cell_means(log2_lr_N, loss_N):
 
 
 def basin_window(log2_lr_K, loss_K) -> slice:
-    """The learning rates kept: an unbroken stretch of finite losses around the best, within REACH_OCTAVES and RISE_NATS
-    of it; the nearest neighbour on each side stays however far."""
+    """The learning rates kept: an unbroken stretch of finite losses around the best, within REACH_OCTAVES of its
+    :func:`middle` and RISE_NATS of it; the nearest neighbour on each side stays however far."""
     best = int(np.argmin(loss_K))
-    octaves_K = np.abs(log2_lr_K - log2_lr_K[best])
+    octaves_K = np.abs(log2_lr_K - middle(log2_lr_K, loss_K))
 
     def end_of(step: int, reach: float) -> int:
         end = best
@@ -76,6 +76,16 @@ def basin_window(log2_lr_K, loss_K) -> slice:
     if octaves_K[high] < REACH_OCTAVES / 2 and high < len(loss_K) - 1:
         low = end_of(-1, FAR_REACH_OCTAVES)
     return slice(low, high + 1)
+
+
+def middle(log2_lr_K, loss_K) -> float:
+    """About where the optimum is: the best learning rate; or, where its better neighbour is more than an octave away,
+    half the way there."""
+    best = int(np.argmin(loss_K))
+    others = [k for k in (best - 1, best + 1) if 0 <= k < len(loss_K)]
+    near = min(others, key=lambda k: loss_K[k], default=best)
+    apart = np.isfinite(loss_K[near]) and abs(log2_lr_K[near] - log2_lr_K[best]) > 1 + 1e-6
+    return float(log2_lr_K[best] + log2_lr_K[near]) / 2 if apart else float(log2_lr_K[best])
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import sys
@@ -46,16 +47,22 @@ def main() -> None:
 @click.option("--gpus-per-job", type=float, help="ray: a fraction lets jobs share a GPU.  [default: 1 on GPUs]")
 @DRY_RUN
 @click.option("--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file.")
+@click.option("--adaptive", is_flag=True, help="Place learning rates where they tell most, in place of the full grid.")
+@click.option("--target", type=click.FloatRange(0, min_open=True),
+              help="Adaptive: octaves that the 95 % interval of log2 η* may be wide.")
 def study(profile: str, store: str, device: str, workers: int | None, executor: str, address: str | None,
-          gpus_per_job: float | None, dry_run: bool, csv: str | None) -> None:
+          gpus_per_job: float | None, dry_run: bool, csv: str | None, adaptive: bool, target: float | None) -> None:
     """Train the runs of a profile that the store lacks, and print what transfers."""
     from hpt.profiles import load_profile
     from hpt.transfer import transfer_report
 
+    chosen = load_profile(profile)
+    if adaptive or target:
+        chosen = dataclasses.replace(chosen, search="adaptive", target=target or chosen.target)
     if dry_run:
-        return click.echo(str(load_profile(profile).cost(store, device=device, workers=workers)))
-    table = load_profile(profile).run(store, executor=executor, device=device, workers=workers, address=address,
-                                      gpus_per_job=gpus_per_job)
+        return click.echo(str(chosen.cost(store, device=device, workers=workers)))
+    table = chosen.run(store, executor=executor, device=device, workers=workers, address=address,
+                       gpus_per_job=gpus_per_job)
     if csv:
         table.to_csv(csv, index=False)
     click.echo(str(transfer_report(table)))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
+from hpt.adaptive import Plan, Run
 from hpt.basin import edge_of
 from hpt.config import config
 from hpt.cost import Cost, reckon
@@ -41,6 +42,9 @@ class Study:
     seeds: how many seeds every grid point gets.
     best_seeds: how many seeds the best learning rate and its two neighbours get.
     extend: how many learning rates are added, at most, beyond an edge where the optimum sits.
+    search: "grid", or "adaptive": runs are added where they tell most, see :mod:`hpt.adaptive`. The grid then says
+        where the optimum is expected, and ``best_seeds`` how many seeds any learning rate gets at most.
+    target: width of the 95 % interval of log2 η*, octaves, at which the adaptive search of a width ends.
     needs: "cuda" for a study that no CPU finishes in a useful time.
     """
 
@@ -52,6 +56,8 @@ class Study:
     seeds: int = Field(1, ge=1)
     best_seeds: int = Field(2, ge=1)
     extend: int = Field(3, ge=0)
+    search: Literal["grid", "adaptive"] = "grid"
+    target: float = Field(0.4, gt=0)
     needs: Literal["cpu", "cuda"] = "cpu"
 
     @field_validator("parameterizations", mode="before")
@@ -101,14 +107,32 @@ class Study:
 
         The grid; then, where the best grid point of seed 0 is at an edge, one more learning rate beyond it at
         a time; then more seeds at the best and its neighbours. A function of the losses alone, so that an
-        interrupted study goes on as if it had not been.
+        interrupted study goes on as if it had not been. The adaptive search is one too.
         """
+        if self.search == "adaptive":
+            return self._adaptive(losses)
         runs = []
         for p in self.parameterizations:
             for decay in self.weight_decays:
                 for width in self.widths:
                     runs += self._cell(p, width, decay, losses)
         return runs
+
+    def _priced(self, losses: dict[RunConfig, float]) -> list[RunConfig]:
+        """The plan to reckon with: an adaptive search asks for fewer runs, nobody knows beforehand which."""
+        return dataclasses.replace(self, search="grid").plan(losses)
+
+    def _adaptive(self, losses: dict[RunConfig, float]) -> list[RunConfig]:
+        """The runs of the adaptive search, as far as the losses known so far tell."""
+        groups = [(p, decay) for p in self.parameterizations for decay in self.weight_decays]
+        grids = tuple((g, w, self.log2_lrs[w]) for g in range(len(groups)) for w in self.widths)
+        search = Plan(grids, self.target, self.seeds, max(self.seeds, self.best_seeds), self.extend)
+
+        def config_of(run: Run) -> RunConfig:
+            p, decay = groups[run.group]
+            return self.run_config(p, run.width, run.log2_lr, decay, run.seed)
+
+        return [config_of(r) for r in search.runs(lambda r: losses.get(config_of(r)))]
 
     def _cell(self, p: Parameterization, width: int, decay: float, losses: dict[RunConfig, float]) -> list[RunConfig]:
         """Runs of one parameterization, weight decay and width."""
@@ -187,7 +211,7 @@ class Study:
                 why = f"{why}; {plan_jobs(missing, device, workers=count, stack=stack)[1]}"
                 tried = pool = Pool(store, count, device, stack)
             with pool:
-                cost = None if quiet else reckon(self.name, self.plan, _losses(results), tried, why, store.path)
+                cost = None if quiet else reckon(self.name, self._priced, _losses(results), tried, why, store.path)
                 progress = Progress(self.name, cost)
                 while missing:
                     progress.round(results.values(), missing)
@@ -214,9 +238,9 @@ class Study:
         count, why = (workers, "as asked") if workers else choose_workers(runs, device)
         notes = () if tokens else ("the text is tokenized first, once: not counted here, nor what the store holds",)
         if self.needs == "cuda" and pick_device(device).type != "cuda":
-            return reckon(self.name, self.plan, losses, None, "it needs a CUDA GPU, and here is none", path, notes)
+            return reckon(self.name, self._priced, losses, None, "it needs a CUDA GPU, and here is none", path, notes)
         with Pool(None, count, device) as pool:
-            return reckon(self.name, self.plan, losses, pool, why, path, notes)
+            return reckon(self.name, self._priced, losses, pool, why, path, notes)
 
     def results(self, store: str | os.PathLike[str] | Store) -> list[RunResult]:
         """The results that the store already holds, trained or not: nothing is started."""

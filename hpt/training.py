@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import time
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,6 +107,20 @@ class Training:
 
     def validation_loss(self) -> float:
         return validation_loss(self.model, self.data, self.config, self.dtype)
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy of the state after the steps taken; later steps leave it as it is."""
+        return copy.deepcopy({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                              "losses": self.losses[: self.step], "step": self.step, "diverged": self.diverged,
+                              "seconds": self.seconds})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`snapshot`, also that of another run of the same model; it can be used again."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would share its tensors
+        self.step, self.diverged, self.seconds = state["step"], state["diverged"], state["seconds"]
+        self.losses = torch.full_like(self.losses, float("nan"))  # results hold on to the old ones
+        self.losses[: self.step] = state["losses"]
 
     @flushed_denormals()
     def result(self) -> RunResult:
