@@ -17,7 +17,7 @@ from hpt.bootstrap import NOISE_UNKNOWN
 from hpt.errors import TableError
 from hpt.group_fit import GroupFit, Replicates
 from hpt.joint_fit import BETA, GAMMA_LOG, LN_H, LN_LR
-from hpt.verdicts import FEW_WIDTHS, Figure, bounds, plain_number, table_of
+from hpt.verdicts import FEW_WIDTHS, LACK_OF_FIT, Figure, bounds, plain_number, table_of
 
 if TYPE_CHECKING:
     from hpt.transfer import TransferReport
@@ -72,7 +72,10 @@ def _log2_lr(fit: GroupFit, drawn: Replicates | None, width: float, level: float
     theta = fit.law.theta_Bx7[0]
     reps = None if drawn is None else drawn.theta_Bx7.astype(float)
     ends = bounds(None if reps is None else (reps[:, LN_LR] - reps[:, BETA] * z) / LN2, level)
-    return Figure.of((theta[LN_LR] - theta[BETA] * z) / LN2, ends)
+    log2_lr = (theta[LN_LR] - theta[BETA] * z) / LN2
+    if drawn is None:
+        return Figure.of(log2_lr, ends)
+    return Figure.of(log2_lr, (min(log2_lr, ends[0]), max(log2_lr, ends[1])), LACK_OF_FIT if drawn.kinked else "")
 
 
 def _penalties(fit: GroupFit, drawn: Replicates | None, width: float, small, log2_lr: float, level: float) -> dict:
