@@ -132,7 +132,9 @@ def next_width(
     -------
     DataFrame, one row a group (or candidate): group columns, the scale (where to measure), log2_lr_from, log2_lr_to
     (five rates an octave apart around the predicted optimum), span (octaves, the interval of log2 η* at `width` now),
-    span_then (expected), gain (share of the interval that goes), cost (relative to one run at the largest width
+    span_then (expected), gain (share of the interval that goes, doubt about
+    the basins' shape aside, which no further width takes away),
+    cost (relative to one run at the largest width
     measured), best, reason.
     """
     if not width > 0 or not 0 <= least_gain < 1:
@@ -181,10 +183,12 @@ def _candidates(fit: GroupFit, drawn: Replicates | None, width: float, price, re
         fresh = np.exp(np.median(np.log(own_W) + 2 * (ln_h_W - ln_h)))
         covariance = np.cov(target_B, at_B)
         gone = covariance[0, 1] ** 2 / (covariance[1, 1] + fresh)
-        left = 1 - gone / (covariance[0, 0] + np.var(shape_B))
+        left = 1 - gone / covariance[0, 0]
+        stays = np.var(shape_B) / (covariance[0, 0] + np.var(shape_B))
         middle = np.round((theta[LN_LR] - theta[BETA] * z) / LN2)
         half = RUNS_A_WIDTH // 2
         rows.append({report.scale: plain_number(n), "log2_lr_from": middle - half, "log2_lr_to": middle + half,
-                     "span": span, "span_then": span * float(np.sqrt(left)), "gain": float(1 - np.sqrt(left)),
+                     "span": span, "span_then": span * float(np.sqrt(stays + (1 - stays) * left)),
+                     "gain": float(1 - np.sqrt(left)),
                      "cost": float(price(n) / price(float(measured[-1]))), "reason": ""})
     return rows

@@ -143,9 +143,19 @@ def test_an_edge_width_has_no_basin_but_its_runs_take_part_in_the_law():
     assert flagged.penalty.R_reason[0] == EDGE and np.isnan(flagged.penalty.R[0])
     assert any("width 32" in note and "take part in the law" in note for note in flagged.notes)
     assert (a.beta_n, b.beta_n) == (5, 4) and a.E_n == b.E_n and a.E_extrap == pytest.approx(b.E_extrap, abs=1e-9)
-    for name in ("alpha", "kappa"):
-        assert a[f"{name}_high"] - a[f"{name}_low"] < b[f"{name}_high"] - b[f"{name}_low"]
+    for name in ("alpha", "beta", "kappa"):
         assert a[f"{name}_low"] < getattr(Law(), name) < a[f"{name}_high"]
+
+
+def test_the_runs_of_an_edge_width_narrow_the_law():
+    spans = []
+    for seed in range(5):
+        table = noisy({"SP": Law()}, noise=0.01, seeds=1, seed=seed)
+        cut = table[(table.width != 32) | (table.log2_lr < Law().best_log2_lr(32) - 0.6)]
+        rows = [transfer_report(t, bootstraps=60).figures.iloc[0] for t in (cut, cut[cut.width != 32])]
+        spans.append([row.alpha_high - row.alpha_low for row in rows])
+    with_runs, without = np.median(spans, axis=0)
+    assert with_runs < 0.9 * without
 
 
 def test_an_edge_that_the_other_widths_contradict_is_left_out_of_the_law():
@@ -199,7 +209,7 @@ def test_shared_noise_shows_in_seeds_and_in_losses_that_stray_from_their_law():
         laws = transfer_report(noisy(noise=0.01, **options), bootstraps=20).laws
         return (laws.common_noise**2 / laws.noise**2).mean()
 
-    assert share(seeds=4, common=0.0) < 0.1 < 0.3 < share(seeds=4, common=0.6)
+    assert share(seeds=4, common=0.0) < 0.2 < 0.4 < share(seeds=4, common=0.6)
     wide = {"seeds": 1, "widths": [32 * 2**i for i in range(9)]}
     assert share(common=0.0, **wide) < share(common=0.8, **wide)
 
