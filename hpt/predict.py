@@ -132,10 +132,8 @@ def next_width(
     -------
     DataFrame, one row a group (or candidate): group columns, the scale (where to measure), log2_lr_from, log2_lr_to
     (five rates an octave apart around the predicted optimum), span (octaves, the interval of log2 η* at `width` now),
-    span_then (expected), gain (share of the interval that goes, doubt about
-    the basins' shape aside, which no further width takes away),
-    cost (relative to one run at the largest width
-    measured), best, reason.
+    span_then (expected), gain (share of the interval that goes, doubt about the basins' shape aside, which no further
+    width takes away), cost (relative to one run at the largest width measured), best, reason.
     """
     if not width > 0 or not 0 <= least_gain < 1:
         raise TableError(f"next_width(width={width!r}, least_gain={least_gain!r}) is out of range.",
