@@ -183,6 +183,11 @@ class Wells:
     loss_BxW: np.ndarray
     h_BxW: np.ndarray
 
+    def take(self, widths) -> Wells:
+        """The same for some of the widths."""
+        rest = (getattr(self, name)[:, widths] for name in self.__dataclass_fields__ if name != "skew_B")
+        return Wells(self.skew_B, *rest)
+
 
 class WellFit:
     """Least squares of skewed wells on fixed learning rates, for a grid of skews, for many replicates at once."""

@@ -1,30 +1,34 @@
 """Noise of a sweep, replicates of it, and intervals from them.
 
-One seed leaves no repeats to resample, and two or three are too few to. So the bootstrap is parametric: the noise is
-the scatter of all runs in a group's basins about their wells (repeats and lack of fit together), its uncertainty is
-drawn along (σ² as df·σ̂²/χ²_df, which widens intervals as Student's t does), and every replicate is the fitted curve
-plus fresh noise. The part of the noise that runs of one seed and width share (same batches) is drawn once for all
-groups where seeds are labelled: it cancels in differences between variants. One seed cannot show that part, and a few
-show it badly, so that its estimate leans on a prior: COMMON_SHARE of the variance, worth COMMON_DF degrees of freedom.
-It widens L*, α, E_extrap and R(∞); η*, β, γ and R(n) do not feel it. Where the shape of a basin is not the well's, η*
-and the curvature are off by an amount that grows with the skew: a part of their intervals, alike at all widths.
+Where seeds are few the bootstrap is parametric: the noise is the scatter of all runs in a group's basins about their
+wells (repeats and lack of fit together), its uncertainty is drawn along (σ² as df·σ̂²/χ²_df, which widens intervals as
+Student's t does), and every replicate is the fitted curve plus fresh noise. What runs of one seed and width share
+(:mod:`hpt.common_noise`) is drawn once for all groups where seeds are labelled: it cancels in differences.
+
+Where seeds are many enough, each width's seeds are resampled as a whole, alike in all groups: the deviations of a
+seed's runs from the means of their cells, times one random weight. The weights are normal (a smoothed bootstrap), times
+√(k/(k − 1)) for the means' own freedom and √(ν/χ²_ν), ν = k − 1, for the variance's, so that at one width k seeds give
+the interval of Student's t, whatever the noise of a seed's runs has in common.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy import stats
+from scipy.optimize import nnls
+
+from hpt.basin import Points
+from hpt.common_noise import CommonNoise
+from hpt.errors import TableError, did_you_mean
 
 NOISE_UNKNOWN = "noise unknown: no run to spare beyond the fit's own freedom"
+PARAMETRIC, SEEDS = "parametric", "seeds"
+LEAST_SEEDS = 5  # from which "auto" resamples them: docs/coverage.md
+WIDEST = 10.0  # factor by which few seeds may widen a replicate's noise: beyond it there is no well
 PRIOR_DF = 4.0  # what the other groups' noise weighs against a group's own
-COMMON_SHARE = 0.25  # of a run's noise variance that its seed and width fix, before the data speak
-COMMON_DF = 2.0
-LEAST_COMMON_DF = 8.0  # below it the draws' tails would be the prior's, not the data's
-SHAPE_OCTAVES = 0.04  # deviation of η* over likely shapes of the basin, per unit of skew
-SHAPE_CURVATURE = 0.06  # the same of ln h
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,13 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise of one run, nats: what is its own, and what runs of one seed and width share, with degrees of freedom."""
+    """Noise of one run that is its own, nats, with degrees of freedom; by which factor lack of fit has raised it; and
+    what runs of one seed and width share, nats."""
 
-    own_sd: float
-    own_df: float
+    sd: float
+    df: float
+    raised: float = 1.0
     common_sd: float = 0.0
-    common_df: float = 1.0
 
 
 def scatter_of(residual_WxP, weight_WxP, cell_WxP, seed_WxP) -> Scatter:
@@ -73,84 +78,134 @@ def scatter_of(residual_WxP, weight_WxP, cell_WxP, seed_WxP) -> Scatter:
     return Scatter(*map(float, (total, total_df, own_total, total_df - seeds, misfit, cells - freedom)))
 
 
-def noise_of(scatters: list[Scatter], common_sd: float, common_df: float) -> list[Noise]:
+def noise_of(scatters: list[Scatter], shared: bool) -> list[Noise]:
     """Each group's noise. A group with few runs to spare leans on the median of the others; one whose curves miss their
-    means by more than noise explains takes the misfit for its noise."""
-    pairs = [(s.own, s.own_df) if common_sd else (s.total, s.total_df) for s in scatters]
+    means by more than noise explains takes the misfit for its noise. `shared`: runs of one seed share some."""
+    pairs = [(s.own, s.own_df) if shared else (s.total, s.total_df) for s in scatters]
     known = np.array([df >= 1 for _, df in pairs])
     typical = float(np.median([total / df for total, df in pairs if df >= 1])) if known.any() else 0.0
     noises = []
     for g, (scatter, (total, df)) in enumerate(zip(scatters, pairs, strict=True)):
         lean, df = PRIOR_DF * np.delete(known, g).any(), max(df, 0.0)
         variance = (total * (df > 0) + lean * typical) / (df + lean) if df + lean else np.nan
-        weight = df + lean
+        weight, raised = df + lean, 1.0
         repeats_df = scatter.total_df - scatter.misfit_df
         if scatter.misfit_df >= 1 and repeats_df >= 1:
             misfit = scatter.misfit / scatter.misfit_df
             if misfit > variance and stats.f.sf(misfit / max(variance, 1e-300), scatter.misfit_df, weight) < 0.1:
+                raised = np.sqrt(misfit / max(variance, 1e-300))
                 variance, weight = misfit, scatter.misfit_df
-        noises.append(Noise(float(np.sqrt(variance)), float(weight), common_sd, common_df))
+        noises.append(Noise(float(np.sqrt(variance)), float(weight), float(raised)))
     return noises
 
 
-def common_noise(runs: pd.DataFrame, scale: str, typical: float) -> tuple[float, float]:
-    """What runs of one seed and width share: standard deviation (nats) and degrees of freedom.
+@dataclass(frozen=True, eq=False)
+class SharedDraws:
+    """What B replicates have in common over groups, at W scales and S seeds.
 
-    Two-way analysis of variance, cells by seeds, with a prior. `runs` has scale, cell, seed, loss of the runs in
-    basins; `typical` is the variance of one run (nats²), for where no width has two cells with the same two seeds.
+    Attributes
+    ----------
+    common_BxWxS: noise that runs of one seed share, nats; sd_B: the deviation drawn for it.
+    weight_BxWxS: of each seed's deviations where seeds are resampled, widen_BxW: what these have been widened by; else
+        None.
     """
-    between = within = df_between = df_within = cells = 0.0
-    for _, rows in runs.groupby(scale):
-        loss_CxS = rows.pivot_table(index="cell", columns="seed", values="loss")
-        repeats_C = loss_CxS.notna().sum(axis=1)
-        loss_CxS = loss_CxS[repeats_C == repeats_C.max()].dropna(axis=1).to_numpy()
-        C, S = loss_CxS.shape
-        if C < 2 or S < 2:
-            continue
-        r = loss_CxS - loss_CxS.mean(1, keepdims=True)
-        seed_S = r.mean(0)
-        between += C * (seed_S**2).sum()
-        within += ((r - seed_S) ** 2).sum()
-        df_between += S - 1
-        df_within += (C - 1) * (S - 1)
-        cells += C * (S - 1)
-    odds = COMMON_SHARE / (1 - COMMON_SHARE)
-    if not df_between:
-        return float(np.sqrt(odds * typical)) if typical > 0 else 0.0, LEAST_COMMON_DF
-    own, C = within / df_within, cells / df_between
-    square = (COMMON_DF * own * (1 + C * odds) + between) / (COMMON_DF + df_between)
-    return float(np.sqrt(max(square - own, 0.0) / C)), max(COMMON_DF + df_between, LEAST_COMMON_DF)
+
+    common_BxWxS: np.ndarray
+    sd_B: np.ndarray
+    weight_BxWxS: np.ndarray | None = None
+    widen_BxW: np.ndarray | None = None
+
+    @classmethod
+    def draw(cls, common: CommonNoise, shape: tuple[int, int, int], rng, seeds_W=None) -> SharedDraws:
+        """`seeds_W`: number of seeds at each scale, for resampling them."""
+        common_BxWxS, sd_B = common.draw(shape, rng)
+        if seeds_W is None:
+            return cls(common_BxWxS, sd_B)
+        df_W = np.maximum(np.asarray(seeds_W) - 1.0, 1.0)
+        widen_BxW = np.minimum(np.sqrt(df_W / rng.chisquare(df_W, shape[:2])), WIDEST)
+        return cls(common_BxWxS, sd_B, widen_BxW[..., None] * rng.standard_normal(shape), widen_BxW)
+
+    def take(self, scales) -> SharedDraws:
+        """The same at some of the scales."""
+        return SharedDraws(self.common_BxWxS[:, scales], self.sd_B, *(
+            None if v is None else v[:, scales] for v in (self.weight_BxWxS, self.widen_BxW)))
 
 
-def typical_variance(scatters: list[Scatter]) -> float:
-    """The median over groups of a run's variance about its well, nats²; 0 where none is known."""
-    known = [s.total / s.total_df for s in scatters if s.total_df >= 1]
-    return float(np.median(known)) if known else 0.0
+def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng: np.random.Generator):
+    """Fresh noise for B replicates of a group's runs, nats, (B, W, P); what each replicate has drawn above the noise
+    known, as squares (B, F) that are 1 or thereabouts on average; and the method."""
+    B, code_WxP = len(shared.sd_B), np.maximum(points.seed_WxP, 0)[None]
+    widen_B = np.sqrt(noise.df / rng.chisquare(noise.df, B))
+    drawn = noise.sd * widen_B[:, None, None] * rng.standard_normal((B, *points.loss_WxP.shape))
+    squares, method = [widen_B**2], PARAMETRIC
+    if shared.sd_B.any():
+        drawn += np.take_along_axis(shared.common_BxWxS, code_WxP, axis=2)
+        squares.append(shared.sd_B**2 / np.mean(shared.sd_B**2))
+    repeats_WxP = repeats(points)
+    if shared.weight_BxWxS is not None and (repeats_WxP > 1).any():
+        weight_BxWxP = np.take_along_axis(shared.weight_BxWxS, code_WxP, axis=2)
+        drawn = np.where(repeats_WxP > 1, noise.raised * _deviations(points) * weight_BxWxP, drawn)
+        single = (repeats_WxP == 1).any()
+        method = f"{SEEDS} + {PARAMETRIC}" if single else SEEDS
+        squares = [*(squares if single else []), *(shared.widen_BxW**2).T]
+    return drawn, np.stack(squares, axis=1), method
 
 
-def draw_common(noise: Noise, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-    """The noise that runs of one seed and width share, nats, of `shape` (B, W, S): drawn once for all groups."""
-    widen_B = np.sqrt(noise.common_df / rng.chisquare(noise.common_df, shape[0]))
-    return noise.common_sd * widen_B[:, None, None] * rng.standard_normal(shape)
+def repeats(points: Points):
+    """How many runs (W, P) share each run's learning rate; 0 where padded."""
+    inside_WxP = points.weight_WxP > 0
+    same_WxPxP = np.abs(points.u_WxP[:, :, None] - points.u_WxP[:, None]) < 1e-6
+    return (same_WxPxP & inside_WxP[:, None]).sum(-1) * inside_WxP
 
 
-def draw_noise(noise: Noise, weight_WxP, seed_WxP, common_BxWxS, rng: np.random.Generator):
-    """Fresh noise for B replicates of a group's runs, nats, (B, W, P), and by how much σ was drawn above σ̂, (B,)."""
-    B = len(common_BxWxS)
-    widen_B = np.sqrt(noise.own_df / rng.chisquare(noise.own_df, B))
-    own = noise.own_sd * widen_B[:, None, None] * rng.standard_normal((B, *weight_WxP.shape))
-    if noise.common_sd:
-        own += np.take_along_axis(common_BxWxS, np.maximum(seed_WxP, 0)[None], axis=2)
-    return own, widen_B
+def _deviations(points: Points):
+    """Each run's distance from the mean of its learning rate times √(k/(k − 1)), nats (W, P)."""
+    same_WxPxP = (np.abs(points.u_WxP[:, :, None] - points.u_WxP[:, None]) < 1e-6) & (points.weight_WxP > 0)[:, None]
+    k_WxP = np.maximum(repeats(points), 1)
+    mean_WxP = (same_WxPxP * points.loss_WxP[:, None]).sum(-1) / k_WxP
+    return (points.loss_WxP - mean_WxP) * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1)) * (points.weight_WxP > 0)
 
 
-def at_known_noise(size_B, widen_B):
-    """Sizes (B,) such as E, cleared of the scatter that comes from drawing σ: their interval is a ratio, in which σ
-    cancels. The mean square given the draw is a straight line in its square."""
-    square_B, draw_B = size_B**2, widen_B**2
-    slope, level = np.polyfit(draw_B, square_B, 1) if np.ptp(draw_B) > 0 and np.isfinite(square_B).all() else (0.0, 1.0)
-    slope, level = max(slope, 0.0), max(level, 0.0)
-    return size_B * np.sqrt((level + slope) / (level + slope * draw_B)) if level + slope > 0 else size_B
+def seeds_to_resample(resample: str, groups: Sequence[Points], scales, labelled: bool) -> np.ndarray | None:
+    """Number of seeds at each of `scales` (fewest of any group) where seeds are to be resampled, else None.
+
+    "auto" does where nine tenths of the runs near an optimum have LEAST_SEEDS labelled seeds at their learning rate.
+
+    Raises
+    ------
+    TableError: for an unknown way, or seeds asked for that are not there.
+    """
+    if resample not in ("auto", SEEDS, PARAMETRIC):
+        raise TableError(f"transfer_report(resample={resample!r}) is no way to draw replicates.",
+                         did_you_mean(resample, ("auto", SEEDS, PARAMETRIC)), "resample='auto'")
+    counts = [(scale, k[k > 0]) for points in groups
+              for scale, k in zip(points.scale_W, repeats(points), strict=True)]
+    every = np.concatenate([k for _, k in counts]) if counts else np.zeros(0)
+    if resample == "auto" and not (labelled and len(every) and np.mean(every >= LEAST_SEEDS) >= 0.9):
+        return None
+    if resample == PARAMETRIC:
+        return None
+    if not labelled or not (every > 1).any():
+        raise TableError("transfer_report(resample='seeds') has no seeds to resample.",
+                         "no learning rate has two runs" if labelled else "the table has no column 'seed'",
+                         "resample='auto', or a column 'seed' with a label for each repeat")
+    fewest_W = np.full(len(scales), np.inf)
+    for scale, k in counts:
+        if (k > 1).any():
+            w = np.searchsorted(scales, scale)
+            fewest_W[w] = min(fewest_W[w], np.median(k[k > 1]))
+    return np.where(np.isfinite(fewest_W), fewest_W, 2)
+
+
+def at_known_noise(size_B, square_BxF):
+    """Sizes (B,) such as E, cleared of the scatter that comes from drawing the noise's size: their interval is a ratio,
+    in which that cancels. The mean square is a sum of the squares drawn, with weights that are not below zero."""
+    X = np.column_stack([np.ones(len(size_B)), square_BxF])
+    total_B = X.sum(1)
+    if not np.isfinite(size_B).all() or not np.any(size_B):
+        return size_B
+    weight_F, _ = nnls(X / total_B[:, None], size_B**2 / total_B)
+    return size_B * np.sqrt(weight_F.sum() / np.maximum(X @ weight_F, 1e-300))
 
 
 def interval(replicates, level: float) -> tuple[float, float]:

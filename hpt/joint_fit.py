@@ -63,7 +63,7 @@ def predict(fit: LawFit, points: Points):
     return loss[..., None] + h[..., None] * rise
 
 
-def fit_laws(points: Points, wells: Wells, around: np.ndarray | None = None) -> LawFit:
+def fit_laws(points: Points, wells: Wells, around: np.ndarray | None = None, edges: int = 0) -> LawFit:
     """Fit the law to the widths of `points` in every replicate of `wells`.
 
     Two widths fix β and γ_log only; L∞, A and α are then nan.
@@ -71,17 +71,19 @@ def fit_laws(points: Points, wells: Wells, around: np.ndarray | None = None) -> 
     Parameters
     ----------
     around: (7,) a second start beside the one found from the wells, for replicates whose wells are no start.
+    edges: how many of the widths, the last ones, have runs on one side of their optimum alone: no wells to start from.
     """
-    scale0 = float(np.exp(np.log(points.scale_W).mean()))
+    whole = slice(len(points.scale_W) - edges)
+    scale0 = float(np.exp(np.log(points.scale_W[whole]).mean()))
     z_W = np.log(points.scale_W / scale0)
     origin_W = points.origin_W * LN2
-    start = _start(z_W, wells, origin_W)
-    if len(z_W) < 3:
+    start = _start(z_W[whole], wells.take(whole), origin_W[whole])
+    if len(z_W[whole]) < 3:
         return LawFit(start, np.zeros(len(start)), wells.skew_B, scale0)
     usable = np.isfinite(start).all(1)
     if around is not None:
         start = np.where(usable[:, None], start, around)
-    start = np.where(np.isfinite(start), start, np.array([1.0, 0.1, 0.5, origin_W.mean(), 0.0, -2.0, 0.0]))
+    start = np.where(np.isfinite(start), start, np.array([1.0, 0.1, 0.5, origin_W[whole].mean(), 0.0, -2.0, 0.0]))
     theta, cost = _levenberg_marquardt(start, wells, z_W, origin_W)
     return LawFit(theta, cost, wells.skew_B, scale0)
 

@@ -17,7 +17,7 @@ from hpt.bootstrap import NOISE_UNKNOWN
 from hpt.errors import TableError
 from hpt.group_fit import GroupFit, Replicates
 from hpt.joint_fit import BETA, GAMMA_LOG, LN_H, LN_LR
-from hpt.verdicts import FEW_WIDTHS, Figure, bounds, plain_number, table_of
+from hpt.verdicts import FEW_WIDTHS, LACK_OF_FIT, Figure, bounds, plain_number, table_of
 
 if TYPE_CHECKING:
     from hpt.transfer import TransferReport
@@ -72,7 +72,10 @@ def _log2_lr(fit: GroupFit, drawn: Replicates | None, width: float, level: float
     theta = fit.law.theta_Bx7[0]
     reps = None if drawn is None else drawn.theta_Bx7.astype(float)
     ends = bounds(None if reps is None else (reps[:, LN_LR] - reps[:, BETA] * z) / LN2, level)
-    return Figure.of((theta[LN_LR] - theta[BETA] * z) / LN2, ends)
+    log2_lr = (theta[LN_LR] - theta[BETA] * z) / LN2
+    if drawn is None:
+        return Figure.of(log2_lr, ends)
+    return Figure.of(log2_lr, (min(log2_lr, ends[0]), max(log2_lr, ends[1])), LACK_OF_FIT if drawn.kinked else "")
 
 
 def _penalties(fit: GroupFit, drawn: Replicates | None, width: float, small, log2_lr: float, level: float) -> dict:
@@ -129,8 +132,8 @@ def next_width(
     -------
     DataFrame, one row a group (or candidate): group columns, the scale (where to measure), log2_lr_from, log2_lr_to
     (five rates an octave apart around the predicted optimum), span (octaves, the interval of log2 η* at `width` now),
-    span_then (expected), gain (share of the interval that goes), cost (relative to one run at the largest width
-    measured), best, reason.
+    span_then (expected), gain (share of the interval that goes, doubt about the basins' shape aside, which no further
+    width takes away), cost (relative to one run at the largest width measured), best, reason.
     """
     if not width > 0 or not 0 <= least_gain < 1:
         raise TableError(f"next_width(width={width!r}, least_gain={least_gain!r}) is out of range.",
@@ -178,10 +181,12 @@ def _candidates(fit: GroupFit, drawn: Replicates | None, width: float, price, re
         fresh = np.exp(np.median(np.log(own_W) + 2 * (ln_h_W - ln_h)))
         covariance = np.cov(target_B, at_B)
         gone = covariance[0, 1] ** 2 / (covariance[1, 1] + fresh)
-        left = 1 - gone / (covariance[0, 0] + np.var(shape_B))
+        left = 1 - gone / covariance[0, 0]
+        stays = np.var(shape_B) / (covariance[0, 0] + np.var(shape_B))
         middle = np.round((theta[LN_LR] - theta[BETA] * z) / LN2)
         half = RUNS_A_WIDTH // 2
         rows.append({report.scale: plain_number(n), "log2_lr_from": middle - half, "log2_lr_to": middle + half,
-                     "span": span, "span_then": span * float(np.sqrt(left)), "gain": float(1 - np.sqrt(left)),
+                     "span": span, "span_then": span * float(np.sqrt(stays + (1 - stays) * left)),
+                     "gain": float(1 - np.sqrt(left)),
                      "cost": float(price(n) / price(float(measured[-1]))), "reason": ""})
     return rows

@@ -37,7 +37,7 @@ _LABELS = {
     "E_extrap": "E, left out (nats)", "octave_error": "η* off by (octaves)", "kappa": "κ", "alpha": "α", "beta": "β",
     "gamma": "γ", "gamma_log": "γ_log", "R": "R(∞) (nats)", "n": "runs", "edge": "at grid edge",
 }
-_COMPANIONS = ("low", "high", "determined", "reason")
+_COMPANIONS = ("low", "high", "determined", "reason", "method", "n")
 _VERDICTS = {"bad": r"no\b(?! )|(not (seen|replic|confirm)|fail|contradict|refut|disagree)",
              "good": r"yes|hold|seen|confirm|replicat|agree"}
 

@@ -24,7 +24,8 @@ import pandas as pd
 
 from hpt import report_view
 from hpt.basin import EDGE, gather
-from hpt.bootstrap import Noise, common_noise, draw_common, noise_of, typical_variance
+from hpt.bootstrap import Noise, SharedDraws, noise_of, seeds_to_resample
+from hpt.common_noise import CommonNoise, common_noise
 from hpt.errors import TableError, did_you_mean
 from hpt.group_fit import GroupFit, Replicates, fit_group, replicate
 from hpt.predict import predict_lr as predict_lr  # its former home
@@ -46,8 +47,8 @@ class TransferReport:
     ----------
     table: the checked table: group columns, the scale, log2_lr, loss (nats, inf where diverged), seed.
     basins: one row a group and width: log2_lr (η*), loss (L*, nats), curvature (h, nats per (ln η)²), each with _low
-        and _high; edge "", "low" or "high"; n runs fitted; determined, reason.
-    penalty: one row a group and width: R(n) in nats with R_low, R_high, R_determined, R_reason.
+        and _high; edge "", "low" or "high"; determined, reason, method, n (runs fitted).
+    penalty: one row a group and width: R(n) in nats with R_low, R_high, R_determined, R_reason, R_method, R_n (runs).
     laws: one row a group: L_inf and A of the fitted law (nats), η* at width 1 in log2, α, β, γ_log, skew of the basin,
         noise (nats, one run) and common_noise (the part that runs of one seed and width share),
         inflation of the intervals by misfit of the law.
@@ -74,7 +75,8 @@ class TransferReport:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a group: group columns, then E, E_extrap (nats), octave_error, kappa, alpha, beta, gamma, gamma_log
-        and R (R(∞), nats), each with _low, _high, _determined and _reason."""
+        and R (R(∞), nats), each with _low, _high, _determined, _reason, _method (how the interval was made) and _n (how
+        many runs or widths it rests on), as in :mod:`hpt.verdicts`."""
         return self.figures.copy()
 
     def __repr__(self) -> str:
@@ -93,6 +95,7 @@ def transfer_report(
     bootstraps: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    resample: str = "auto",
 ) -> TransferReport:
     """E, κ, R(∞), η*(n) and their uncertainty, from any table of a sweep.
 
@@ -106,21 +109,23 @@ def transfer_report(
     by: more group columns.
     scale: the column that grows.
     bootstraps: replicates; their noise is described in :mod:`hpt.bootstrap`.
+    resample: "seeds" resamples them as whole runs, alike in all groups; "parametric" draws noise of the size estimated
+        from repeats and residuals; "auto" takes seeds where there are five or more.
     seed: of the replicates.
     level: of the intervals.
 
     Raises
     ------
-    TableError: for a table that cannot be analysed, or a reference that is not in it.
+    TableError: for a table that cannot be analysed, a reference that is not in it, or seeds to resample that are not.
     """
     if bootstraps < 20 or not 0 < level < 1:
         raise TableError(f"transfer_report(bootstraps={bootstraps}, level={level}) gives no interval.",
                          remedy="transfer_report(table, bootstraps=1000, level=0.95)")
     sweep = read_table(table, scale=scale, by=by, least_scales=2)
-    fits, drawn, noises = _fit_all(sweep, bootstraps, seed)
+    fits, drawn, noises = _fit_all(sweep, bootstraps, seed, resample)
     ref, label = _references(sweep, fits, reference)
     tables = _tables(fits, drawn, noises, ref, sweep.group_columns, scale, level)
-    notes = sweep.notes + tuple(_left_out(sweep, fits))
+    notes = sweep.notes + tuple(_left_out(sweep, fits, noises))
     settings = label, scale, sweep.group_columns, level, bootstraps
     return TransferReport(sweep.frame, *tables, *settings, notes, *map(tuple, (fits, drawn, noises, ref)))
 
@@ -154,49 +159,38 @@ def basins(
     bootstraps: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    resample: str = "auto",
 ) -> pd.DataFrame:
     """The basins alone, as in :class:`TransferReport`; one width is enough. Arguments as :func:`transfer_report`."""
     sweep = read_table(table, scale=scale, by=by)
-    fits, drawn, _ = _fit_all(sweep, bootstraps, seed)
+    fits, drawn, _ = _fit_all(sweep, bootstraps, seed, resample)
     rows = [basin_rows(f, d, level, scale) for f, d in zip(fits, drawn, strict=True)]
     return table_of([f.key for f in fits], sweep.group_columns, rows)
 
 
-def _fit_all(sweep: SweepTable, bootstraps: int, seed: int):
+def _fit_all(sweep: SweepTable, bootstraps: int, seed: int, resample: str):
     """Fits, noise and replicates of every group; the noise that seeds share is drawn once for all of them."""
     if not len(sweep.frame):
         raise TableError("The table has no usable row.", "; ".join(sweep.notes), "a table with one row a run")
     fits = [fit_group(key, gather(rows, sweep.scale)) for key, rows in sweep.groups()]
-    scatters = [f.scatter for f in fits]
     alone = int(sweep.frame.seed.max()) == 0
-    common = (0.0, 1.0)
-    if sweep.paired or alone:
-        common = common_noise(_runs(fits), "scale", typical_variance(scatters))
-    noises = noise_of(scatters, *common)
+    noises = noise_of([f.scatter for f in fits], sweep.paired or alone)
+    common = common_noise(fits, [n.sd for n in noises], sweep.paired) if sweep.paired or alone else CommonNoise.none()
+    noises = [replace(n, common_sd=common.sd) for n in noises]
     scales = np.unique(sweep.frame[sweep.scale])
+    basins_G = [f.points.take(f.fitted) for f in fits if len(f.fitted)]
+    seeds_W = seeds_to_resample(resample, basins_G, scales, sweep.paired)
     root = np.random.SeedSequence(seed)
     shape = bootstraps, len(scales), int(sweep.frame.seed.max()) + 1
     shared_rng = np.random.default_rng(root.spawn(1)[0])
-    shared = draw_common(noises[0], shape, shared_rng)
+    shared = SharedDraws.draw(common, shape, shared_rng, seeds_W)
     drawn = []
     for fit, noise, child in zip(fits, noises, root.spawn(len(fits)), strict=True):
         at = np.searchsorted(scales, fit.points.scale_W)
-        drawn.append(replicate(fit, noise, shared[:, at], np.random.default_rng(child)))
+        drawn.append(replicate(fit, noise, shared.take(at), np.random.default_rng(child)))
         if not sweep.paired:  # without labels nobody knows which runs share their batches
-            shared = draw_common(noise, shape, shared_rng)
+            shared = SharedDraws.draw(common, shape, shared_rng)
     return fits, drawn, noises
-
-
-def _runs(fits: list[GroupFit]) -> pd.DataFrame:
-    """The runs in basins with a well: scale, cell, seed, loss."""
-    frames = [pd.DataFrame({"scale": np.repeat(0.0, 0), "cell": [], "seed": [], "loss": []})]
-    for g, fit in enumerate(fits):
-        for w in fit.fitted:
-            inside = fit.points.weight_WxP[w] > 0
-            frames.append(pd.DataFrame({
-                "scale": fit.points.scale_W[w], "cell": [f"{g}:{u:.6f}" for u in fit.points.u_WxP[w, inside]],
-                "seed": fit.points.seed_WxP[w, inside], "loss": fit.points.loss_WxP[w, inside]}))
-    return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def _law_row(fit: GroupFit, drawn: Replicates | None, noise: Noise) -> dict[str, float]:
@@ -206,18 +200,24 @@ def _law_row(fit: GroupFit, drawn: Replicates | None, noise: Noise) -> dict[str,
         log2_lr_1 = ln_lr / np.log(2) + beta * np.log2(fit.law.scale0)
         row = {"L_inf": L_inf, "A": a * fit.law.scale0**alpha, "log2_lr_1": log2_lr_1,
                "alpha": alpha, "beta": beta, "gamma_log": gamma_log}
-    noise_sd = float(np.hypot(noise.own_sd, noise.common_sd))
+    noise_sd = float(np.hypot(noise.sd, noise.common_sd))
     return row | {"skew": fit.skew, "noise": noise_sd, "common_noise": noise.common_sd,
                   "inflation": drawn.inflation if drawn else np.nan}
 
 
-def _left_out(sweep: SweepTable, fits: list[GroupFit]):
-    """One note for every width that has no well."""
-    for fit in fits:
-        for value, reason in zip(fit.points.scale_W, fit.points.reason_W, strict=True):
-            if reason:
+def _left_out(sweep: SweepTable, fits: list[GroupFit], noises: list[Noise]):
+    """One note for every width that has no well, and for every group whose runs miss their wells."""
+    for fit, noise in zip(fits, noises, strict=True):
+        for w, (value, reason) in enumerate(zip(fit.points.scale_W, fit.points.reason_W, strict=True)):
+            if w in fit.edges:
+                yield (f"{label_of(fit.key)}{sweep.scale} {value:g}: {reason}; its runs take part in the law of width, "
+                       "not in E")
+            elif reason:
                 said = f"{label_of(fit.key)}{sweep.scale} {value:g} left out of the fit: {reason}"
-                yield (said + _against_law(fit, value, reason)).strip()
+                yield said + _against_law(fit, value, reason)
+        if noise.raised > 1:
+            yield (f"{label_of(fit.key)}lack of fit: runs miss the wells by more than repeats differ; taken for noise, "
+                   f"{noise.raised:.1f} times that of the repeats")
 
 
 def _against_law(fit: GroupFit, scale: float, reason: str) -> str:

@@ -1,4 +1,10 @@
-"""Figures with an interval and a verdict: what a group's sweep determines, and by name what it does not."""
+"""Figures with an interval and a verdict: what a group's sweep determines, and by name what it does not.
+
+A figure's method says how its interval was made: replicates that are "parametric" or of "seeds" resampled
+(:mod:`hpt.bootstrap`), read as a central interval or, where it says so, as a "ratio" or "folded" at 0; "grid" is a
+bracket by learning rates tried, "definition" a figure that cannot vary. Its n is what it rests on: runs for E (all in
+the basins), E_extrap (those of the largest width) and a width's basin, widths for everything that the law says.
+"""
 
 from __future__ import annotations
 
@@ -17,35 +23,42 @@ AT_BOUND = "L∞ at a bound"
 TOO_WIDE = "interval wider than the reducible loss"
 OPEN = "interval open: the optimum may lie off the grid"
 UNEQUAL = "the replicates differ a hundredfold"
+LACK_OF_FIT = "lack of fit: a basin with a kink at its optimum fits better"
+GRID, DEFINITION = "grid", "definition"
 NO_REFERENCE = "the reference has no such figure"
 FIGURES = ("E", "E_extrap", "octave_error", "kappa", "alpha", "beta", "gamma", "gamma_log", "R")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """An estimate, its interval, and whether the data determine it; nan and a reason where they say nothing."""
+    """An estimate, its interval, and whether the data determine it; nan and a reason where they say nothing. `method`
+    made the interval ("" where there is none) and `n` runs or widths are what it rests on: see above."""
 
     estimate: float
     low: float
     high: float
     determined: bool
     reason: str
+    method: str = ""
+    n: int = 0
 
     @classmethod
     def nothing(cls, reason: str) -> Figure:
         return cls(np.nan, np.nan, np.nan, False, reason)
 
     @classmethod
-    def of(cls, estimate: float, bounds: tuple[float, float], reason: str = "") -> Figure:
+    def of(cls, estimate: float, bounds: tuple[float, float], reason: str = "", method: str = "", n: int = 0) -> Figure:
         """Determined unless there is a reason, or an end of the interval is open."""
         if not reason and not np.isfinite(bounds).all():
             reason = NOISE_UNKNOWN if np.isnan(bounds).any() else OPEN
-        return cls(float(estimate), *map(float, bounds), not reason, reason)
+        return cls(float(estimate), *map(float, bounds), not reason, reason, "" if np.isnan(bounds).any() else method,
+                   int(n))
 
     def columns(self, name: str) -> dict[str, float | bool | str]:
-        """As five columns of a table."""
+        """As seven columns of a table."""
         return {name: self.estimate, f"{name}_low": self.low, f"{name}_high": self.high,
-                f"{name}_determined": self.determined, f"{name}_reason": self.reason}
+                f"{name}_determined": self.determined, f"{name}_reason": self.reason,
+                f"{name}_method": self.method, f"{name}_n": self.n}
 
 
 def bounds(replicates, level: float) -> tuple[float, float]:
@@ -61,24 +74,26 @@ def group_figures(fit: GroupFit, drawn: Replicates | None, level: float) -> dict
     theta = fit.law.theta_Bx7[0].astype(float)
     reps = None if drawn is None else drawn.theta_Bx7.astype(float)
     bound = at_bound(fit, drawn, level)
+    method, widths = drawn.method if drawn else "", W + len(fit.edges)
+    runs_W = (fit.points.weight_WxP[fit.fitted] > 0).sum(1)
 
     def law(value, needs_alpha=False):
         if needs_alpha and W < 3:
             return Figure.nothing(_why_few(fit))
         ends = bounds(None if reps is None else value(reps.T), level)
-        return Figure.of(value(theta), ends, AT_BOUND if needs_alpha and bound else "")
+        return Figure.of(value(theta), ends, AT_BOUND if needs_alpha and bound else "", method, widths)
 
-    def size(estimate, replicates, least):
+    def size(estimate, replicates, least, n):
         if least > W:
             return Figure.nothing(_why_few(fit))
         low, high = (np.nan, np.nan) if drawn is None else ratio_interval(estimate, replicates, level)
         if high > 100 * low or low > estimate:
-            return Figure.of(estimate, (min(low, estimate), max(high, estimate)), UNEQUAL)
-        return Figure.of(estimate, (low, high))
+            return Figure.of(estimate, (min(low, estimate), max(high, estimate)), UNEQUAL, f"{method}, ratio", n)
+        return Figure.of(estimate, (low, high), "", f"{method}, ratio", n)
 
     return {
-        "E": size(fit.E, drawn and drawn.E_B, 3),
-        "E_extrap": _last_width(fit) or size(fit.E_extrap, drawn and drawn.E_extrap_B, 4),
+        "E": size(fit.E, drawn and drawn.E_B, 3, runs_W.sum()),
+        "E_extrap": _last_width(fit) or size(fit.E_extrap, drawn and drawn.E_extrap_B, 4, runs_W[-1]),
         "octave_error": _last_width(fit) or _folded(fit, drawn, level),
         "kappa": law(lambda t: t[ALPHA] + t[GAMMA_LOG], True),
         "alpha": law(lambda t: t[ALPHA], True),
@@ -111,7 +126,8 @@ def _folded(fit: GroupFit, drawn: Replicates | None, level: float) -> Figure:
         return Figure.nothing(_why_few(fit))
     low, high = bounds(None if drawn is None else drawn.octaves_B, level)
     ends = sorted((abs(low), abs(high))) if not np.isnan(low) else (np.nan, np.nan)
-    return Figure.of(abs(fit.octaves), (0.0 if low <= 0 <= high else ends[0], ends[1]))
+    return Figure.of(abs(fit.octaves), (0.0 if low <= 0 <= high else ends[0], ends[1]), "",
+                     f"{drawn.method}, folded" if drawn else "", len(fit.fitted))
 
 
 def asymptotic_penalty(fit: GroupFit, drawn, reference: GroupFit, drawn_reference, level: float) -> Figure:
@@ -126,7 +142,7 @@ def asymptotic_penalty(fit: GroupFit, drawn, reference: GroupFit, drawn_referenc
         return Figure.nothing(NO_REFERENCE)
     L_inf = fit.law.theta_Bx7[0, L_INF]
     if fit is reference:
-        return Figure.of(0.0, (0.0, 0.0), AT_BOUND if at_bound(fit, drawn, level) else "")
+        return Figure.of(0.0, (0.0, 0.0), AT_BOUND if at_bound(fit, drawn, level) else "", DEFINITION, len(fit.fitted))
     ends = (np.nan, np.nan)
     if drawn is not None and drawn_reference is not None:
         ends = interval(drawn.theta_Bx7[:, L_INF].astype(float) - drawn_reference.theta_Bx7[:, L_INF], level)
@@ -136,7 +152,8 @@ def asymptotic_penalty(fit: GroupFit, drawn, reference: GroupFit, drawn_referenc
         reason = AT_BOUND
     elif ends[1] - ends[0] > reducible:
         reason = TOO_WIDE
-    return Figure.of(L_inf - reference.law.theta_Bx7[0, L_INF], ends, reason)
+    widths = min(len(f.fitted) + len(f.edges) for f in (fit, reference))
+    return Figure.of(L_inf - reference.law.theta_Bx7[0, L_INF], ends, reason, drawn.method if drawn else "", widths)
 
 
 def basin_rows(fit: GroupFit, drawn: Replicates | None, level: float, scale: str) -> list[dict]:
@@ -145,17 +162,20 @@ def basin_rows(fit: GroupFit, drawn: Replicates | None, level: float, scale: str
     for w, value in enumerate(fit.points.scale_W):
         edge, reason = fit.points.edge_W[w], fit.points.reason_W[w]
         row = {scale: plain_number(value)}
+        method = drawn.method if drawn else ""
         if reason:
             lr, loss, h = _without_well(fit, w)
+            method = "" if np.isnan(lr[0]) else GRID
         else:
             lr = (fit.log2_lr_W[w], *bounds(None if drawn is None else drawn.log2_lr_BxW[:, w], level))
             loss = (fit.loss_W[w], *bounds(None if drawn is None else drawn.loss_BxW[:, w], level))
             h = (fit.h_W[w], *bounds(None if drawn is None else drawn.h_BxW[:, w], level))
-            reason = Figure.of(lr[0], lr[1:]).reason
+            lr = (lr[0], min(lr[:2]), max(lr[::2])) if drawn else lr
+            reason = LACK_OF_FIT if drawn and drawn.kinked else Figure.of(lr[0], lr[1:]).reason
         for name, triple in (("log2_lr", lr), ("loss", loss), ("curvature", h)):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(float, triple), strict=True))
-        n = int((fit.points.weight_WxP[w] > 0).sum())
-        rows.append(row | {"edge": edge, "n": n, "determined": not reason, "reason": reason})
+        n = _runs_at(fit, w)
+        rows.append(row | {"edge": edge, "determined": not reason, "reason": reason, "method": method, "n": n})
     return rows
 
 
@@ -184,14 +204,20 @@ def penalty_rows(fit: GroupFit, drawn, reference: GroupFit, drawn_reference, lev
         if reason:
             figure = Figure.nothing(reason)
         elif fit is reference:
-            figure = Figure.of(0.0, (0.0, 0.0))
+            figure = Figure.of(0.0, (0.0, 0.0), "", DEFINITION, _runs_at(fit, w))
         else:
             v, ends = other[0], (np.nan, np.nan)
             if drawn is not None and drawn_reference is not None:
                 ends = interval(drawn.loss_BxW[:, w].astype(float) - drawn_reference.loss_BxW[:, v], level)
-            figure = Figure.of(fit.loss_W[w] - reference.loss_W[v], ends)
+            method, n = drawn.method if drawn else "", min(_runs_at(fit, w), _runs_at(reference, v))
+            figure = Figure.of(fit.loss_W[w] - reference.loss_W[v], ends, "", method, n)
         rows.append({scale: plain_number(value)} | figure.columns("R"))
     return rows
+
+
+def _runs_at(fit: GroupFit, w: int) -> int:
+    """Runs in the basin of a width."""
+    return int((fit.points.weight_WxP[w] > 0).sum())
 
 
 def plain_number(value: float) -> float | int:

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from hpt.basin import ALL_DIVERGED, EDGE
-from hpt.bootstrap import NOISE_UNKNOWN, interval, ratio_interval
+from hpt.bootstrap import NOISE_UNKNOWN, SharedDraws, interval, ratio_interval
+from hpt.common_noise import CommonNoise
 from hpt.errors import TableError
 from hpt.gap import gap_closed
 from hpt.sweeps import Law, synthetic_sweep
 from hpt.transfer import predict_lr, transfer_report
-from hpt.verdicts import AT_BOUND, FEW_WIDTHS, FIGURES, TOO_WIDE
+from hpt.verdicts import AT_BOUND, FEW_WIDTHS, FIGURES, LACK_OF_FIT, TOO_WIDE
 
 LAWS = {
     "SP": Law(),
@@ -80,7 +81,8 @@ def test_a_constant_added_to_the_losses_moves_the_floor_alone(report):
 def test_shape_of_the_result(report):
     frame = report.to_frame()
     for name in FIGURES:
-        assert {name, f"{name}_low", f"{name}_high", f"{name}_determined", f"{name}_reason"} <= set(frame)
+        ends = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
+        assert {f"{name}{end}" for end in ends} <= set(frame)
         assert (frame[f"{name}_low"] <= frame[name]).all() and (frame[name] <= frame[f"{name}_high"]).all()
         assert (frame[f"{name}_determined"] == (frame[f"{name}_reason"] == "")).all()
     assert len(report.basins) == len(report.penalty) == 15
@@ -132,22 +134,95 @@ def test_common_batches_cancel_in_differences():
     assert difference < 0.7 * alone
 
 
-def test_an_edge_width_is_left_out_of_the_fit_and_said():
+def test_an_edge_width_has_no_basin_but_its_runs_take_part_in_the_law():
     table = noisy({"SP": Law()})
     cut = table[(table.width != 32) | (table.log2_lr < Law().best_log2_lr(32) - 0.6)]
     flagged, without = transfer_report(cut, bootstraps=200), transfer_report(cut[cut.width != 32], bootstraps=200)
-    first = flagged.basins.iloc[0]
-    assert first.edge == "high" and np.isposinf(first.log2_lr_high) and not first.determined
+    first, a, b = flagged.basins.iloc[0], flagged.figures.iloc[0], without.figures.iloc[0]
+    assert first.edge == "high" and np.isposinf(first.log2_lr_high) and not first.determined and first.method == "grid"
     assert flagged.penalty.R_reason[0] == EDGE and np.isnan(flagged.penalty.R[0])
-    assert any("width 32 left out" in note and "as the edge says" in note for note in flagged.notes)
+    assert any("width 32" in note and "take part in the law" in note for note in flagged.notes)
+    assert (a.beta_n, b.beta_n) == (5, 4) and a.E_n == b.E_n and a.E_extrap == pytest.approx(b.E_extrap, abs=1e-9)
+    for name in ("alpha", "beta", "kappa"):
+        assert a[f"{name}_low"] < getattr(Law(), name) < a[f"{name}_high"]
+
+
+def test_the_runs_of_an_edge_width_narrow_the_law():
+    spans = []
+    for seed in range(5):
+        table = noisy({"SP": Law()}, noise=0.01, seeds=1, seed=seed)
+        cut = table[(table.width != 32) | (table.log2_lr < Law().best_log2_lr(32) - 0.6)]
+        rows = [transfer_report(t, bootstraps=60).figures.iloc[0] for t in (cut, cut[cut.width != 32])]
+        spans.append([row.alpha_high - row.alpha_low for row in rows])
+    with_runs, without = np.median(spans, axis=0)
+    assert with_runs < 0.9 * without
+
+
+def test_an_edge_that_the_other_widths_contradict_is_left_out_of_the_law():
+    table = noisy({"SP": Law()})
     odd = table.assign(loss=table.loss + 2 * (table.width == 32) * (table.log2_lr - table.log2_lr.min()))
-    assert any("AGAINST the edge" in note for note in transfer_report(odd, bootstraps=50).notes)
+    flagged, without = transfer_report(odd, bootstraps=50), transfer_report(odd[odd.width != 32], bootstraps=50)
+    assert any("width 32 left out" in note and "AGAINST the edge" in note for note in flagged.notes)
     for name in FIGURES:
         assert flagged.figures[name][0] == pytest.approx(without.figures[name][0], abs=1e-9)
-        span = without.figures[f"{name}_high"][0] - without.figures[f"{name}_low"][0]
-        for end in ("_low", "_high"):
-            other = without.figures[f"{name}{end}"][0]
-            assert flagged.figures[f"{name}{end}"][0] == pytest.approx(other, abs=0.5 * span + 1e-9)
+
+
+def test_every_figure_says_how_its_interval_was_made_and_from_how_much(report):
+    for row in report.to_frame().to_dict("records"):
+        assert row["E_method"] == row["E_extrap_method"] == "parametric, ratio"
+        assert row["octave_error_method"] == "parametric, folded" and row["octave_error_n"] == len(WIDTHS)
+        assert {row[f"{n}_method"] for n in ("alpha", "beta", "gamma", "kappa")} == {"parametric"}
+        assert row["R_method"] == ("definition" if row["parameterization"] == "μP" else "parametric")
+        wells = report.basins[report.basins.parameterization == row["parameterization"]]
+        assert row["E_n"] == wells.n.sum() and row["E_extrap_n"] == wells.n.iloc[-1] and row["beta_n"] == len(wells)
+    assert set(report.basins.method) == {"parametric"} and (report.penalty.R_n > 0).all()
+
+
+def test_seeds_are_resampled_where_there_are_enough():
+    many, few = noisy(seeds=5, common=0.5), noisy(seeds=2)
+    auto = transfer_report(many, bootstraps=100)
+    assert set(auto.basins.method) == {"seeds"} and set(auto.to_frame().E_method) == {"seeds, ratio"}
+    assert set(transfer_report(few, bootstraps=50).basins.method) == {"parametric"}
+    assert set(transfer_report(many, resample="parametric", bootstraps=50).basins.method) == {"parametric"}
+    assert set(transfer_report(few, resample="seeds", bootstraps=50).basins.method) == {"seeds"}
+    some = few[(few.seed == 0) | (few.log2_lr < few.log2_lr.median())]
+    assert "seeds + parametric" in set(transfer_report(some, resample="seeds", bootstraps=50).basins.method)
+    for table in (noisy(seeds=1), few.drop(columns="seed")):
+        with pytest.raises(TableError, match="no seeds to resample"):
+            transfer_report(table, resample="seeds")
+    with pytest.raises(TableError, match="resample='seed'"):
+        transfer_report(few, resample="seed")
+
+
+def test_five_seeds_resampled_give_students_t():
+    rng = np.random.default_rng(0)
+    draws = SharedDraws.draw(CommonNoise.none(), (20_000, 1, 5), rng, [5])
+    deviation_S = rng.standard_normal(5)
+    deviation_S -= deviation_S.mean()
+    mean_B = (draws.weight_BxWxS[:, 0] * deviation_S * np.sqrt(5 / 4)).mean(1)
+    error = deviation_S.std(ddof=1) / np.sqrt(5)
+    assert np.quantile(mean_B / error, [0.025, 0.975]) == pytest.approx([-2.776, 2.776], rel=0.06)
+
+
+def test_shared_noise_shows_in_seeds_and_in_losses_that_stray_from_their_law():
+    def share(**options):
+        laws = transfer_report(noisy(noise=0.01, **options), bootstraps=20).laws
+        return (laws.common_noise**2 / laws.noise**2).mean()
+
+    assert share(seeds=4, common=0.0) < 0.2 < 0.4 < share(seeds=4, common=0.6)
+    wide = {"seeds": 1, "widths": [32 * 2**i for i in range(9)]}
+    assert share(common=0.0, **wide) < share(common=0.8, **wide)
+
+
+def test_a_kinked_basin_shows_as_a_lack_of_fit_or_in_a_wider_interval():
+    sharp = {"SP": Law(shape="kinked", skew=2.0)}
+    found = transfer_report(noisy(sharp, noise=0.003, seeds=3, spacing=0.5, count=13), bootstraps=100).basins
+    assert set(found.reason) == {LACK_OF_FIT} and not found.determined.any()
+    truth = sharp["SP"].best_log2_lr(found.width)
+    assert ((found.log2_lr_low <= truth) & (truth <= found.log2_lr_high)).mean() >= 0.6
+    smooth = transfer_report(noisy({"SP": Law()}), bootstraps=100).basins
+    assert smooth.determined.all()
+    assert (smooth.log2_lr_high - smooth.log2_lr > smooth.log2_lr - smooth.log2_lr_low).mean() >= 0.8
 
 
 def test_an_edge_at_the_largest_width_leaves_nothing_to_compare_there():
