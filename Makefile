@@ -18,7 +18,7 @@ COMPILE = $(PYTHON) -m uv pip compile pyproject.toml --extra hub --extra lab --e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env notebooks study test lint lab lock clean
+.PHONY: help env notebooks study test lint bench lab lock clean
 
 help: ## what there is
 	@echo "usage: make TARGET [PROFILE=quick] [DRY_RUN=1: only say what the runs cost]"
@@ -35,6 +35,9 @@ test: $(READY) lint ## the test suite
 
 lint: $(READY)
 	$(BIN)/ruff check .
+
+bench: $(READY) ## how fast, beside a plain baseline, on this machine: runs/bench.json
+	$(BIN)/python benchmarks/speed.py
 
 lab: $(READY) ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks/00_tour.ipynb

@@ -84,8 +84,12 @@ def _data(config: DataConfig):
     return load(config)
 
 
-def run_job(configs: Sequence[RunConfig], store_path: str, device: str) -> list[str]:
-    """Train the configurations that no other process stored meanwhile, several as a stack; returns the ids of all."""
+def run_job(configs: Sequence[RunConfig], store_path: str, device: str, stack: bool | None = None) -> list[str]:
+    """Train the configurations that no other process stored meanwhile, several as a stack; returns the ids of all.
+
+    Where "auto" stacks runs of this shape, one alone is a stack of one: then its bits do not hang on how many were
+    missing, as far as the device's batched matmuls do not.
+    """
     store = Store(store_path)
     by_id = {config.run_id(_data(config.data).fingerprint): config for config in configs}
     with ExitStack() as locks:
@@ -93,7 +97,8 @@ def run_job(configs: Sequence[RunConfig], store_path: str, device: str) -> list[
             locks.enter_context(store.lock(run_id))
         missing = [config for run_id, config in by_id.items() if run_id not in store]
         data = _data(configs[0].data)
-        if len(missing) > 1:
+        stacked = stack is not False and members_wanted(configs[0], pick_device(device)) > 1
+        if len(missing) > 1 or (missing and stacked):
             results = train_stacked(missing, data=data, device=device)
         else:
             results = [train(config, data=data, device=device) for config in missing]

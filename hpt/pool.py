@@ -78,7 +78,7 @@ class Pool:
         left = dict(enumerate(plan_jobs(configs, self.device, workers=self.workers, stack=self.stack)[0]))
         while left:
             try:
-                running = {self._pool.submit(run_job, job, str(self.store.path), self.device): i
+                running = {self._pool.submit(run_job, job, str(self.store.path), self.device, self.stack): i
                            for i, job in left.items()}
                 for done in futures.as_completed(running):
                     run_ids = done.result()

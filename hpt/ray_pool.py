@@ -108,7 +108,7 @@ class RayPool:
             while waiting or running:
                 while waiting and len(running) < self._most:
                     job, losses = waiting.popleft()
-                    running[task.remote(job, path, self.device, fingerprints[job[0].data])] = job, losses
+                    running[task.remote(job, path, self.device, fingerprints[job[0].data], self.stack)] = job, losses
                 done, _ = ray.wait(list(running), timeout=LOOK_SECONDS)
                 self._look(len(running) + len(waiting))
                 for ref in done:
@@ -202,7 +202,8 @@ def _gpus_per_job(gpus: float, device: str, asked: float | None) -> float:
     return wanted
 
 
-def _run_job(configs: Sequence[RunConfig], store_path: str, device: str, fingerprint: str) -> list[str]:
+def _run_job(configs: Sequence[RunConfig], store_path: str, device: str, fingerprint: str,
+             stack: bool | None) -> list[str]:
     """What a worker of the cluster does; returns the ids of the job's runs."""
     torch.set_num_threads(1)  # as many as the task has CPUs
     keep_freed_memory()
@@ -211,7 +212,7 @@ def _run_job(configs: Sequence[RunConfig], store_path: str, device: str, fingerp
         raise DataError(f"the text on {socket.gethostname()} has fingerprint {here}, that of the study {fingerprint}.",
                         "other versions of the installed packages, or other files, on that machine",
                         "`pip install -r requirements.lock` from the same lock file on every machine")
-    return run_job(configs, store_path, device)
+    return run_job(configs, store_path, device, stack)
 
 
 def _gave_up(job: Sequence[RunConfig], error: Exception) -> StudyError:

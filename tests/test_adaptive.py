@@ -44,7 +44,7 @@ def noisy(law, noise):
     return loss
 
 
-def test_reaches_the_interval_of_the_grid_with_fewer_runs(quick):
+def test_spends_less_than_the_grid_and_narrows_every_basin(quick):
     found = compare(3, study=quick.select(["SP+Embd", "μP"]), target=0.5, seed=40)
     made = summary(found)
     assert made.runs["adaptive"] < made.runs["grid"] and made.flops["adaptive"] < made.flops["grid"]

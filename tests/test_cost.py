@@ -155,7 +155,8 @@ def test_record_bytes_are_those_of_a_record(tmp_path, tiny_run):
 
 
 @pytest.mark.usefixtures("no_pool")
-def test_dry_run_says_all_and_trains_nothing(tmp_path, monkeypatch):
+def test_dry_run_says_all_and_trains_nothing(tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path_factory.mktemp("empty_cache")))
     monkeypatch.setattr("hpt.training.train", None)
     monkeypatch.setattr("hpt.calibration.SECONDS", 0.1)
     for command in ("study", "notebooks"):

@@ -157,8 +157,9 @@ def alone(request):
 def test_the_update_is_that_of_one_process(found, alone, way):
     kind, model, start, _ = alone
     for name, p in model.named_parameters():
-        moved = (p.detach() - start[name]).abs().max()
-        assert moved > 1e-3 or name.endswith("key.bias"), name
+        if name.endswith("key.bias"):
+            continue  # softmax does not see it: its gradient is rounding alone, which Adam makes large
+        assert (p.detach() - start[name]).abs().max() > 1e-3, name
         torch.testing.assert_close(found[kind, way][name], p.detach(), rtol=1e-5, atol=1e-5, msg=name)
 
 

@@ -47,7 +47,7 @@ def cluster():
 
 def ray_processes(name=""):
     """Processes of the clusters that this process started, parents first."""
-    return [p for p in psutil.Process().children(recursive=True) if name in title(p)]
+    return [p for p in psutil.Process().children(recursive=True) if "ray" in title(p) and name in title(p)]
 
 
 def still_alive(processes, seconds):
@@ -94,7 +94,7 @@ def local(tmp_path_factory):
 
 
 def assert_same_bits(study, table, folder, local):
-    expected = study.run(local, workers=1, quiet=True)
+    expected = study.run(local, workers=1, stack=False, quiet=True)
     pd.testing.assert_frame_equal(table.drop(columns=TIMES), expected.drop(columns=TIMES))
     for run_id in table["run_id"]:
         assert np.array_equal(Store(folder).load(run_id).train_loss, local.load(run_id).train_loss, equal_nan=True)
@@ -131,7 +131,7 @@ def test_a_lost_worker_and_a_lost_machine_change_no_bit(cluster, local, tmp_path
         killed[-1].kill()
 
     threads = [when_stored(tmp_path, 1, kill_worker), when_stored(tmp_path, 4, kill_machine)]
-    table = study.run(tmp_path.as_uri(), executor="ray", address=cluster.address, quiet=True)
+    table = study.run(tmp_path.as_uri(), executor="ray", address=cluster.address, stack=False, quiet=True)
     for thread in threads:
         thread.join()
     assert len(killed) == 2 and not still_alive(killed, 1)
@@ -185,10 +185,10 @@ def test_a_lost_head_ends_the_study_and_the_next_cluster_resumes_it(cluster, loc
 
     thread = when_stored(tmp_path, 3, kill_all)
     with pytest.raises(StudyError, match=r"is lost, with \d+ jobs left"):
-        study.run(tmp_path, executor="ray", address=cluster.address, quiet=True)
+        study.run(tmp_path, executor="ray", address=cluster.address, stack=False, quiet=True)
     thread.join()
     assert not ray.is_initialized()
     finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").glob("*.json")}
-    table = study.run(tmp_path, executor="ray", address="local", quiet=True)
+    table = study.run(tmp_path, executor="ray", address="local", stack=False, quiet=True)
     assert 3 <= len(finished) < len(table) and all(p.stat().st_mtime_ns == t for p, t in finished.items())
     assert_same_bits(study, table, tmp_path, local)

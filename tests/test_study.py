@@ -24,7 +24,9 @@ import json, sys
 from hpt.config import from_dict
 from hpt.study import Study
 if __name__ == "__main__":
-    from_dict(Study, json.loads(sys.argv[1])).run(sys.argv[2], workers=2, stack=False).to_pickle(sys.argv[3])
+    quiet = sys.argv[3].endswith("expected")
+    table = from_dict(Study, json.loads(sys.argv[1])).run(sys.argv[2], workers=2, stack=False, quiet=quiet)
+    table.to_pickle(sys.argv[3])
 """
 
 
