@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import platform
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -30,7 +28,7 @@ from hpt.model import parameter_count
 from hpt.run import RunConfig, RunResult
 from hpt.schedule import lr_factor
 from hpt.stacked_adamw import stacked_groups, step_scalars
-from hpt.training import STEPS_PER_CHECK, build_model, device_name
+from hpt.training import STEPS_PER_CHECK, build_model, record
 
 
 def train_stacked(configs: Sequence[RunConfig], *, data: TokenSource | None = None,
@@ -216,22 +214,10 @@ class Stack:
     @flushed_denormals()
     def results(self) -> list[RunResult]:
         """The members' records, once all steps are taken; takes the validation losses."""
-        start, val_loss, seconds = time.perf_counter(), np.full(len(self.configs), np.inf), self.seconds.copy()
+        start, val_loss, validation_seconds = time.perf_counter(), np.full(len(self.configs), np.inf), 0.0
         if len(self.alive):
             val_loss[self.alive] = self._validation_losses()
-            seconds[self.alive] += (time.perf_counter() - start) / len(self.alive)
-        return [self._result(i, float(val_loss[i]), float(seconds[i])) for i in range(len(self.configs))]
-
-    def _result(self, i: int, val_loss: float, seconds: float) -> RunResult:
-        config, steps = self.configs[i], int(self.taken[i])
-        tokens, diverged = steps * config.train.batch_size * config.model.context, not val_loss <= self.bound
-        return RunResult(
-            config=config, run_id=config.run_id(self.data.fingerprint),
-            val_loss=float("inf") if diverged else val_loss, diverged=diverged,
-            train_loss=self.losses_RxS[i, :steps], seconds=seconds, tokens_per_second=tokens / float(self.seconds[i]),
-            parameters=self.parameters, tokens=tokens, device=device_name(self.place),
-            precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[self.dtype],
-            precision_reason=self.precision_reason, data_fingerprint=self.data.fingerprint,
-            versions={"hpt": version("hpt"), "torch": torch.__version__, "python": platform.python_version()},
-            stacked=len(self.configs),
-        )
+            validation_seconds = (time.perf_counter() - start) / len(self.alive)
+        return [record(self, config, self.losses_RxS[i, : self.taken[i]], float(val_loss[i]), float(self.seconds[i]),
+                       validation_seconds if i in self.alive else 0.0, stacked=len(self.configs))
+                for i, config in enumerate(self.configs)]

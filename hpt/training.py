@@ -127,18 +127,24 @@ class Training:
         """The record of the run, once all steps are taken; takes the validation loss."""
         start = time.perf_counter()
         val_loss = float("inf") if self.diverged else self.validation_loss()
-        tokens = self.step * self.config.train.batch_size * self.config.model.context
-        diverged = not val_loss <= self.bound
-        return RunResult(
-            config=self.config, run_id=self.config.run_id(self.data.fingerprint),
-            val_loss=float("inf") if diverged else val_loss, diverged=diverged,
-            train_loss=self.losses[: self.step].float().cpu().numpy(),
-            seconds=self.seconds + time.perf_counter() - start, tokens_per_second=tokens / self.seconds,
-            parameters=self.parameters, tokens=tokens, device=device_name(self.place),
-            precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[self.dtype],
-            precision_reason=self.precision_reason, data_fingerprint=self.data.fingerprint,
-            versions={"hpt": version("hpt"), "torch": torch.__version__, "python": platform.python_version()},
-        )
+        return record(self, self.config, self.losses[: self.step].float().cpu().numpy(), val_loss,
+                      self.seconds, time.perf_counter() - start)
+
+
+def record(run, config: RunConfig, train_loss: np.ndarray, val_loss: float, training_seconds: float,
+           validation_seconds: float, stacked: int = 1) -> RunResult:
+    """What a :class:`Training`, or one of the ``stacked`` members of a :class:`hpt.stacked.Stack`, gave."""
+    tokens = len(train_loss) * config.train.batch_size * config.model.context
+    diverged = not val_loss <= run.bound
+    return RunResult(
+        config=config, run_id=config.run_id(run.data.fingerprint), val_loss=float("inf") if diverged else val_loss,
+        train_loss=train_loss, diverged=diverged, seconds=training_seconds + validation_seconds,
+        tokens_per_second=tokens / training_seconds, parameters=run.parameters, tokens=tokens,
+        device=device_name(run.place), precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[run.dtype],
+        precision_reason=run.precision_reason, data_fingerprint=run.data.fingerprint,
+        versions={"hpt": version("hpt"), "torch": torch.__version__, "python": platform.python_version()},
+        stacked=stacked,
+    )
 
 
 def build_model(config: RunConfig) -> Transformer:
