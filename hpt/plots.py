@@ -157,11 +157,13 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
 
 
 def log_axis(ax: Axes) -> None:
-    """A logarithmic x axis; of a decade or so with three ticks spelt out, where labels like 3×10⁻² run into another."""
+    """A logarithmic x axis; of a decade or so with its ticks spelt out, since labels like 3×10⁻² run into another."""
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     if high < 30 * low:
-        ax.set_xticks(np.geomspace(1.3 * low, high / 1.3, 3))
+        decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
+        round_ones = [tick for tick in np.outer(decades, (1, 2, 5)).ravel() if low <= tick <= high]
+        ax.set_xticks(round_ones if len(round_ones) > 1 else np.geomspace(1.3 * low, high / 1.3, 2))
         ax.xaxis.set_major_formatter("{x:.2g}")
         ax.minorticks_off()
         ax.set_xlim(low, high)
