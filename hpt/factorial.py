@@ -57,7 +57,8 @@ def effects(
     -------
     DataFrame, one row for each value of the other group columns and effect: kind ("main", "interaction", "shapley",
     "share" of the sum of all Shapley values), switch ("Embd", "Attn×Embd"), estimate, low, high, determined, reason,
-    order (interactions of more switches than this are taken to be 0), variants (number used).
+    order (interactions of more switches than this are taken to be 0), variants (number used), method (how the intervals
+    were made).
 
     Raises
     ------
@@ -76,6 +77,8 @@ def effects(
         rows.append(_all_effects(names, cells, report.level))
     frame = table_of(keys, other_columns, rows)
     frame.insert(len(other_columns), "figure", figure)
+    method = next((drawn.method for drawn in report._drawn if drawn), "")
+    frame["method"] = np.where(frame["low"].notna(), method, "")
     if figure in ("penalty", "loss"):
         frame.insert(len(other_columns) + 1, report.scale, width)
     return frame

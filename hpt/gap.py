@@ -19,7 +19,7 @@ def gap_closed(report: TransferReport, *, from_: str = "SP", by: str = "SP+Embd"
     Returns
     -------
     DataFrame, one row for each width and value of the other group columns: share, share_low, share_high, gap (nats,
-    L_from − L_to), determined, reason.
+    L_from − L_to), determined, reason, method (how the interval was made), n (runs in the three basins).
     """
     first, *others = report.group_columns or ("parameterization",)
     found: dict[tuple, dict[str, int]] = {}
@@ -57,4 +57,6 @@ def _share(fits, drawn, scale: float, level: float) -> dict:
         ends = interval((L_B[0] - L_B[1]) / (L_B[0] - L_B[2]), level)
         figure = Figure.of((L[0] - L[1]) / (L[0] - L[2]), ends, reason)
     return {"share": figure.estimate, "share_low": figure.low, "share_high": figure.high, "gap": L[0] - L[2],
-            "determined": figure.determined, "reason": figure.reason}
+            "determined": figure.determined, "reason": figure.reason,
+            "method": drawn[0].method if all(drawn) and not reasons else "",
+            "n": int(sum((f.points.weight_WxP[w] > 0).sum() for f, w in zip(fits, at, strict=True)))}

@@ -38,10 +38,10 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
     Returns
     -------
     DataFrame, one row a group: group columns, the scale, log2_lr and lr (hidden LR) with _low and _high, determined,
-    reason; penalty: expected loss above the best from using log2_lr, nats, and penalty_high, which it stays under at
-    the report's level; small: that width, unchanged, unchanged_low, unchanged_high: the same loss from using its η*
-    unchanged, with unchanged_reason where it lies further from the optimum than the runs reach, so that the loss is at
-    least this.
+    reason, method (how the intervals were made), n (widths in the law); penalty: expected loss above the best from
+    using log2_lr, nats, and penalty_high, which it stays under at the report's level; small: that width, unchanged,
+    unchanged_low, unchanged_high: the same loss from using its η* unchanged, with unchanged_reason where it lies
+    further from the optimum than the runs reach, so that the loss is at least this.
 
     Raises
     ------
@@ -60,7 +60,9 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
         row: dict[str, Any] = {report.scale: width}
         for name, values in (("log2_lr", log2), ("lr", np.exp2(log2))):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(float, values), strict=True))
-        row |= {"determined": figure.determined, "reason": figure.reason}
+        row |= {"determined": figure.determined, "reason": figure.reason,
+                "method": drawn.method if drawn and np.isfinite(figure.estimate) else "",
+                "n": len(fit.fitted) + len(fit.edges)}
         rows.append([row | _penalties(fit, drawn, width, small, figure.estimate, report.level)])
     return table_of([f.key for f in report._fits], report.group_columns, rows)
 

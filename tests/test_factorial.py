@@ -94,6 +94,12 @@ def test_effects_of_the_sixteen_are_those_put_in(report):
     assert set(E.reason["share"]) == {NO_TOTAL}
 
 
+def test_effects_say_how_their_intervals_were_made(report):
+    frame = effects(report, "E")
+    known = frame.low.notna()
+    assert known.any() and (frame.method[known] == "parametric").all() and (frame.method[~known] == "").all()
+
+
 def test_intervals_of_effects_cover():
     inside = []
     for seed in range(4):

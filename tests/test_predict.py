@@ -36,6 +36,7 @@ def test_penalties_are_those_of_the_law(report):
     assert default.unchanged_low["SP"] < exact["SP"] < default.unchanged_high["SP"]
     assert default.unchanged["μP"] < 0.01 and default.unchanged_reason["SP"] == ""
     assert (default.penalty < 0.01).all() and (default.penalty <= default.penalty_high).all()
+    assert (default.method == "parametric").all() and (default.n == len(WIDTHS)).all()
     assert frame.unchanged["SP"] > 3 * default.unchanged["SP"]
     assert predict_lr(report, width=2**20, small=32).unchanged_reason[0] == BEYOND
 

@@ -337,6 +337,8 @@ def test_share_of_the_gap_closed(report):
     assert shares.width.tolist() == list(WIDTHS) and shares.determined.all()
     assert shares.share.to_numpy() == pytest.approx(truth, abs=0.06)
     assert ((shares.share_low < shares.share) & (shares.share < shares.share_high)).all()
+    runs = report.basins.groupby("width").n.sum()  # all three basins of a width
+    assert shares.method.unique().tolist() == ["parametric"] and shares.n.tolist() == runs.loc[shares.width].tolist()
     with pytest.raises(TableError, match="'SP\\+LN' is not in the table"):
         gap_closed(report, by="SP+LN")
     same = gap_closed(transfer_report(noisy({"SP": Law(), "SP+Embd": Law(), "μP": Law()}), bootstraps=50))
