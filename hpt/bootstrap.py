@@ -153,16 +153,19 @@ def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng: np.random
 
 def repeats(points: Points):
     """How many runs (W, P) share each run's learning rate; 0 where padded."""
-    inside_WxP = points.weight_WxP > 0
-    same_WxPxP = np.abs(points.u_WxP[:, :, None] - points.u_WxP[:, None]) < 1e-6
-    return (same_WxPxP & inside_WxP[:, None]).sum(-1) * inside_WxP
+    return _same_rate(points).sum(-1) * (points.weight_WxP > 0)
+
+
+def _same_rate(points: Points):
+    """Whether a run (second P) is inside and has another's (first P) learning rate, (W, P, P)."""
+    near_WxPxP = np.abs(points.u_WxP[:, :, None] - points.u_WxP[:, None]) < 1e-6
+    return near_WxPxP & (points.weight_WxP > 0)[:, None]
 
 
 def _deviations(points: Points):
     """Each run's distance from the mean of its learning rate times √(k/(k − 1)), nats (W, P)."""
-    same_WxPxP = (np.abs(points.u_WxP[:, :, None] - points.u_WxP[:, None]) < 1e-6) & (points.weight_WxP > 0)[:, None]
     k_WxP = np.maximum(repeats(points), 1)
-    mean_WxP = (same_WxPxP * points.loss_WxP[:, None]).sum(-1) / k_WxP
+    mean_WxP = (_same_rate(points) * points.loss_WxP[:, None]).sum(-1) / k_WxP
     return (points.loss_WxP - mean_WxP) * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1)) * (points.weight_WxP > 0)
 
 

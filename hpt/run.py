@@ -48,6 +48,11 @@ class RunConfig:
                              f"{self.data.vocab_size}; give both the same")
         return self
 
+    @property
+    def loss_bound(self) -> float:
+        """The training loss, nats a token, beyond which the run has diverged."""
+        return self.train.loss_bound or 3 * float(np.log(self.model.vocab_size))
+
     def to_dict(self) -> dict:
         return to_dict(self)
 

@@ -123,7 +123,7 @@ class Stack:
         self.dtype, self.precision_reason = pick_precision(c.precision, place)
         self.parameters = parameter_count(self.config.model)
         self.steps = c.step_count(self.parameters, self.config.model.context)
-        self.bound = c.loss_bound or 3 * np.log(self.config.model.vocab_size)
+        self.bound = self.config.loss_bound
         starts = {seed: build_model(dataclasses.replace(self.config, seed=seed)) for seed in {r.seed for r in configs}}
         self.groups = stacked_groups(configs, starts, place)
         self.model = starts[self.config.seed].to(place)  # for its forward; the weights are the groups'

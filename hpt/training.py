@@ -67,7 +67,7 @@ class Training:
         groups = param_groups(self.model, config.parameterization, lr=c.lr, weight_decay=c.weight_decay, decay=c.decay)
         self.optimizer = torch.optim.AdamW(groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=self.place.type != "mps")
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.bound = c.loss_bound or 3 * np.log(config.model.vocab_size)
+        self.bound = config.loss_bound
         self.losses = torch.full((self.steps,), float("nan"), device=self.place)
 
     @flushed_denormals()
