@@ -78,9 +78,7 @@ def train_wide(config: RunConfig, *, data: TokenSource | None = None, device: st
             found = from_first(found)
             if found is not None:
                 return found
-            run = WideTraining(config, data, place, shard)
-            _advance(run, folder, every)
-            result = run.result()
+            result = _train(config, data, place, shard, folder, every)
             if store is not None and dist.get_rank() == 0:
                 store.save(result)
                 if folder is not None:
@@ -97,8 +95,14 @@ def _lock_and_look(store: Store, run_id: str, held: contextlib.ExitStack) -> Run
     return store.load(run_id)
 
 
-def _advance(run: WideTraining, folder: Path | None, every: int) -> None:
-    """Take all steps, with checkpoints."""
+def _train(config: RunConfig, data: TokenSource, place: torch.device, shard: Shard, folder: Path | None,
+           every: int) -> RunResult:
+    """Take all steps, with checkpoints.
+
+    The model ends with this function, before the group does: the last owner of a gloo group waits for its threads,
+    and DDP would do so while it keeps Python's lock, which these threads may want.
+    """
+    run = WideTraining(config, data, place, shard)
     if folder is not None and checkpoints.resume(run, folder) and dist.get_rank() == 0:
         _log.info("goes on from the checkpoint of step %d in %s", run.step, folder)
     while run.step < run.steps and not run.diverged:
@@ -107,6 +111,7 @@ def _advance(run: WideTraining, folder: Path | None, every: int) -> None:
             _log.info("step %d of %d, loss %.4f, %.0f s", run.step, run.steps, run.losses[run.step - 1], run.seconds)
         if folder is not None and run.step < run.steps and not run.diverged:
             checkpoints.save(run, folder)
+    return run.result()
 
 
 class WideTraining(Training):

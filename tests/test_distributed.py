@@ -1,5 +1,6 @@
 """One process, DistributedDataParallel and fully_shard on two gloo processes: the same update, to rounding."""
 
+import gc
 import os
 import socket
 
@@ -79,6 +80,15 @@ def worker(rank, port, folder):
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
     dist.init_process_group("gloo", rank=rank, world_size=2)
+    found = found_here(rank)
+    if rank == 0:
+        torch.save(found, folder / "found.pt")
+    dist.barrier()
+    gc.collect()  # DDP must not outlive its group: it would wait for gloo's threads, and they for Python's lock
+    dist.destroy_process_group()
+
+
+def found_here(rank):
     mesh = init_device_mesh("cpu", (2,))
     found = {}
     options = dcs.StateDictOptions(full_state_dict=True)
@@ -97,10 +107,7 @@ def worker(rank, port, folder):
         found[kind, "fsdp", "start"] = start
         found[kind, "fsdp", "groups"] = summary(optimizer.param_groups, sharded)
         found[kind, "fsdp", "round trip"] = round_trip(kind, mesh, sharded, optimizer, options)
-    if rank == 0:
-        torch.save(found, folder / "found.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return found
 
 
 def plain_round_trip(kind, ddp, optimizer):
