@@ -1,8 +1,8 @@
 """How fast hpt trains: the machine's ceilings, a plain baseline, and hpt, side by side in one run.
 
-    python benchmarks/speed.py                    # eight minutes; `make bench`
+    python benchmarks/speed.py                    # twelve minutes; `make bench`
     python benchmarks/speed.py --widths 64 128 --repeats 5
-    python benchmarks/speed.py --compiled         # also what torch.compile would bring, and when it pays
+    python benchmarks/speed.py --precision fp32   # as on a CPU without fast bf16 matmuls
 
 The baseline (benchmarks/plain.py) trains one run after another on all cores; hpt trains as many at once as it has
 workers. They take turns within seconds of each other, and every ratio is a median over the turns. Writes
@@ -30,14 +30,18 @@ import torch
 from adaptive import compare, summary
 from plain import plain_run
 
+from hpt.cache import cache_root
+from hpt.compiled import Compiled
 from hpt.data import DataConfig, load
 from hpt.device import pick_device, pick_precision
 from hpt.flops import run_flops
-from hpt.model import ModelConfig, flops_per_token
+from hpt.jobs import shapes_to_compile
+from hpt.model import ModelConfig, flops_per_token, parameter_count
 from hpt.pool import Pool, _start_worker, choose_workers
 from hpt.profiles import load_profile
 from hpt.run import RunConfig
 from hpt.store import Store
+from hpt.study import Study
 from hpt.training import Training
 
 
@@ -80,49 +84,63 @@ def matmul_calls(c: ModelConfig, sequences: int, dtype: torch.dtype):
     return calls
 
 
+def least_bytes(c: ModelConfig, tokens: int, dtype: torch.dtype) -> float:
+    """Bytes that a step has to read and write between its matmuls, if each stretch between two is one pass.
+
+    Residual stream, its gradient, weights and moments are fp32, all else has the matmuls' dtype, b bytes.
+    """
+    D, b = c.width, dtype.itemsize
+    norms = 2 * ((4 + b + 4 + b) + (4 + b + 4 + 4 + b))  # x, branch → x, norm(x); x, its gradients → gradient
+    heads = 2 * 3 * (2 * b)  # into the layout of heads and back, with the gradients
+    gelu = 4 * (2 * b + 3 * b)
+    softmax = c.heads * c.context * (2 * b + 3 * b)
+    weights = parameter_count(c) * (4 * 6 + b) + (parameter_count(c) - c.vocab_size * D) * (4 + b)
+    return tokens * (c.depth * (D * (norms + heads + gelu) + softmax) + 3 * b * c.vocab_size) + weights
+
+
 def time_step(config: RunConfig, steps: int) -> dict[str, float]:
-    """In a worker: seconds of a step and of its matmuls alone, in turns; tokens a second; peak memory."""
-    training = Training(config, load(config.data), "cpu")
-    training.advance(4)
+    """In a worker: seconds of a step, compiled and not, and of its matmuls alone, in turns; memory and the floor."""
+    start = time.perf_counter()
+    ours = Compiled(config, load(config.data))
+    compile_seconds = time.perf_counter() - start
+    ours.advance(4)
     resident = psutil.Process().memory_info().rss  # a worker keeps what it freed, so this is the peak
-    matmuls = matmul_calls(config.model, config.train.batch_size, training.dtype)
-    pairs = []
-    while training.step < steps:
-        start = time.perf_counter()
-        training.advance(training.step + 2)
-        middle = time.perf_counter()
-        for call in matmuls * 2:
-            call()
-        pairs.append(((middle - start) / 2, (time.perf_counter() - middle) / 2))
-    step = statistics.median(s for s, _ in pairs)
-    return {"step_seconds": step, "matmul_seconds": statistics.median(m for _, m in pairs),
-            "step_over_matmul": statistics.median(s / m for s, m in pairs),
-            "tokens_per_second": config.train.batch_size * config.model.context / step,
+    eager = Training(config, load(config.data), "cpu")
+    eager.advance(4)
+    matmuls = matmul_calls(config.model, config.train.batch_size, ours.dtype)
+    source = torch.ones(2**25)
+    target, turns = torch.empty_like(source), []
+    while ours.step < steps:
+        turns.append([taken(lambda: ours.advance(ours.step + 2)) / 2, taken(lambda: eager.advance(eager.step + 2)) / 2,
+                      taken(lambda: [call() for call in matmuls * 2]) / 2, taken(lambda: target.copy_(source))])
+    table = pd.DataFrame(turns, columns=["step", "eager", "matmul", "copy"])
+    tokens = config.train.batch_size * config.model.context
+    passes = least_bytes(config.model, tokens, ours.dtype) * table["copy"] / (2 * source.nbytes)
+    medians = pd.DataFrame({
+        "step_seconds": table["step"], "eager_seconds": table["eager"], "matmul_seconds": table["matmul"],
+        "step_over_matmul": table["step"] / table["matmul"], "eager_over_matmul": table["eager"] / table["matmul"],
+        "floor_over_matmul": 1 + passes / table["matmul"]}).median()
+    return {**medians, "compile_seconds": compile_seconds, "tokens_per_second": tokens / medians["step_seconds"],
             "worker_bytes": resident}
 
 
-def time_compiled(config: RunConfig, steps: int) -> dict[str, float]:
-    """In a worker: seconds to compile the model, and of a compiled step, beside an eager one."""
-    eager, compiled = (Training(config, load(config.data), "cpu") for _ in range(2))
-    compiled.model.compile()
+def taken(task) -> float:
+    """Seconds of one call."""
     start = time.perf_counter()
-    compiled.advance(2)
-    compile_seconds = time.perf_counter() - start
-    eager.advance(2)
-    taken: list[tuple[float, float]] = []
-    while eager.step < steps:
-        before = eager.seconds, compiled.seconds
-        eager.advance(eager.step + 2)
-        compiled.advance(compiled.step + 2)
-        taken.append(((eager.seconds - before[0]) / 2, (compiled.seconds - before[1]) / 2))
-    plain, fast = (statistics.median(column) for column in zip(*taken, strict=True))
-    run_saves = (plain - fast) * config.train.steps
-    return {"compile_seconds": compile_seconds, "compiled_over_eager": fast / plain,
-            "runs_until_compiling_pays": compile_seconds / run_saves if run_saves > 0 else float("inf")}
+    task()
+    return time.perf_counter() - start
 
 
-def steps_by_width(base: RunConfig, widths: list[int], vocabularies: list[int], steps: int,
-                   compiled: bool) -> pd.DataFrame:
+def time_threads(config: RunConfig, steps: int, threads: int) -> float:
+    """In a worker: tokens per second of one run with so many threads."""
+    torch.set_num_threads(threads)
+    run = Training(config, load(config.data), "cpu")
+    run.advance(4)
+    seconds = statistics.median(taken(lambda: run.advance(run.step + 2)) / 2 for _ in range(steps // 2 - 2))
+    return config.train.batch_size * config.model.context / seconds
+
+
+def steps_by_width(base: RunConfig, widths: list[int], vocabularies: list[int], steps: int) -> pd.DataFrame:
     """Tokens per second of the baseline and of hpt, and the step beside its matmuls, for each width and vocabulary."""
     rows, context = [], multiprocessing.get_context("spawn")
     workers, _ = choose_workers(len(widths))
@@ -132,31 +150,39 @@ def steps_by_width(base: RunConfig, widths: list[int], vocabularies: list[int], 
             model=dataclasses.replace(base.model, width=width, vocab_size=vocabulary, d_head=min(32, width)))
         with ProcessPoolExecutor(1, context, _start_worker) as alone:
             row = alone.submit(time_step, config, steps).result()
-            if compiled:
-                row |= alone.submit(time_compiled, config, steps).result()
+            all_threads = alone.submit(time_threads, config, steps, workers).result()
         with ProcessPoolExecutor(workers, context, _start_worker) as pool:
             together = [f.result() for f in [pool.submit(time_step, config, steps) for _ in range(workers)]]
+            single = [f.result() for f in [pool.submit(time_threads, config, steps, 1) for _ in range(workers)]]
         plain_seconds, _ = plain_run(config, load(config.data), steps)
         tokens = config.train.batch_size * config.model.context
         ours = sum(t["tokens_per_second"] for t in together)
         rows.append({"vocabulary": vocabulary, "width": width, **row, "tokens_per_second": ours,
+                     "processes_over_threads": sum(single) / all_threads,
                      "plain_tokens_per_second": tokens / plain_seconds, "ratio": ours * plain_seconds / tokens,
                      "gflops": ours * flops_per_token(config.model) / 1e9,
                      "flops_per_token": flops_per_token(config.model)})
         print(f"vocabulary {vocabulary} width {width}: {ours:,.0f} tokens/s, plain {tokens / plain_seconds:,.0f}, "
-              f"step / matmuls {row['step_over_matmul']:.2f}", flush=True)
+              f"step / matmuls {row['step_over_matmul']:.2f}, floor {row['floor_over_matmul']:.2f}", flush=True)
     return pd.DataFrame(rows)
 
 
-def whole_study(repeats: int) -> dict:
+def programs_anew(folder: Path) -> None:
+    """Have this process and its workers find the tokens that are there, and no compiled program."""
+    (folder / "tokens").symlink_to(cache_root() / "tokens", target_is_directory=True)
+    os.environ["HPT_CACHE_DIR"] = str(folder)
+
+
+def whole_study(study: Study, repeats: int) -> dict:
     """Seconds of the quick profile's grid, the baseline's and hpt's, from whole runs of each width in turns.
 
     A whole run is all its steps and the validation. The baseline is charged its runs alone, hpt also the start of
-    its workers. All parameterizations cost the same.
+    its workers and the making of its programs, as in the first study of these shapes; ``study_ratio_again`` is
+    without. All parameterizations cost the same.
     """
-    study = load_profile("quick")
     grid = study.plan({})
     data = load(study.base.data)
+    shapes, _ = shapes_to_compile(grid)
     workers, why = choose_workers(len(grid))
     rows, losses = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -165,6 +191,7 @@ def whole_study(repeats: int) -> dict:
             for future in [pool.submit(os.getpid) for _ in range(workers)]:
                 future.result()
             started = time.perf_counter() - start
+            compiled = taken(lambda: pool.compile(shapes))
             for turn, width in itertools.product(range(repeats), study.widths):
                 middle = study.log2_lrs[width][len(study.log2_lrs[width]) // 2]
                 configs = [study.run_config(study.parameterizations[0], width, middle, seed=workers * turn + i)
@@ -184,10 +211,11 @@ def whole_study(repeats: int) -> dict:
                                                   (turns.iloc[i: i + len(study.widths)]
                                                    for i in range(0, len(turns), len(study.widths))))]
     ours, plain = totals[:repeats], totals[repeats:]
-    ratios = [p / (o + started) for o, p in zip(ours, plain, strict=True)]
-    return {"study_ratio": statistics.median(ratios), "study_ratios": ratios, "grid_runs": len(grid),
-            "workers": workers, "workers_why": why, "start_seconds": started,
-            "runs_per_hour": 3600 * len(grid) / (statistics.median(ours) + started),
+    first, again = ([p / (o + started + extra) for o, p in zip(ours, plain, strict=True)] for extra in (compiled, 0.0))
+    return {"study_ratio": statistics.median(first), "study_ratio_again": statistics.median(again),
+            "study_ratios": first, "grid_runs": len(grid),
+            "workers": workers, "workers_why": why, "start_seconds": started, "compile_seconds": compiled,
+            "runs_per_hour": 3600 * len(grid) / (statistics.median(ours) + started + compiled),
             "plain_runs_per_hour": 3600 * len(grid) / statistics.median(plain),
             "seconds_per_run": turns.groupby("width")["seconds"].median().to_dict(),
             "plain_seconds_per_run": turns.groupby("width")["plain_seconds"].median().to_dict(),
@@ -216,18 +244,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30, help="timed at each width")
     parser.add_argument("--repeats", type=int, default=3, help="turns of whole runs")
     parser.add_argument("--sweeps", type=int, default=24, help="synthetic sweeps of the adaptive search")
-    parser.add_argument("--compiled", action="store_true", help="also time torch.compile")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of hpt's matmuls")
     parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))
     a = parser.parse_args()
 
-    base = load_profile("quick").base
-    dtype, reason = pick_precision("auto", pick_device("cpu"))
+    study = load_profile("quick")
+    base = dataclasses.replace(study.base, train=dataclasses.replace(study.base.train, precision=a.precision))
+    study = dataclasses.replace(study, base=base)
+    dtype, reason = pick_precision(a.precision, pick_device("cpu"))
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform(terse=True),
                "precision": f"{str(dtype).removeprefix('torch.')}: {reason}",
                "torch": torch.__version__, "python": platform.python_version()}
     print(machine, flush=True)
-    result = {"machine": machine, "ceilings": ceilings(), **whole_study(a.repeats)}
-    steps = steps_by_width(base, a.widths, a.vocabularies, a.steps, a.compiled)
+    load(base.data)  # the tokens, before anything is timed
+    with tempfile.TemporaryDirectory() as folder:
+        programs_anew(Path(folder))
+        result = {"machine": machine, "ceilings": ceilings(), **whole_study(study, a.repeats)}
+        steps = steps_by_width(base, a.widths, a.vocabularies, a.steps)
     result |= adaptive_search(result["seconds_per_run"], result["study_ratio"], a.sweeps)
     first = steps[steps["vocabulary"] == a.vocabularies[0]].set_index("width")
     result["tokens_per_second"] = first["tokens_per_second"].to_dict()
@@ -255,12 +288,12 @@ def report(result: dict, steps: pd.DataFrame) -> None:
     one = result["ceilings"]["bfloat16_gflops_one_thread"]
     table = steps.assign(share=steps["gflops"] / (one * result["workers"]))
     columns = ["vocabulary", "width", "tokens_per_second", "plain_tokens_per_second", "ratio", "gflops", "share",
-               "step_over_matmul"] + [c for c in ("compile_seconds", "compiled_over_eager",
-                                                  "runs_until_compiling_pays") if c in steps]
+               "step_over_matmul", "floor_over_matmul", "eager_over_matmul", "processes_over_threads"]
     print(pd.Series(result["ceilings"]).round(0).to_string())
     print(table[columns].round(2).to_string(index=False))
     print(f"quick study, {result['grid_runs']} runs: {result['runs_per_hour']:.0f} runs an hour, "
-          f"plain {result['plain_runs_per_hour']:.0f}: ratio {result['study_ratio']:.2f}; "
+          f"plain {result['plain_runs_per_hour']:.0f}: ratio {result['study_ratio']:.2f} with the programs made first, "
+          f"{result['study_ratio_again']:.2f} once they are there; "
           f"to the same interval of the optimum by adaptive search {result['adaptive_ratio']:.2f}")
     print(pd.DataFrame(result["adaptive_plans"]).round(3).to_string(index=False))
     print(f"losses of hpt and the baseline differ by at most {result['largest_loss_difference']:.3f} nats")

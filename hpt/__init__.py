@@ -18,6 +18,7 @@ _HOMES = {
     "hpt.training": ["train"],
     "hpt.wide": ["train_wide"],
     "hpt.stacked": ["train_stacked"],
+    "hpt.compiled": ["train_compiled"],
     "hpt.horizons": ["train_horizons"],
     "hpt.store": ["Store"],
     "hpt.study": ["Study"],

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import psutil
 import torch
 
 from hpt.cache import TextSource
+from hpt.compiled import Compiled
 from hpt.data import TokenSource, load
 from hpt.device import pick_device
 from hpt.errors import StudyError
@@ -42,6 +43,7 @@ class Workers(Protocol):
 
     workers: int
     device: str
+    compiled: frozenset[RunConfig]
 
     def submit(self, task, *args): ...
 
@@ -106,7 +108,7 @@ def calibrate(workers: Workers, configs: Sequence[RunConfig]) -> Calibration:
     shapes = [s for s in shapes if run_flops(s) / s.train.batch_size <= most]
     with tempfile.TemporaryDirectory() as meeting:
         free = psutil.virtual_memory().available
-        tasks = [workers.submit(_measure, shapes, workers.device, meeting, workers.workers)
+        tasks = [workers.submit(_measure, shapes, workers.device, meeting, workers.workers, workers.compiled)
                  for _ in range(workers.workers)]
         try:
             found = [task.result() for task in tasks]
@@ -119,18 +121,18 @@ def calibrate(workers: Workers, configs: Sequence[RunConfig]) -> Calibration:
     return Calibration(mean, max(base), min(free_for_worker) if place.type == "cuda" else free)
 
 
-def _measure(shapes: Sequence[RunConfig], device: str, meeting: str, workers: int):
+def _measure(shapes: Sequence[RunConfig], device: str, meeting: str, workers: int, compiled: Collection[RunConfig]):
     """In a worker: timings by shape, memory that the process takes by itself, and what a GPU has free then."""
     place, own = pick_device(device), f"{meeting}/{os.getpid()}"
     free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else 0
     if shapes:
-        _time(shapes[0], device, 0.0, own)  # the first run of a process also loads what torch loads late
+        _time(shapes[0], device, 0.0, own, False)  # the first run of a process also loads what torch loads late
     base = 0 if place.type == "cuda" else psutil.Process().memory_full_info().uss  # unshared pages alone
     _meet(Path(meeting), workers)
     timings = {}
     for shape in shapes:
         try:
-            timings[shape] = _time(shape, device, min(SECONDS_A_SHAPE, SECONDS / len(shapes)), own)
+            timings[shape] = _time(shape, device, min(SECONDS_A_SHAPE, SECONDS / len(shapes)), own, shape in compiled)
         except torch.OutOfMemoryError:  # a GPU's; the larger ones will not fit either
             break
     return timings, base, free
@@ -144,15 +146,17 @@ def _meet(folder: Path, workers: int) -> None:
         time.sleep(0.002)
 
 
-def _time(shape: RunConfig, device: str, seconds: float, store: str) -> Timing:
+def _time(shape: RunConfig, device: str, seconds: float, store: str, compiled: bool) -> Timing:
     """Set a run up, take steps for so many seconds and validate, by the code that trains."""
     batch = shape.train.batch_size
     tried = max(1, min(batch, int(batch * MOST_STEP_FLOPS[pick_device(device).type] / run_flops(shape))))
     config = dataclasses.replace(shape, train=dataclasses.replace(
         shape.train, steps=MOST_STEPS, batch_size=tried, validation_sequences=tried))
-    data = _stand_in(config)
+    data, compiled = _stand_in(config), compiled and tried == batch  # a program's batch is fixed
+    if compiled:
+        Compiled(config, data)  # loads the program, once in a process
     start = time.perf_counter()
-    run = Training(config, data, device)
+    run = Compiled(config, data) if compiled else Training(config, data, device)
     setup = time.perf_counter() - start
     run.advance(COLD_STEPS)  # waits for the device at its end, as does each call below
     start, chunk = time.perf_counter(), 1
@@ -167,7 +171,7 @@ def _time(shape: RunConfig, device: str, seconds: float, store: str) -> Timing:
         optimizer = min(time.perf_counter() - start, step)
         step = optimizer + (step - optimizer) * batch / tried
     start = time.perf_counter()
-    result = run.result()
+    result = run.results()[0] if compiled else run.result()
     validated = time.perf_counter() - start
     Store(store).save(result)
     return Timing(setup + time.perf_counter() - start - validated, step, validated / tried)

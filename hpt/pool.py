@@ -8,19 +8,25 @@ import multiprocessing
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
+from hpt.calibration import shape_of
+from hpt.compiled import try_to_compile
 from hpt.device import pick_device
-from hpt.errors import StudyError
+from hpt.errors import CompileWarning, StudyError
+from hpt.flops import run_flops
 from hpt.jobs import plan_jobs, run_job
 from hpt.run import RunConfig, RunResult
 from hpt.store import Store
 
 #: How often the pool is started anew after a worker was killed.
 RESTARTS = 3
+#: Programs that are on disk are there by then.
+SECONDS_TO_LOAD = 5
 
 
 def choose_workers(runs: int, device: str = "auto") -> tuple[int, str]:
@@ -42,10 +48,12 @@ class Pool:
     workers: how many processes.
     device: as in :func:`hpt.train`.
     stack: as in :func:`hpt.jobs.plan_jobs`.
+    compiled: shapes whose steps are compiled, once :meth:`compile` was called.
     """
 
     def __init__(self, store: Store | None, workers: int, device: str = "auto", stack: bool | None = None):
         self.store, self.workers, self.device, self.stack = store, workers, device, stack
+        self.compiled: frozenset[RunConfig] = frozenset()
         self._restarts_left = RESTARTS
         self._pool = self._start()
 
@@ -66,6 +74,29 @@ class Pool:
         """Have a worker do ``task(*args)``."""
         return self._pool.submit(task, *args)
 
+    def compile(self, shapes: Collection[RunConfig], quiet: bool = False) -> None:
+        """Have the steps of these shapes compiled where they are not on disk; one that fails runs as it is.
+
+        Raises
+        ------
+        StudyError: a worker died.
+        """
+        tasks = {self._pool.submit(try_to_compile, shape): shape
+                 for shape in sorted(shapes, key=run_flops, reverse=True)}
+        waiting = futures.wait(tasks, timeout=SECONDS_TO_LOAD).not_done
+        if waiting and not quiet:
+            print(f"compiling the training steps of {len(waiting)} shapes, once; a core takes about 15 s for each")
+        try:
+            failures = {shape: task.result() for task, shape in tasks.items()}
+        except BrokenProcessPool:
+            raise StudyError("a worker died while steps were compiled.", "the machine ran out of memory",
+                             "fewer workers, or compiled=False") from None
+        for shape, failure in failures.items():
+            if failure:
+                warnings.warn(f"the step at width {shape.model.width} could not be compiled and runs as it is: "
+                              f"{failure}", CompileWarning, stacklevel=2)
+        self.compiled = frozenset(shape for shape, failure in failures.items() if not failure)
+
     def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
         """Train every configuration and yield each result as it is stored.
 
@@ -75,11 +106,12 @@ class Pool:
         ------
         StudyError: when workers keep dying; whatever was stored stays.
         """
-        left = dict(enumerate(plan_jobs(configs, self.device, workers=self.workers, stack=self.stack)[0]))
+        jobs, _ = plan_jobs(configs, self.device, workers=self.workers, stack=self.stack, compiled=self.compiled)
+        left = dict(enumerate(jobs))
         while left:
             try:
-                running = {self._pool.submit(run_job, job, str(self.store.path), self.device, self.stack): i
-                           for i, job in left.items()}
+                running = {self._pool.submit(run_job, job, str(self.store.path), self.device, self.stack,
+                                             shape_of(job[0]) in self.compiled): i for i, job in left.items()}
                 for done in futures.as_completed(running):
                     run_ids = done.result()
                     del left[running[done]]

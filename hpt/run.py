@@ -90,6 +90,7 @@ class RunResult:
     data_fingerprint: of the tokens.
     versions: of hpt, torch and Python.
     stacked: how many runs were trained at once, this one included: such runs equal those trained alone to rounding.
+    compiled: whether its step was one compiled program (:mod:`hpt.compiled`): equal to rounding too.
     """
 
     config: RunConfig
@@ -107,6 +108,7 @@ class RunResult:
     data_fingerprint: str
     versions: dict[str, str]
     stacked: int = 1
+    compiled: bool = False
 
     def row(self) -> dict:
         """One row of a study's table."""

@@ -115,9 +115,15 @@ class Stack:
     configs: equal but for learning rate, weight decay and seed.
     data: the tokens.
     place: the device.
+    by_role: as in :func:`hpt.stacked_adamw.stacked_groups`.
+
+    Attributes
+    ----------
+    steps, step: how many steps the runs have, and how many are taken.
+    alive: indices of the members that have not diverged, (R,).
     """
 
-    def __init__(self, configs: Sequence[RunConfig], data: TokenSource, place: torch.device):
+    def __init__(self, configs: Sequence[RunConfig], data: TokenSource, place: torch.device, by_role: bool = False):
         self.configs, self.config, self.data, self.place = configs, configs[0], data, place
         c = self.config.train
         self.dtype, self.precision_reason = pick_precision(c.precision, place)
@@ -125,7 +131,8 @@ class Stack:
         self.steps = c.step_count(self.parameters, self.config.model.context)
         self.bound = self.config.loss_bound
         starts = {seed: build_model(dataclasses.replace(self.config, seed=seed)) for seed in {r.seed for r in configs}}
-        self.groups = stacked_groups(configs, starts, place)
+        self.groups = stacked_groups(configs, starts, place, by_role)
+        self.step = 0
         self.model = starts[self.config.seed].to(place)  # for its forward; the weights are the groups'
         self.scalars_Sx3 = torch.tensor([step_scalars(lr_factor(c, step, self.steps), step, c.beta1, c.beta2)
                                          for step in range(self.steps)], device=place)
@@ -134,26 +141,28 @@ class Stack:
         self.losses_RxS = np.full((len(configs), self.steps), np.nan, np.float32)
         self.take_step = Captured(self._step, place)
 
-    @flushed_denormals()
     def train(self) -> None:
-        """Take the steps, each member's until it diverges."""
+        """Take the steps that are left, each member's until it diverges."""
+        self.advance(self.steps)
+
+    @flushed_denormals()
+    def advance(self, until: int) -> None:
+        """Take the steps up to, not with, step ``until``."""
         start = time.perf_counter()
-        for first in range(0, self.steps, STEPS_PER_CHECK):
-            steps = range(first, min(first + STEPS_PER_CHECK, self.steps))
+        while self.step < until and len(self.alive):
+            steps = range(self.step, min(self.step + STEPS_PER_CHECK, until))
             # A captured step writes its losses into the same memory each time.
             losses = [self.take_step(*self._batch(step), self.scalars_Sx3[step]).clone() for step in steps]
             losses_RxK = torch.stack(losses, 1).float().cpu().numpy()
-            self.losses_RxS[self.alive, first : steps.stop] = losses_RxK
+            self.losses_RxS[self.alive, steps.start : steps.stop] = losses_RxK
             bad_RxK = ~(losses_RxK <= self.bound)
             bad_R = bad_RxK.any(1)
-            self.taken[self.alive] = np.where(bad_R, first + bad_RxK.argmax(1) + 1, steps.stop)
-            now = time.perf_counter()
+            self.taken[self.alive] = np.where(bad_R, steps.start + bad_RxK.argmax(1) + 1, steps.stop)
+            self.step, now = steps.stop, time.perf_counter()
             self.seconds[self.alive] += (now - start) / len(self.alive)
             start = now
             if bad_R.any():
                 self._drop(bad_R)
-            if not len(self.alive):
-                return
 
     def _drop(self, bad_R: np.ndarray) -> None:
         self.alive = self.alive[~bad_R]

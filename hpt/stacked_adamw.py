@@ -60,7 +60,7 @@ def step_scalars(factor: float, step: int, beta1: float, beta2: float) -> tuple[
 
 
 def stacked_groups(configs: Sequence[RunConfig], starts: dict[int, nn.Module],
-                   place: torch.device) -> list[StackedGroup]:
+                   place: torch.device, by_role: bool = False) -> list[StackedGroup]:
     """The members' weights in groups of equal rates.
 
     Parameters
@@ -68,20 +68,23 @@ def stacked_groups(configs: Sequence[RunConfig], starts: dict[int, nn.Module],
     configs: the members, of one architecture and parameterization.
     starts: for each seed, the model with its initial weights.
     place: the device.
+    by_role: whether roles with the same rates get groups of their own, so that groups hang less on the
+        parameterization.
     """
     model = starts[configs[0].seed]
-    names, rates_of = {p: name for name, p in model.named_parameters()}, defaultdict(list)
+    names, rates_of, roles = {p: name for name, p in model.named_parameters()}, defaultdict(list), {}
     for config in configs:
         c = config.train
         for group in param_groups(model, config.parameterization, lr=c.lr, weight_decay=c.weight_decay, decay=c.decay):
             for p in group["params"]:
                 rates_of[names[p]].append((group["lr"], group["weight_decay"], group.get("eps", c.eps)))
+                roles[names[p]] = group["name"] if by_role else ""
     members_of = defaultdict(list)
     for name, rates in rates_of.items():
-        members_of[tuple(rates)].append(name)
+        members_of[roles[name], tuple(rates)].append(name)
     weights = {seed: dict(start.named_parameters()) for seed, start in starts.items()}
     groups = []
-    for rates, members in members_of.items():
+    for (_, rates), members in members_of.items():
         row_P = {seed: torch.cat([own[name].detach().flatten() for name in members]) for seed, own in weights.items()}
         lr_R, decay_R, eps_R = zip(*rates, strict=True)
         groups.append(StackedGroup(

@@ -19,7 +19,7 @@ from hpt.data import load
 from hpt.device import pick_device
 from hpt.errors import ConfigError, did_you_mean
 from hpt.flops import run_flops
-from hpt.jobs import plan_jobs
+from hpt.jobs import plan_jobs, shapes_to_compile
 from hpt.parameterization import Parameterization
 from hpt.pool import Pool, choose_workers
 from hpt.progress import Progress
@@ -157,8 +157,8 @@ class Study:
         return runs
 
     def run(self, store: str | os.PathLike[str] | Store = "runs/store", *, executor: str = "local",
-            workers: int | None = None, device: str = "auto", stack: bool | None = None, quiet: bool = False,
-            address: str | None = None, gpus_per_job: float | None = None) -> pd.DataFrame:
+            workers: int | None = None, device: str = "auto", stack: bool | None = None, compiled: bool | None = None,
+            quiet: bool = False, address: str | None = None, gpus_per_job: float | None = None) -> pd.DataFrame:
         """Train the runs that the store lacks and return the table of all.
 
         Parameters
@@ -170,6 +170,8 @@ class Study:
         device: "auto", "cpu", "cuda", "mps".
         stack: train runs that differ only in learning rate, weight decay or seed in one program
             (:func:`hpt.train_stacked`); None decides by device and width.
+        compiled: train by compiled steps (:func:`hpt.train_compiled`), on this machine's CPU; None decides by how
+            many steps the whole study takes at a width.
         quiet: print nothing.
         address, gpus_per_job: of the executor "ray", see :class:`hpt.ray_pool.RayPool`.
 
@@ -186,6 +188,9 @@ class Study:
         if executor not in ("local", "ray"):
             raise ConfigError(f"no executor is named {executor!r}.", did_you_mean(executor, ["local", "ray"]),
                               'executor="local"')
+        if compiled and (stack or executor == "ray"):
+            raise ConfigError(f"compiled=True with stack={stack}, executor={executor!r}.",
+                              "a compiled step is that of a single run, by this machine's processes", "compiled=None")
         if executor == "local" and (address is not None or gpus_per_job is not None):
             raise ConfigError(f"address={address!r}, gpus_per_job={gpus_per_job!r}: only a cluster has these.", "",
                               'executor="ray"')
@@ -208,9 +213,11 @@ class Study:
                 tried, why = None, pool.why  # steps are timed on this machine alone
             else:
                 count, why = (workers, "as asked") if workers else choose_workers(len(missing), device)
-                why = f"{why}; {plan_jobs(missing, device, workers=count, stack=stack)[1]}"
                 tried = pool = Pool(store, count, device, stack)
             with pool:
+                if tried:
+                    why = f"{why}; {self._compile(pool, compiled, quiet)}"
+                    why += f"; {plan_jobs(missing, device, workers=count, stack=stack, compiled=pool.compiled)[1]}"
                 cost = None if quiet else reckon(self.name, self._priced, _losses(results), tried, why, store.path)
                 progress = Progress(self.name, cost)
                 while missing:
@@ -227,7 +234,8 @@ class Study:
              device: str = "auto") -> Cost:
         """What :meth:`run` with the same arguments costs; nothing is trained.
 
-        Steps of each shape are timed for about two seconds, in as many processes as would work.
+        Steps of each shape are timed for about two seconds, in as many processes as would work; those that the study
+        would compile are compiled first, once.
         """
         path, tokens = store.path if isinstance(store, Store) else store, load(self.base.data, build=False)
         results: dict[RunConfig, RunResult] = {}
@@ -240,7 +248,15 @@ class Study:
         if self.needs == "cuda" and pick_device(device).type != "cuda":
             return reckon(self.name, self._priced, losses, None, "it needs a CUDA GPU, and here is none", path, notes)
         with Pool(None, count, device) as pool:
+            if runs:
+                why = f"{why}; {self._compile(pool)}"
             return reckon(self.name, self._priced, losses, pool, why, path, notes)
+
+    def _compile(self, pool: Pool, wanted: bool | None = None, quiet: bool = False) -> str:
+        """Have the pool compile what pays for it, or what is wanted; why so."""
+        shapes, why = shapes_to_compile(self._priced({}), pool.device, False if pool.stack else wanted)
+        pool.compile(shapes, quiet)
+        return why
 
     def results(self, store: str | os.PathLike[str] | Store) -> list[RunResult]:
         """The results that the store already holds, trained or not: nothing is started."""

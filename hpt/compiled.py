@@ -1,0 +1,168 @@
+"""A training step as one compiled program: forward, backward and AdamW, made once for a shape and kept on disk.
+
+torch's own compiler makes it (AOTInductor, with the machine's C++ compiler). Operations between matmuls become one
+pass over memory, and Python no longer starts each of them: steps of small models are launched faster than computed.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import hashlib
+import inspect
+import itertools
+import json
+import os
+import platform
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import filelock
+import torch
+from torch import Tensor
+
+from hpt import cross_entropy, model, stacked, stacked_adamw
+from hpt.cache import cache_root
+from hpt.config import to_dict
+from hpt.data import TokenSource, load
+from hpt.run import RunConfig, RunResult
+from hpt.stacked import Stack
+from hpt.stacked_adamw import StackedGroup
+
+#: What of a :class:`hpt.stacked_adamw.StackedGroup` a step reads and changes.
+STATE = ("weight_RxP", "mean_RxP", "square_RxP", "lr_Rx1", "decay_Rx1")
+
+
+def train_compiled(config: RunConfig, *, data: TokenSource | None = None) -> RunResult:
+    """Train one model on the CPU with a compiled step.
+
+    The first run of a shape (model, batch and roles; not learning rates, seed or steps) makes the program, which
+    takes 15 to 30 s on one core; later ones, of other processes too, load it from ``$HPT_CACHE_DIR/programs``.
+
+    Parameters
+    ----------
+    config, data: as in :func:`hpt.train`.
+
+    Returns
+    -------
+    The result; it equals that of :func:`hpt.train` to rounding, not to the bit, and its ``compiled`` is True.
+
+    Raises
+    ------
+    RuntimeError: where :func:`obstacle` names one, or compiling fails.
+    """
+    run = Compiled(config, data or load(config.data))
+    run.train()
+    return run.results()[0]
+
+
+def try_to_compile(config: RunConfig) -> str:
+    """Have the step of a shape ready on disk; why that failed, in a line, or ""."""
+    try:
+        Compiled(config, None)
+    except Exception as error:  # whatever a compiler and its tools may raise; eager steps do as well
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return ""
+
+
+def obstacle(place: torch.device) -> str:
+    """Why steps cannot be compiled here; "" where they can."""
+    compiler = os.environ.get("CXX", "g++")
+    if place.type != "cpu":
+        return f"compiled steps are for CPUs, not {place.type}"
+    if platform.system() != "Linux":
+        return f"compiled steps are untried on {platform.system()}"
+    return "" if shutil.which(compiler) else f"there is no C++ compiler {compiler!r}"
+
+
+class Compiled(Stack):
+    """One run under way on the CPU, whose steps are calls of a compiled program."""
+
+    def __init__(self, config: RunConfig, data: TokenSource | None):
+        super().__init__([config], data, torch.device("cpu"), by_role=True)
+        state, scale = _state(self.groups), torch.tensor(self.model.blocks[0].attention.scale)
+        step = program(self)
+        self.take_step = lambda *inputs: step(state, *inputs, scale)
+
+    def _mean_losses(self, weights: Sequence[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+        """As of one run, without vmap: batched matmuls of a batch of one are slower than plain ones."""
+        if inputs.ndim == 3:
+            inputs, targets = inputs[0], targets[0]
+        return self._mean_loss(tuple(weight[0] for weight in weights), inputs, targets)[None]
+
+    def results(self) -> list[RunResult]:
+        return [dataclasses.replace(result, compiled=True) for result in super().results()]
+
+
+def _state(groups: Sequence[StackedGroup]) -> list[Tensor]:
+    return [getattr(group, name) for group in groups for name in STATE]
+
+
+def program(run: Compiled) -> Callable[..., Tensor]:
+    """The compiled step of a run, made where it is not on disk.
+
+    It takes the state, inputs and targets (1xBxT), the three scalars of :func:`hpt.stacked_adamw.step_scalars` and
+    the attention's scale; it changes the state in place and returns the loss (1,).
+    """
+    key = program_key(run)
+    if key not in _loaded:
+        path = cache_root() / "programs" / f"{key}.pt2"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path.with_suffix(".lock")):  # others of this shape wait for the first
+            if not path.exists():
+                with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+                    _compile(run, Path(scratch) / path.name)
+                    os.replace(Path(scratch) / path.name, path)
+        from torch._inductor import aoti_load_package  # the import takes a second, which few need
+
+        _loaded[key] = aoti_load_package(str(path))
+    return _loaded[key]
+
+
+def program_key(run: Compiled) -> str:
+    """Hash of all that the program depends on: shapes, constants, the code of the step, torch and the processor."""
+    c = run.config
+    train = {name: getattr(c.train, name) for name in ("batch_size", "micro_batch_size", "clip", "beta1", "beta2")}
+    content = {
+        "model": to_dict(c.model), "train": train, "dtype": str(run.dtype), "threads": torch.get_num_threads(),
+        "readout": run.model.readout_multiplier,
+        "groups": [[{name: list(shape) for name, shape in g.shapes.items()}, g.eps] for g in run.groups],
+        "code": _code(), "torch": torch.__version__, "processor": str(torch.cpu.get_capabilities()),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+@functools.cache
+def _code() -> str:
+    """The source of the modules that make up the step."""
+    return "".join(inspect.getsource(m) for m in (cross_entropy, model, stacked, stacked_adamw))
+
+
+_loaded: dict[str, Callable[..., Tensor]] = {}
+
+
+def _compile(run: Compiled, path: Path) -> None:
+    from torch._inductor import aoti_compile_and_package
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    twin, c = copy.copy(run), run.config
+    twin.model, twin.groups = copy.deepcopy(run.model), [copy.copy(group) for group in run.groups]
+
+    def step(state: list[Tensor], inputs: Tensor, targets: Tensor, scalars_3: Tensor, scale: Tensor) -> Tensor:
+        for (group, name), tensor in zip(itertools.product(twin.groups, STATE), state, strict=True):
+            setattr(group, name, tensor)
+        for block in twin.model.blocks:  # an input, so that parameterizations share the program
+            block.attention.scale = scale
+        return twin._step(inputs, targets, scalars_3)
+
+    ids = torch.zeros(1, c.train.batch_size, c.model.context, dtype=torch.int64)
+    # Copies all: tracing takes the step that it sees, and tells its arguments apart by identity.
+    arguments = [t.clone() for t in _state(run.groups)], ids, ids.clone(), run.scalars_Sx3[0], torch.tensor(1.0)
+    graph = make_fx(step)(*arguments)  # through autograd, which torch.export does not see through
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch's compiler says to its own authors
+        aoti_compile_and_package(torch.export.export(graph, arguments), package_path=str(path))
