@@ -111,8 +111,9 @@ def time_step(config: RunConfig, steps: int) -> dict[str, float]:
     source = torch.ones(2**25)
     target, turns = torch.empty_like(source), []
     while ours.step < steps:
-        turns.append([taken(lambda: ours.advance(ours.step + 2)) / 2, taken(lambda: eager.advance(eager.step + 2)) / 2,
-                      taken(lambda: [call() for call in matmuls * 2]) / 2, taken(lambda: target.copy_(source))])
+        turns.append([elapsed(lambda: ours.advance(ours.step + 2)) / 2,
+                      elapsed(lambda: eager.advance(eager.step + 2)) / 2,
+                      elapsed(lambda: [call() for call in matmuls * 2]) / 2, elapsed(lambda: target.copy_(source))])
     table = pd.DataFrame(turns, columns=["step", "eager", "matmul", "copy"])
     tokens = config.train.batch_size * config.model.context
     passes = least_bytes(config.model, tokens, ours.dtype) * table["copy"] / (2 * source.nbytes)
@@ -124,7 +125,7 @@ def time_step(config: RunConfig, steps: int) -> dict[str, float]:
             "worker_bytes": resident}
 
 
-def taken(task) -> float:
+def elapsed(task) -> float:
     """Seconds of one call."""
     start = time.perf_counter()
     task()
@@ -136,7 +137,7 @@ def time_threads(config: RunConfig, steps: int, threads: int) -> float:
     torch.set_num_threads(threads)
     run = Training(config, load(config.data), "cpu")
     run.advance(4)
-    seconds = statistics.median(taken(lambda: run.advance(run.step + 2)) / 2 for _ in range(steps // 2 - 2))
+    seconds = statistics.median(elapsed(lambda: run.advance(run.step + 2)) / 2 for _ in range(steps // 2 - 2))
     return config.train.batch_size * config.model.context / seconds
 
 
@@ -191,7 +192,7 @@ def whole_study(study: Study, repeats: int) -> dict:
             for future in [pool.submit(os.getpid) for _ in range(workers)]:
                 future.result()
             started = time.perf_counter() - start
-            compiled = taken(lambda: pool.compile(shapes))
+            compiled = elapsed(lambda: pool.compile(shapes))
             for turn, width in itertools.product(range(repeats), study.widths):
                 middle = study.log2_lrs[width][len(study.log2_lrs[width]) // 2]
                 configs = [study.run_config(study.parameterizations[0], width, middle, seed=workers * turn + i)
