@@ -35,6 +35,7 @@ from hpt.compiled import Compiled
 from hpt.data import DataConfig, load
 from hpt.device import pick_device, pick_precision
 from hpt.flops import run_flops
+from hpt.forecast import forecast
 from hpt.jobs import shapes_to_compile
 from hpt.model import ModelConfig, flops_per_token, parameter_count
 from hpt.pool import Pool, _start_worker, choose_workers
@@ -175,16 +176,16 @@ def programs_anew(folder: Path) -> None:
 
 
 def whole_study(study: Study, repeats: int) -> dict:
-    """Seconds of the quick profile's grid, the baseline's and hpt's, from whole runs of each width in turns.
+    """Seconds of the quick study, grid and seeds, the baseline's and hpt's, from whole runs of each width in turns.
 
     A whole run is all its steps and the validation. The baseline is charged its runs alone, hpt also the start of
     its workers and the making of its programs, as in the first study of these shapes; ``study_ratio_again`` is
     without. All parameterizations cost the same.
     """
-    grid = study.plan({})
-    data = load(study.base.data)
-    shapes, _ = shapes_to_compile(grid)
-    workers, why = choose_workers(len(grid))
+    now, later, _ = forecast(study.plan, {})
+    runs, data = [*now, *later], load(study.base.data)
+    shapes, _ = shapes_to_compile(now)
+    workers, why = choose_workers(len(runs))
     rows, losses = [], []
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -206,7 +207,7 @@ def whole_study(study: Study, repeats: int) -> dict:
                 losses.append(next(r.val_loss for r in ours if r.config == configs[0]) - plain_loss)
                 print(f"quick, width {width}: a run takes {rows[-1][1]:.2f} s, plain {rows[-1][2]:.2f} s", flush=True)
     turns = pd.DataFrame(rows, columns=["width", "seconds", "plain_seconds"])
-    counts = pd.Series([c.model.width for c in grid]).value_counts()
+    counts = pd.Series([c.model.width for c in runs]).value_counts()
     totals = [sum(counts[w] * s for w, s in zip(turn["width"], turn[name], strict=True))
               for name, turn in itertools.product(("seconds", "plain_seconds"),
                                                   (turns.iloc[i: i + len(study.widths)]
@@ -214,14 +215,14 @@ def whole_study(study: Study, repeats: int) -> dict:
     ours, plain = totals[:repeats], totals[repeats:]
     first, again = ([p / (o + started + extra) for o, p in zip(ours, plain, strict=True)] for extra in (compiled, 0.0))
     return {"study_ratio": statistics.median(first), "study_ratio_again": statistics.median(again),
-            "study_ratios": first, "grid_runs": len(grid),
+            "study_ratios": first, "study_runs": len(runs),
             "workers": workers, "workers_why": why, "start_seconds": started, "compile_seconds": compiled,
-            "runs_per_hour": 3600 * len(grid) / (statistics.median(ours) + started + compiled),
-            "plain_runs_per_hour": 3600 * len(grid) / statistics.median(plain),
+            "runs_per_hour": 3600 * len(runs) / (statistics.median(ours) + started + compiled),
+            "plain_runs_per_hour": 3600 * len(runs) / statistics.median(plain),
             "seconds_per_run": turns.groupby("width")["seconds"].median().to_dict(),
             "plain_seconds_per_run": turns.groupby("width")["plain_seconds"].median().to_dict(),
             "largest_loss_difference": max(map(abs, losses)),
-            "grid_flops": sum(map(run_flops, grid))}
+            "study_flops": sum(map(run_flops, runs))}
 
 
 def adaptive_search(seconds_per_run: dict[int, float], study_ratio: float, sweeps: int) -> dict:
@@ -292,7 +293,7 @@ def report(result: dict, steps: pd.DataFrame) -> None:
                "step_over_matmul", "floor_over_matmul", "eager_over_matmul", "processes_over_threads"]
     print(pd.Series(result["ceilings"]).round(0).to_string())
     print(table[columns].round(2).to_string(index=False))
-    print(f"quick study, {result['grid_runs']} runs: {result['runs_per_hour']:.0f} runs an hour, "
+    print(f"quick study, {result['study_runs']} runs: {result['runs_per_hour']:.0f} runs an hour, "
           f"plain {result['plain_runs_per_hour']:.0f}: ratio {result['study_ratio']:.2f} with the programs made first, "
           f"{result['study_ratio_again']:.2f} once they are there; "
           f"to the same interval of the optimum by adaptive search {result['adaptive_ratio']:.2f}")

@@ -123,6 +123,8 @@ class Stack:
     alive: indices of the members that have not diverged, (R,).
     """
 
+    validation_batches = 1  # that go through the model at once
+
     def __init__(self, configs: Sequence[RunConfig], data: TokenSource, place: torch.device, by_role: bool = False):
         self.configs, self.config, self.data, self.place = configs, configs[0], data, place
         c = self.config.train
@@ -215,7 +217,7 @@ class Stack:
         """Mean loss of each member left on the fixed held-out sequences, (R,)."""
         c = self.config.train
         inputs_NxT, targets_NxT = self.data.validation(c.validation_sequences, self.config.model.context)
-        size, total_R = c.micro_batch_size or c.batch_size, 0.0
+        size, total_R = self.validation_batches * (c.micro_batch_size or c.batch_size), 0.0
         for x, y in zip(inputs_NxT.split(size), targets_NxT.split(size), strict=True):
             total_R += self._mean_losses(self._weights(), x.to(self.place), y.to(self.place)).double() * len(x)
         return total_R.cpu().numpy() / len(inputs_NxT)
