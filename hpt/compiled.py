@@ -123,10 +123,22 @@ def program(run: Compiled) -> Callable[..., Tensor]:
                 with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
                     _compile(run, Path(scratch) / path.name)
                     os.replace(Path(scratch) / path.name, path)
-        from torch._inductor import aoti_load_package  # the import takes a second, which few need
-
-        _loaded[key] = aoti_load_package(str(path))
+        _loaded[key] = _load(path)
     return _loaded[key]
+
+
+def _load(path: Path) -> Callable[..., Tensor]:
+    """Unpack the program, map it into memory and remove what was unpacked: a killed process would leave it behind."""
+    from torch._inductor import aoti_load_package  # the import takes a second, which few need
+
+    kept = {name: os.environ.get(name) for name in ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR")}
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        os.environ["TMPDIR"] = scratch
+        try:
+            return aoti_load_package(str(path))
+        finally:
+            for name, value in kept.items():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def program_key(run: Compiled) -> str:

@@ -66,11 +66,14 @@ def test_a_run_that_diverges_stops(run):
 
 
 @needs_compiler
-def test_a_program_that_is_on_disk_is_not_made_again(run, monkeypatch):
+def test_a_program_that_is_on_disk_is_not_made_again(run, programs, tmp_path, monkeypatch):
     train_compiled(run)
     compiled._loaded.clear()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(compiled, "_compile", lambda *_: pytest.fail("compiled again"))
     train_compiled(changed(run, lr=2.0**-10, steps=5))
+    assert not list(tmp_path.iterdir()) and not [p for p in programs.iterdir() if p.is_dir()]
+    assert os.environ["TMPDIR"] == str(tmp_path)
 
 
 def test_the_key_holds_all_that_the_program_depends_on(run, monkeypatch):
