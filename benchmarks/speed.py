@@ -3,6 +3,7 @@
     python benchmarks/speed.py                    # twelve minutes; `make bench`
     python benchmarks/speed.py --widths 64 128 --repeats 5
     python benchmarks/speed.py --precision fp32   # as on a CPU without fast bf16 matmuls
+    python benchmarks/speed.py --profile 512      # only where a compiled step of this width spends its time
 
 The baseline (benchmarks/plain.py) trains one run after another on all cores; hpt trains as many at once as it has
 workers. They take turns within seconds of each other, and every ratio is a median over the turns. Writes
@@ -21,12 +22,14 @@ import platform
 import statistics
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import torch
+import torch._inductor.config
 from adaptive import compare, summary
 from plain import plain_run
 
@@ -126,6 +129,27 @@ def time_step(config: RunConfig, steps: int) -> dict[str, float]:
             "worker_bytes": resident}
 
 
+#: Parts of a compiled step by what the names of their kernels contain; the first that fits.
+PARTS = {"AdamW": "lerp", "GELU": "gelu", "cross-entropy": "index_put|hpt::softmax|aten::_softmax", "matmuls": "mm_out",
+         "embeddings' gradient": "embedding_dense", "attention's softmax": "softmax",
+         "norms and residual sums": "layer_norm"}
+
+
+def profile_step(config: RunConfig, steps: int = 20) -> pd.DataFrame:
+    """In a worker: milliseconds a compiled step spends in each of its parts, and their share."""
+    with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):
+        run = Compiled(config, load(config.data))
+    run.advance(5)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        run.advance(5 + steps)
+    parts = Counter()
+    for event in profiler.key_averages():
+        found = (part for part, names in PARTS.items() if any(name in event.key for name in names.split("|")))
+        parts[next(found, "casts, layouts, all else")] += event.self_cpu_time_total / 1000 / steps
+    table = pd.Series(parts, name="ms").sort_values(ascending=False).to_frame()
+    return table.assign(share=table["ms"] / table["ms"].sum())
+
+
 def elapsed(task) -> float:
     """Seconds of one call."""
     start = time.perf_counter()
@@ -142,14 +166,18 @@ def time_threads(config: RunConfig, steps: int, threads: int) -> float:
     return config.train.batch_size * config.model.context / seconds
 
 
+def at_width(base: RunConfig, width: int, vocabulary: int) -> RunConfig:
+    return dataclasses.replace(
+        base, data=DataConfig(source="synthetic", vocab_size=vocabulary),
+        model=dataclasses.replace(base.model, width=width, vocab_size=vocabulary, d_head=min(32, width)))
+
+
 def steps_by_width(base: RunConfig, widths: list[int], vocabularies: list[int], steps: int) -> pd.DataFrame:
     """Tokens per second of the baseline and of hpt, and the step beside its matmuls, for each width and vocabulary."""
     rows, context = [], multiprocessing.get_context("spawn")
     workers, _ = choose_workers(len(widths))
     for vocabulary, width in itertools.product(vocabularies, widths):
-        config = dataclasses.replace(
-            base, data=DataConfig(source="synthetic", vocab_size=vocabulary),
-            model=dataclasses.replace(base.model, width=width, vocab_size=vocabulary, d_head=min(32, width)))
+        config = at_width(base, width, vocabulary)
         with ProcessPoolExecutor(1, context, _start_worker) as alone:
             row = alone.submit(time_step, config, steps).result()
             all_threads = alone.submit(time_threads, config, steps, workers).result()
@@ -247,6 +275,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="turns of whole runs")
     parser.add_argument("--sweeps", type=int, default=24, help="synthetic sweeps of the adaptive search")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of hpt's matmuls")
+    parser.add_argument("--profile", type=int, help="profile the compiled step of this width, and nothing else")
     parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))
     a = parser.parse_args()
 
@@ -261,6 +290,11 @@ def main() -> None:
     load(base.data)  # the tokens, before anything is timed
     with tempfile.TemporaryDirectory() as folder:
         programs_anew(Path(folder))
+        if a.profile:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker) as alone:
+                config = at_width(base, a.profile, a.vocabularies[0])
+                print(alone.submit(profile_step, config).result().round(2).to_string())
+            return
         result = {"machine": machine, "ceilings": ceilings(), **whole_study(study, a.repeats)}
         steps = steps_by_width(base, a.widths, a.vocabularies, a.steps)
     result |= adaptive_search(result["seconds_per_run"], result["study_ratio"], a.sweeps)
