@@ -224,11 +224,12 @@ def whole_study(study: Study, repeats: int) -> dict:
             compiled = elapsed(lambda: pool.compile(shapes))
             for turn, width in itertools.product(range(repeats), study.widths):
                 middle = study.log2_lrs[width][len(study.log2_lrs[width]) // 2]
-                configs = [study.run_config(study.parameterizations[0], width, middle, seed=workers * turn + i)
-                           for i in range(workers)]
+                count = 2 * workers  # so that, as in a study, no worker waits long for another
+                configs = [study.run_config(study.parameterizations[0], width, middle, seed=count * turn + i)
+                           for i in range(count)]
                 start = time.perf_counter()
                 ours = list(pool.run(configs))
-                taken = (time.perf_counter() - start) / workers
+                taken = (time.perf_counter() - start) / count
                 start = time.perf_counter()
                 _, plain_loss = plain_run(configs[0], data)
                 rows.append((width, taken, time.perf_counter() - start))

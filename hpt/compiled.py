@@ -30,6 +30,7 @@ from hpt import cross_entropy, model, stacked, stacked_adamw
 from hpt.cache import cache_root
 from hpt.config import to_dict
 from hpt.data import TokenSource, load
+from hpt.errors import ConfigError
 from hpt.run import RunConfig, RunResult
 from hpt.stacked import Stack
 from hpt.stacked_adamw import StackedGroup
@@ -37,7 +38,7 @@ from hpt.stacked_adamw import StackedGroup
 #: What of a :class:`hpt.stacked_adamw.StackedGroup` a step reads and changes.
 STATE = ("weight_RxP", "mean_RxP", "square_RxP", "lr_Rx1", "decay_Rx1")
 
-#: The code that calls kernels and matmuls, compiled as it is: a third less to wait for and no slower a step.
+#: The code that calls kernels and matmuls is compiled as it is: some 3 s less to wait for, and no slower a step.
 QUICKLY = {"aot_inductor.compile_wrapper_opt_level": "O0"}
 
 #: Entries of a row from which on a softmax, that of the cross-entropy, is left to torch.
@@ -48,7 +49,7 @@ def train_compiled(config: RunConfig, *, data: TokenSource | None = None) -> Run
     """Train one model on the CPU with a compiled step.
 
     The first run of a shape (model, batch and roles; not learning rates, seed or steps) makes the program, which
-    takes 15 to 30 s on one core; later ones, of other processes too, load it from ``$HPT_CACHE_DIR/programs``.
+    takes 15 to 35 s on one core; later ones, of other processes too, load it from ``$HPT_CACHE_DIR/programs``.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def train_compiled(config: RunConfig, *, data: TokenSource | None = None) -> Run
 
     Raises
     ------
-    RuntimeError: where :func:`obstacle` names one, or compiling fails.
+    ConfigError: where the program is to be made and :func:`obstacle` names one.
     """
     run = Compiled(config, data or load(config.data))
     run.train()
@@ -180,6 +181,8 @@ def _softmax(x: Tensor, axis: int, half_to_float: bool) -> Tensor:
 
 
 def _compile(run: Compiled, path: Path) -> None:
+    if reason := obstacle(run.place):
+        raise ConfigError("a compiled step cannot be had here.", reason, "hpt.train(config), which needs none")
     from torch._inductor import aoti_compile_and_package
     from torch.fx.experimental.proxy_tensor import make_fx
 

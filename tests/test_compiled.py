@@ -112,6 +112,8 @@ def test_a_study_compiles_what_takes_many_steps(run, monkeypatch):
 def test_where_nothing_can_be_compiled_a_reason_is_given(run, tiny_study, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "no-such-compiler" in obstacle(CPU) and "cuda" in obstacle(torch.device("cuda"))
+    with pytest.raises(ConfigError, match="no C\\+\\+ compiler"):
+        train_compiled(changed(run, beta1=0.8))
     many = [changed(run, steps=STEPS_TO_COMPILE)]
     shapes, why = shapes_to_compile(many, "cpu")
     assert not shapes and "no-such-compiler" in why
