@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -68,12 +69,17 @@ def test_a_run_that_diverges_stops(run):
 @needs_compiler
 def test_a_program_that_is_on_disk_is_not_made_again(run, programs, tmp_path, monkeypatch):
     train_compiled(run)
+    own, unpacked = tmp_path / "own" / "programs", tmp_path / "unpacked"  # the other process may compile in the shared
+    own.mkdir(parents=True)
+    unpacked.mkdir()
+    shutil.copy(programs / f"{program_key(Compiled(run, None))}.pt2", own)
     compiled._loaded.clear()
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("HPT_CACHE_DIR", str(own.parent))
+    monkeypatch.setenv("TMPDIR", str(unpacked))
     monkeypatch.setattr(compiled, "_compile", lambda *_: pytest.fail("compiled again"))
     train_compiled(changed(run, lr=2.0**-10, steps=5))
-    assert not list(tmp_path.iterdir()) and not [p for p in programs.iterdir() if p.is_dir()]
-    assert os.environ["TMPDIR"] == str(tmp_path)
+    assert not list(unpacked.iterdir()) and not [p for p in own.iterdir() if p.is_dir()]
+    assert os.environ["TMPDIR"] == str(unpacked)
 
 
 def test_the_key_holds_all_that_the_program_depends_on(run, monkeypatch):
