@@ -171,7 +171,7 @@ def _time(shape: RunConfig, device: str, seconds: float, store: str, compiled: b
         optimizer = min(time.perf_counter() - start, step)
         step = optimizer + (step - optimizer) * batch / tried
     start = time.perf_counter()
-    result = run.results()[0] if compiled else run.result()
+    result = run.result()
     validated = time.perf_counter() - start
     Store(store).save(result)
     return Timing(setup + time.perf_counter() - start - validated, step, validated / tried)

@@ -65,7 +65,7 @@ def train_compiled(config: RunConfig, *, data: TokenSource | None = None) -> Run
     """
     run = Compiled(config, data or load(config.data))
     run.train()
-    return run.results()[0]
+    return run.result()
 
 
 def try_to_compile(config: RunConfig) -> str:
@@ -107,6 +107,10 @@ class Compiled(Stack):
     def results(self) -> list[RunResult]:
         return [dataclasses.replace(result, compiled=True) for result in super().results()]
 
+    def result(self) -> RunResult:
+        """The record of the run, as that of a :class:`hpt.training.Training`."""
+        return self.results()[0]
+
 
 def _state(groups: Sequence[StackedGroup]) -> list[Tensor]:
     return [getattr(group, name) for group in groups for name in STATE]
@@ -142,7 +146,10 @@ def _load(path: Path) -> Callable[..., Tensor]:
             return aoti_load_package(str(path))
         finally:
             for name, value in kept.items():
-                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 def program_key(run: Compiled) -> str:

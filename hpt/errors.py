@@ -57,6 +57,10 @@ class NotebookError(HptError, RuntimeError):
     """A notebook failed; names the notebook and the cell."""
 
 
+class CompileWarning(UserWarning):
+    """A training step could not be compiled and runs operation by operation."""
+
+
 class ForwardWarning(UserWarning):
     """A rule asks something of a model's forward that the model does not do."""
 
@@ -70,7 +74,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = [str(k) for k in known]
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
-
-
-class CompileWarning(UserWarning):
-    """A training step could not be compiled and runs operation by operation."""
