@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
@@ -148,3 +149,26 @@ def batches(source: TokenSource, seed: int, batch_size: int, context: int,
             start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The training batches from step ``start`` on, without end; see :meth:`TokenSource.batch`."""
     return (source.batch(seed, step, batch_size, context) for step in itertools.count(start))
+
+
+def feed(read: Callable[[int], Sequence[torch.Tensor]], steps: range,
+         place: torch.device) -> Iterator[tuple[torch.Tensor, ...]]:
+    """``read(step)`` for each step, on the device.
+
+    For a GPU batches are read one step ahead, pinned, and copied while it computes. On a CPU a reader would take the
+    core that trains: steps of 5 to 27 ms, of which a batch is 0.1, took −2 to 5 % longer with one.
+    """
+    if place.type != "cuda":
+        return (tuple(t.to(place) for t in read(step)) for step in steps)
+    pinned = ahead(lambda step: [t.pin_memory() for t in read(step)], steps)
+    return (tuple(t.to(place, non_blocking=True) for t in batch) for batch in pinned)
+
+
+def ahead(read: Callable[[int], Any], steps: range) -> Iterator[Any]:
+    """``read(step)`` for each step; the next one is read meanwhile, by a thread of its own."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = None
+        for step in steps:
+            found = coming.result() if coming else read(step)
+            coming = reader.submit(read, step + 1) if step + 1 in steps else None
+            yield found

@@ -91,6 +91,7 @@ class RunResult:
     versions: of hpt, torch and Python.
     stacked: how many runs were trained at once, this one included: such runs equal those trained alone to rounding.
     compiled: whether its step was one compiled program (:mod:`hpt.compiled`): equal to rounding too.
+    threads: of the CPU, while it trained; with another number it is equal to rounding too.
     """
 
     config: RunConfig
@@ -109,6 +110,7 @@ class RunResult:
     versions: dict[str, str]
     stacked: int = 1
     compiled: bool = False
+    threads: int = 1
 
     def row(self) -> dict:
         """One row of a study's table."""

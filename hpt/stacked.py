@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hpt.capacity import members_that_fit
 from hpt.capture import Captured
-from hpt.data import TokenSource, load
+from hpt.data import TokenSource, feed, load
 from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.errors import ConfigError
 from hpt.model import parameter_count
@@ -154,7 +154,8 @@ class Stack:
         while self.step < until and len(self.alive):
             steps = range(self.step, min(self.step + STEPS_PER_CHECK, until))
             # A captured step writes its losses into the same memory each time.
-            losses = [self.take_step(*self._batch(step), self.scalars_Sx3[step]).clone() for step in steps]
+            losses = [self.take_step(*batch, self.scalars_Sx3[step]).clone()
+                      for step, batch in zip(steps, feed(self._read, steps, self.place), strict=True)]
             losses_RxK = torch.stack(losses, 1).float().cpu().numpy()
             self.losses_RxS[self.alive, steps.start : steps.stop] = losses_RxK
             bad_RxK = ~(losses_RxK <= self.bound)
@@ -172,13 +173,13 @@ class Stack:
             group.keep(torch.from_numpy(~bad_R).to(self.place))
         self.take_step = Captured(self._step, self.place)  # a captured step's shapes are fixed
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, RxBxT: members of one seed see the same."""
+    def _read(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, RxBxT, on the CPU: members of one seed see the same."""
         seeds = [self.configs[i].seed for i in self.alive]
         shape = self.config.train.batch_size, self.config.model.context
         batches = {seed: self.data.batch(seed, step, *shape) for seed in set(seeds)}
-        inputs, targets = (torch.stack([batches[seed][i] for seed in seeds]).to(self.place) for i in (0, 1))
-        return inputs, targets
+        inputs_RxBxT, targets_RxBxT = (torch.stack([batches[seed][i] for seed in seeds]) for i in (0, 1))
+        return inputs_RxBxT, targets_RxBxT
 
     def _step(self, inputs_RxBxT: Tensor, targets_RxBxT: Tensor, scalars_3: Tensor) -> Tensor:
         """One optimizer step of all members; returns their losses before it, (R,)."""

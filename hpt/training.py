@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpt.data import TokenSource, load
+from hpt.data import TokenSource, feed, load
 from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.groups import init_weights, param_groups
 from hpt.model import Transformer, parameter_count
@@ -74,13 +74,13 @@ class Training:
     def advance(self, until: int) -> None:
         """Take the steps up to, not with, step ``until``."""
         c, start, checked = self.config.train, time.perf_counter(), self.step
-        for step in range(self.step, until if not self.diverged else self.step):
+        steps = range(self.step, until if not self.diverged else self.step)
+        for step, (inputs_BxT, targets_BxT) in zip(steps, feed(self.read, steps, self.place), strict=True):
             factor = lr_factor(c, step, self.steps)
             for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
                 group["lr"] = peak * factor
             self.optimizer.zero_grad(set_to_none=True)
-            self.losses[step] = self.gradients(*self.data.batch(self.config.seed, step, c.batch_size,
-                                                                self.config.model.context))
+            self.losses[step] = self.gradients(inputs_BxT, targets_BxT)
             if c.clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.clip)
             self.optimizer.step()
@@ -97,10 +97,13 @@ class Training:
         """The new model, on the CPU, where it is to train."""
         return model.to(self.place)
 
+    def read(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a step, BxT, on the CPU."""
+        return self.data.batch(self.config.seed, step, self.config.train.batch_size, self.config.model.context)
+
     def gradients(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
         """Add the gradients of a batch's mean loss; returns that loss."""
-        return backward(self.model, inputs_BxT.to(self.place), targets_BxT.to(self.place), self.dtype,
-                        self.config.train.micro_batch_size)
+        return backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.config.train.micro_batch_size)
 
     def settle(self, first: int, end: int) -> None:
         """Bring the losses of these steps to their final values, before any decision on them."""
@@ -143,7 +146,7 @@ def record(run, config: RunConfig, train_loss: np.ndarray, val_loss: float, trai
         device=device_name(run.place), precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[run.dtype],
         precision_reason=run.precision_reason, data_fingerprint=run.data.fingerprint,
         versions={"hpt": version("hpt"), "torch": torch.__version__, "python": platform.python_version()},
-        stacked=stacked,
+        stacked=stacked, threads=torch.get_num_threads(),
     )
 
 

@@ -144,16 +144,20 @@ class WideTraining(Training):
             fully_shard(part, mesh=mesh, mp_policy=policy)  # goes to the device part by part
         return fully_shard(model, mesh=mesh)
 
-    def gradients(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+    def read(self, step: int) -> tuple[Tensor, Tensor]:
         own = slice(self.rank * self.share, (self.rank + 1) * self.share)
+        inputs_BxT, targets_BxT = super().read(step)
+        return inputs_BxT[own], targets_BxT[own]
+
+    def gradients(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
         size = self.config.train.micro_batch_size or self.share
-        parts = list(zip(inputs_BxT[own].split(size), targets_BxT[own].split(size), strict=True))
+        parts = list(zip(inputs_BxT.split(size), targets_BxT.split(size), strict=True))
         total = torch.zeros((), device=self.place)
         for i, (x, y) in enumerate(parts):
             # DDP averages over processes once a step; sharded gradients have no room for the whole and go at once.
             wait = self.shard == "ddp" and i + 1 < len(parts)
             with self.model.no_sync() if wait else contextlib.nullcontext():
-                loss = self.model(x.to(self.place), y.to(self.place), self.dtype) * (len(x) / self.share)
+                loss = self.model(x, y, self.dtype) * (len(x) / self.share)
                 loss.backward()
             total += loss.detach()
         return total

@@ -34,7 +34,7 @@ def test_the_estimate_covers_what_a_stack_holds(tiny_run, architecture):
     """The largest amount of memory held at once in a step, from torch's own record of allocations."""
     run = changed(tiny_run, {"width": 64, "d_head": 16, "context": 64, **architecture}, batch_size=16)
     stack = Stack([dataclasses.replace(run, seed=seed) for seed in range(4)], load(run.data), CPU)
-    inputs = (*stack._batch(0), stack.scalars_Sx3[0])
+    inputs = (*stack._read(0), stack.scalars_Sx3[0])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         stack._step(*inputs)
     changes = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]

@@ -1,12 +1,13 @@
 import itertools
 import json
+import threading
 
 import pytest
 import torch
 
 from hpt import cache
 from hpt.config import from_dict, to_dict
-from hpt.data import DataConfig, batches, load
+from hpt.data import DataConfig, ahead, batches, feed, load
 from hpt.errors import ConfigError, DataError
 
 TEXT = "\n".join(f"line {i}: the loss at width {i * 7 % 64} and rate {i * 13 % 97}" for i in range(2000))
@@ -37,6 +38,46 @@ def test_batches_are_a_function_of_seed_and_step_alone(any_source):
 def test_batches_start_anywhere(any_source):
     resumed = next(batches(any_source, 1, 2, 8, start=11))
     assert torch.equal(resumed[0], any_source.batch(1, 11, 2, 8)[0])
+
+
+def test_the_next_step_is_read_while_this_one_is_used():
+    begun = threading.Event()
+
+    def read(step):
+        if step == 4:
+            begun.set()
+        if step == 6:
+            raise DataError("torn")
+        return step
+
+    threads, steps = threading.active_count(), ahead(read, range(3, 9))
+    assert next(steps) == 3 and begun.wait(60)  # nobody has asked for step 4 yet
+    assert [next(steps), next(steps)] == [4, 5]
+    with pytest.raises(DataError, match="torn"):
+        next(steps)
+    given_up = ahead(lambda step: step, range(10**9))
+    assert next(given_up) == 0
+    given_up.close()
+    assert threading.active_count() == threads and list(ahead(read, range(5, 5))) == []
+
+
+def test_a_gpu_gets_pinned_batches_that_it_does_not_wait_for(any_source):
+    class Tensor:
+        def __init__(self, value):
+            self.value, self.pinned = value, False
+
+        def pin_memory(self):
+            self.pinned = True
+            return self
+
+        def to(self, place, non_blocking=False):
+            return place.type, self.value, self.pinned, non_blocking
+
+    fed = feed(lambda step: (Tensor(step), Tensor(-step)), range(2, 4), torch.device("cuda"))
+    assert list(fed) == [tuple(("cuda", s * step, True, True) for s in (1, -1)) for step in (2, 3)]
+    fed = feed(lambda step: any_source.batch(0, step, 2, 8), range(2, 4), torch.device("cpu"))
+    for step, (inputs, targets) in zip((2, 3), fed, strict=True):
+        assert all(map(torch.equal, (inputs, targets), any_source.batch(0, step, 2, 8)))
 
 
 def test_shapes_types_and_the_shift_by_one(any_source):

@@ -148,7 +148,7 @@ class NoValues(TorchDispatchMode):
 def test_a_step_asks_for_no_value(tiny_run):
     run = variant(tiny_run, "μP", clip=1.0, micro_batch_size=2, precision="bf16")
     stack = Stack([run, member(run, -3, 0.1, 1)], load(run.data), CPU)
-    batch = stack._batch(0)
+    batch = stack._read(0)
     with NoValues():
         losses_R = stack._step(*batch, stack.scalars_Sx3[0])
         with pytest.raises(AssertionError, match="local_scalar"):
