@@ -6,7 +6,8 @@ import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,12 @@ PATIENCE = 60
 
 
 class Workers(Protocol):
-    """What :class:`hpt.pool.Pool` is: ``workers`` processes, each taking one task at a time."""
+    """What :class:`hpt.pool.Pool` is: ``workers`` processes on ``cores`` cores, each taking one task at a time."""
 
     workers: int
+    cores: int
     device: str
+    threads: Mapping[RunConfig, int]
     compiled: frozenset[RunConfig]
 
     def submit(self, task, *args): ...
@@ -95,8 +98,20 @@ def shape_of(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, seed=0, parameterization=Parameterization(), train=train)
 
 
-def calibrate(workers: Workers, configs: Sequence[RunConfig]) -> Calibration:
-    """Time runs like these in all workers at once: a step is slower while the other cores are busy.
+def at_once(workers: Workers, threads: int) -> int:
+    """How many runs with so many threads each the workers train at a time."""
+    return max(1, min(workers.workers, workers.cores // threads))
+
+
+def calibrate(workers: Workers, configs: Sequence[RunConfig], threads: int = 1,
+              seconds: float = SECONDS) -> Calibration:
+    """Time runs like these in as many workers as train at once: a step is slower while the other cores are busy.
+
+    Parameters
+    ----------
+    workers, configs: the processes, and what to time.
+    threads: of each run.
+    seconds: of steps, over all shapes.
 
     Raises
     ------
@@ -108,8 +123,10 @@ def calibrate(workers: Workers, configs: Sequence[RunConfig]) -> Calibration:
     shapes = [s for s in shapes if run_flops(s) / s.train.batch_size <= most]
     with tempfile.TemporaryDirectory() as meeting:
         free = psutil.virtual_memory().available
-        tasks = [workers.submit(_measure, shapes, workers.device, meeting, workers.workers, workers.compiled)
-                 for _ in range(workers.workers)]
+        number = at_once(workers, threads)
+        each = min(SECONDS_A_SHAPE, seconds / max(len(shapes), 1))
+        tasks = [workers.submit(_measure, shapes, workers.device, meeting, number, workers.compiled, threads, each)
+                 for _ in range(number)]
         try:
             found = [task.result() for task in tasks]
         except BrokenProcessPool:
@@ -121,8 +138,20 @@ def calibrate(workers: Workers, configs: Sequence[RunConfig]) -> Calibration:
     return Calibration(mean, max(base), min(free_for_worker) if place.type == "cuda" else free)
 
 
-def _measure(shapes: Sequence[RunConfig], device: str, meeting: str, workers: int, compiled: Collection[RunConfig]):
+def calibrate_as_trained(workers: Workers, configs: Sequence[RunConfig]) -> Calibration:
+    """:func:`calibrate` with as many threads for each shape as the workers give its runs."""
+    alike = defaultdict(list)
+    for config in configs:
+        alike[workers.threads.get(shape_of(config), 1)].append(config)
+    parts = [calibrate(workers, tried, threads) for threads, tried in sorted(alike.items() or [(1, ())])]
+    return Calibration({shape: timing for part in parts for shape, timing in part.timings.items()},
+                       max(part.base_bytes for part in parts), parts[0].free_bytes)
+
+
+def _measure(shapes: Sequence[RunConfig], device: str, meeting: str, workers: int, compiled: Collection[RunConfig],
+             threads: int, seconds: float):
     """In a worker: timings by shape, memory that the process takes by itself, and what a GPU has free then."""
+    torch.set_num_threads(threads)
     place, own = pick_device(device), f"{meeting}/{os.getpid()}"
     free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else 0
     if shapes:
@@ -132,7 +161,7 @@ def _measure(shapes: Sequence[RunConfig], device: str, meeting: str, workers: in
     timings = {}
     for shape in shapes:
         try:
-            timings[shape] = _time(shape, device, min(SECONDS_A_SHAPE, SECONDS / len(shapes)), own, shape in compiled)
+            timings[shape] = _time(shape, device, seconds, own, shape in compiled)
         except torch.OutOfMemoryError:  # a GPU's; the larger ones will not fit either
             break
     return timings, base, free

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import html
 import json
 import math
@@ -16,12 +15,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from hpt.calibration import Calibration, Workers, calibrate, shape_of
+from hpt.calibration import Calibration, Workers, at_once, calibrate_as_trained, shape_of
 from hpt.device import pick_device
 from hpt.flops import run_flops, run_steps
 from hpt.forecast import Plan, forecast
 from hpt.memory import step_bytes
 from hpt.run import RunConfig
+from hpt.threads import wall_seconds
 
 #: Of a record: a loss in the shortest decimals that give its float32 back; all but configuration and losses.
 LOSS_BYTES, REST_BYTES = 10.3, 600
@@ -50,6 +50,7 @@ class Cost:
     notes: what else is worth saying.
     by_width: one row a width: runs, flops, seconds (of all its runs, one after another), memory_bytes (of one worker).
     calibration: how long a run takes.
+    at_once: how many runs of a shape train at a time.
     """
 
     name: str
@@ -69,11 +70,16 @@ class Cost:
     notes: tuple[str, ...]
     by_width: pd.DataFrame = field(repr=False, compare=False)
     calibration: Calibration = field(repr=False)
+    at_once: Mapping[RunConfig, int] = field(repr=False)
 
     @property
     def runs(self) -> int:
         """Runs to train, as far as can be told."""
         return self.now + self.later
+
+    def wall_seconds(self, config: RunConfig) -> float:
+        """By how much one run more makes the study longer."""
+        return self.calibration.run_seconds(config) / self.at_once.get(shape_of(config), self.workers)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -125,11 +131,15 @@ def reckon(name: str, plan: Plan, losses: Mapping[RunConfig, float], pool: Worke
     now, later, at_most_more = forecast(plan, losses)
     runs = [*now, *later]
     shapes = list(dict.fromkeys(map(shape_of, runs)))
-    found, workers, memory, start = Calibration({}, nan, nan), 1, dict.fromkeys(shapes, nan), nan if runs else 0.0
+    found, memory, start = Calibration({}, nan, nan), dict.fromkeys(shapes, nan), nan if runs else 0.0
+    workers, cores, threads, number = 1, 1, dict.fromkeys(shapes, 1), dict.fromkeys(shapes, 1)
     if runs and pool is not None:
+        workers, cores, room = pool.workers, pool.cores, psutil.virtual_memory().available
+        threads |= {s: pool.threads.get(s, 1) for s in shapes}
+        number |= {s: at_once(pool, threads[s]) for s in shapes}
         tensors = {s: step_bytes(s, pick_device(pool.device)) for s in shapes}
-        workers, room = pool.workers, psutil.virtual_memory().available
-        found = calibrate(pool, [s for s in shapes if workers * tensors[s] < room])  # trying must not fill the machine
+        fit = [s for s in shapes if number[s] * tensors[s] < room]  # trying must not fill the machine
+        found = calibrate_as_trained(pool, fit)
         memory = {s: found.base_bytes + size for s, size in tensors.items()}
         start = time.perf_counter() - begun
     rows = [(c.model.width, 1, run_flops(c), found.run_seconds(c), memory[shape_of(c)]) for c in runs]
@@ -138,19 +148,13 @@ def reckon(name: str, plan: Plan, losses: Mapping[RunConfig, float], pool: Worke
     return Cost(
         name=name, done=len(losses), now=len(now), later=len(later), at_most_more=at_most_more, workers=workers,
         why=why, flops=float(table.flops.sum()), start_seconds=start,
-        seconds=start + sum(_wall_seconds(list(map(found.run_seconds, wave)), workers) for wave in (now, later)),
-        memory_bytes=workers * max(memory.values(), default=0.0), free_memory_bytes=found.free_bytes,
+        seconds=start + sum(wall_seconds([(found.run_seconds(c), threads[shape_of(c)]) for c in wave], cores)
+                            for wave in (now, later)),
+        memory_bytes=max((number[s] * size for s, size in memory.items()), default=0.0),
+        free_memory_bytes=found.free_bytes,
         disk_bytes=float(sum(map(record_bytes, runs))), free_disk_bytes=free_disk(store), notes=tuple(notes),
         by_width=by_width.sum(min_count=1).assign(memory_bytes=by_width.memory_bytes.max().memory_bytes),
-        calibration=found)
-
-
-def _wall_seconds(runs: Sequence[float], workers: int) -> float:
-    """When the last worker is done, each taking the longest run that is left."""
-    ends = [0.0] * workers
-    for seconds in sorted(runs, reverse=True):
-        heapq.heapreplace(ends, ends[0] + seconds)
-    return max(ends)
+        calibration=found, at_once=number)
 
 
 def record_bytes(config: RunConfig) -> float:

@@ -9,6 +9,7 @@ import os
 import platform
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
@@ -23,20 +24,28 @@ from hpt.jobs import plan_jobs, run_job
 from hpt.run import RunConfig, RunResult
 from hpt.store import Store
 
+#: Runs that a worker trains together.
+Job = tuple[RunConfig, ...]
+
 #: How often the pool is started anew after a worker was killed.
 RESTARTS = 3
 #: Programs that are on disk are there by then.
 SECONDS_TO_LOAD = 5
 
 
-def choose_workers(runs: int, device: str = "auto") -> tuple[int, str]:
-    """How many worker processes serve ``runs`` runs best here, and why."""
+def cores_here() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_workers(runs: int, device: str = "auto", asked: int | None = None) -> tuple[int, int, str]:
+    """How many worker processes serve ``runs`` runs best here, how many cores they have for their threads, and why."""
+    if asked:
+        return asked, asked, f"processes {asked}, as asked"
     if pick_device(device).type != "cpu":
-        return 1, "one process keeps an accelerator busy"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = max(1, min(cores, runs))
-    return workers, (f"{workers} of {cores} cores, one thread each: "
-                     "small models gain more from a second run than from a second thread")
+        return 1, 1, "one process keeps an accelerator busy"
+    workers, cores = max(1, min(cores_here(), runs)), cores_here()
+    return workers, cores, f"processes {workers}, cores {cores}"
 
 
 class Pool:
@@ -45,14 +54,24 @@ class Pool:
     Parameters
     ----------
     store: where each worker puts its results; None where no run is to be trained.
-    workers: how many processes.
+    workers: how many processes; by default as many as serve ``runs`` runs best.
     device: as in :func:`hpt.train`.
     stack: as in :func:`hpt.jobs.plan_jobs`.
+    runs: how many there are.
+
+    Attributes
+    ----------
+    why: why so many workers.
+    cores: that the workers share.
+    threads: of a run of each shape, one where a shape is not named; runs start as their threads find free cores.
     compiled: shapes whose steps are compiled, once :meth:`compile` was called.
     """
 
-    def __init__(self, store: Store | None, workers: int, device: str = "auto", stack: bool | None = None):
-        self.store, self.workers, self.device, self.stack = store, workers, device, stack
+    def __init__(self, store: Store | None, workers: int | None = None, device: str = "auto",
+                 stack: bool | None = None, runs: int = 1):
+        self.store, self.device, self.stack = store, device, stack
+        self.workers, self.cores, self.why = choose_workers(runs, device, workers)
+        self.threads: dict[RunConfig, int] = {}
         self.compiled: frozenset[RunConfig] = frozenset()
         self._restarts_left = RESTARTS
         self._pool = self._start()
@@ -81,7 +100,7 @@ class Pool:
         ------
         StudyError: a worker died.
         """
-        tasks = {self._pool.submit(try_to_compile, shape): shape
+        tasks = {self._pool.submit(_with_threads, self._threads(shape), try_to_compile, shape): shape
                  for shape in sorted(shapes, key=run_flops, reverse=True)}
         waiting = futures.wait(tasks, timeout=SECONDS_TO_LOAD).not_done
         if waiting and not quiet:
@@ -97,6 +116,10 @@ class Pool:
                               f"{failure}", CompileWarning, stacklevel=2)
         self.compiled = frozenset(shape for shape, failure in failures.items() if not failure)
 
+    def plan(self, configs: Sequence[RunConfig]) -> tuple[list[Job], str]:
+        """The jobs that :meth:`run` makes of runs, and the reason in words."""
+        return plan_jobs(configs, self.device, workers=self.workers, stack=self.stack, compiled=self.compiled)
+
     def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
         """Train every configuration and yield each result as it is stored.
 
@@ -106,31 +129,54 @@ class Pool:
         ------
         StudyError: when workers keep dying; whatever was stored stays.
         """
-        jobs, _ = plan_jobs(configs, self.device, workers=self.workers, stack=self.stack, compiled=self.compiled)
-        left = dict(enumerate(jobs))
-        while left:
+        jobs, _ = self.plan(configs)
+        waiting, running = deque(jobs), {}
+        while waiting or running:
+            run_ids = []
             try:
-                running = {self._pool.submit(run_job, job, str(self.store.path), self.device, self.stack,
-                                             shape_of(job[0]) in self.compiled): i for i, job in left.items()}
-                for done in futures.as_completed(running):
-                    run_ids = done.result()
-                    del left[running[done]]
-                    yield from map(self.store.load, run_ids)
+                self._start_jobs(waiting, running)
+                done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
+                run_ids = [run_id for task in done for run_id in task.result()]
+                for task in done:
+                    del running[task]
+                self._start_jobs(waiting, running)  # before whoever takes the results lets a core idle
             except BrokenProcessPool:
                 self._pool.shutdown(cancel_futures=True)
+                waiting.extendleft(running.values())
+                running.clear()
                 if not self._restarts_left:
                     raise StudyError(
-                        f"worker processes died {RESTARTS + 1} times, with {sum(map(len, left.values()))} runs left.",
+                        f"worker processes died {RESTARTS + 1} times, with {sum(map(len, waiting))} runs left.",
                         "the machine ran out of memory, or something kills them",
                         f"the same command with fewer workers than {self.workers}; finished runs are kept") from None
                 self._restarts_left -= 1
                 self._pool = self._start()
+            yield from map(self.store.load, run_ids)
+
+    def _start_jobs(self, waiting: deque[Job], running: dict[futures.Future, Job]) -> None:
+        """Start jobs in their order as long as there are cores for the next."""
+        while waiting:
+            shape = shape_of(waiting[0][0])
+            threads, busy = self._threads(shape), sum(self._threads(shape_of(job[0])) for job in running.values())
+            if busy + threads > self.cores:
+                return
+            task = self._pool.submit(_with_threads, threads, run_job, waiting[0], str(self.store.path), self.device,
+                                     self.stack, shape in self.compiled)
+            running[task] = waiting.popleft()
+
+    def _threads(self, shape: RunConfig) -> int:
+        return self.threads.get(shape, 1)
 
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _with_threads(threads: int, task: Callable, *args):
+    torch.set_num_threads(threads)
+    return task(*args)
 
 
 def keep_freed_memory() -> None:

@@ -48,7 +48,7 @@ class Progress:
             self.expected_left = self.cost.seconds - self.cost.start_seconds
             self._say(str(self.cost))
         else:
-            self.expected_left = max(self.expected_left, sum(map(self._seconds, missing)))
+            self.expected_left = max(self.expected_left, sum(map(self.cost.wall_seconds, missing)))
             self._say(f"{self.name}: the results so far ask for {self.left} more runs "
                       "(beyond an edge of the grid, or more seeds at the best)")
         if watched():
@@ -61,7 +61,7 @@ class Progress:
         """Count one more run."""
         if self.cost is None:
             return
-        seconds = self._seconds(result.config)
+        seconds = self.cost.wall_seconds(result.config)
         self.done, self.left, self.diverged = self.done + 1, self.left - 1, self.diverged + result.diverged
         self.expected_done, self.expected_left = self.expected_done + seconds, self.expected_left - seconds
         now = time.perf_counter()
@@ -86,9 +86,6 @@ class Progress:
         if self.started is not None:
             took = in_words(time.perf_counter() - self.started)
             self._say(f"{self.name}: all {self.done} runs done, {self.diverged} diverged; this call took {took}")
-
-    def _seconds(self, config: RunConfig) -> float:
-        return self.cost.calibration.run_seconds(config) / self.cost.workers
 
     def _say(self, line: str) -> None:
         tqdm.write(line) if watched() else print(line, flush=True)

@@ -15,7 +15,7 @@ import torch
 from hpt.data import load
 from hpt.errors import ConfigError, DataError, HptError, StoreError, StudyError
 from hpt.jobs import plan_jobs, run_job
-from hpt.pool import choose_workers, keep_freed_memory
+from hpt.pool import cores_here, keep_freed_memory
 from hpt.run import RunConfig, RunResult
 from hpt.store import Store
 
@@ -170,7 +170,7 @@ def _connect(ray, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
-        ray.init(address="local", num_cpus=choose_workers(2**31, "cpu")[0], include_dashboard=False,
+        ray.init(address="local", num_cpus=cores_here(), include_dashboard=False,
                  object_store_memory=OBJECT_STORE_BYTES, **quiet)
         return
     try:

@@ -19,13 +19,14 @@ from hpt.data import load
 from hpt.device import pick_device
 from hpt.errors import ConfigError, did_you_mean
 from hpt.flops import run_flops
-from hpt.jobs import plan_jobs, shapes_to_compile
+from hpt.jobs import shapes_to_compile
 from hpt.parameterization import Parameterization
-from hpt.pool import Pool, choose_workers
+from hpt.pool import Pool
 from hpt.progress import Progress
 from hpt.ray_pool import RayPool
 from hpt.run import RunConfig, RunResult
 from hpt.store import Store
+from hpt.threads import choose_threads
 
 
 @config
@@ -166,7 +167,8 @@ class Study:
         store: a folder or a URL, see :class:`hpt.Store`. The same call after an interruption goes on where it stopped.
         executor: "local", a pool of processes on this machine, or "ray", tasks on a Ray cluster, whose machines all
             have to reach the store.
-        workers: how many processes; by default as many as serve the machine, or the cluster, best.
+        workers: how many processes, or, where runs get several threads, cores; by default as many as serve the
+            machine, or the cluster, best.
         device: "auto", "cpu", "cuda", "mps".
         stack: train runs that differ only in learning rate, weight decay or seed in one program
             (:func:`hpt.train_stacked`); None decides by device and width.
@@ -212,12 +214,10 @@ class Study:
                 pool = RayPool(store, workers, device, address=address, gpus_per_job=gpus_per_job, stack=stack)
                 tried, why = None, pool.why  # steps are timed on this machine alone
             else:
-                count, why = (workers, "as asked") if workers else choose_workers(len(missing), device)
-                tried = pool = Pool(store, count, device, stack)
+                tried = pool = Pool(store, workers, device, stack, len(missing))
             with pool:
                 if tried:
-                    why = f"{why}; {self._compile(pool, compiled, quiet)}"
-                    why += f"; {plan_jobs(missing, device, workers=count, stack=stack, compiled=pool.compiled)[1]}"
+                    why = f"{self._prepare(pool, compiled, quiet)}; {pool.plan(missing)[1]}"
                 cost = None if quiet else reckon(self.name, self._priced, _losses(results), tried, why, store.path)
                 progress = Progress(self.name, cost)
                 while missing:
@@ -243,20 +243,20 @@ class Study:
             self._missing(results, Store(path), tokens.fingerprint)
         losses = _losses(results)
         runs = len(set(self.plan(losses)) - set(losses))
-        count, why = (workers, "as asked") if workers else choose_workers(runs, device)
         notes = () if tokens else ("the text is tokenized first, once: not counted here, nor what the store holds",)
         if self.needs == "cuda" and pick_device(device).type != "cuda":
             return reckon(self.name, self._priced, losses, None, "it needs a CUDA GPU, and here is none", path, notes)
-        with Pool(None, count, device) as pool:
-            if runs:
-                why = f"{why}; {self._compile(pool)}"
+        with Pool(None, workers, device, runs=runs) as pool:
+            why = self._prepare(pool) if runs else pool.why
             return reckon(self.name, self._priced, losses, pool, why, path, notes)
 
-    def _compile(self, pool: Pool, wanted: bool | None = None, quiet: bool = False) -> str:
-        """Have the pool compile what pays for it, or what is wanted; why so."""
-        shapes, why = shapes_to_compile(self._priced({}), pool.device, False if pool.stack else wanted)
+    def _prepare(self, pool: Pool, compiled: bool | None = None, quiet: bool = False) -> str:
+        """Choose each shape's threads and have the pool compile what pays for it, or what is wanted; why so."""
+        grid = self._priced({})
+        shapes, why_compiled = shapes_to_compile(grid, pool.device, False if pool.stack else compiled)
+        pool.threads, why_threads = choose_threads(pool, grid)
         pool.compile(shapes, quiet)
-        return why
+        return f"{pool.why}; {why_threads}; {why_compiled}"
 
     def results(self, store: str | os.PathLike[str] | Store) -> list[RunResult]:
         """The results that the store already holds, trained or not: nothing is started."""

@@ -156,7 +156,7 @@ def test_a_study_of_compiled_runs_is_the_study(run, tiny_study, tmp_path, capsys
 @needs_compiler
 def test_an_estimate_times_the_compiled_step(run, monkeypatch):
     class Here:
-        workers, device, compiled = 1, "cpu", {shape_of(run)}
+        workers, cores, device, compiled = 1, 1, "cpu", {shape_of(run)}
 
         def submit(self, task, *args):
             done = concurrent.futures.Future()

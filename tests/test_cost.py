@@ -19,13 +19,14 @@ from hpt.forecast import forecast
 from hpt.memory import OPTIMIZER_BYTES_PER_PARAMETER, step_bytes
 from hpt.profiles import load_profile
 from hpt.store import Store
+from hpt.threads import wall_seconds
 from hpt.training import build_model, train
 
 
 class Here:
     """One worker: this process."""
 
-    workers, device, stack, compiled = 1, "cpu", None, frozenset()
+    workers, cores, device, stack, why, threads, compiled = 1, 1, "cpu", None, "here", {}, frozenset()
 
     def compile(self, shapes, quiet=False):
         self.compiled = shapes
@@ -41,7 +42,7 @@ class Here:
 @pytest.fixture
 def no_pool(monkeypatch):
     """Studies' workers are this process, which saves their start."""
-    monkeypatch.setattr("hpt.study.Pool", lambda *_: _Opened())
+    monkeypatch.setattr("hpt.study.Pool", lambda *_, **__: _Opened())
 
 
 class _Opened(Here):
@@ -214,5 +215,6 @@ def test_sizes_in_words():
 
 
 def test_workers_share_the_runs_longest_first():
-    assert hpt.cost._wall_seconds([1, 1, 1, 3], 2) == 3 and hpt.cost._wall_seconds([2, 2, 2], 2) == 4
-    assert hpt.cost._wall_seconds([], 2) == 0
+    assert wall_seconds([(1, 1), (1, 1), (1, 1), (3, 1)], 2) == 3 and wall_seconds([(2, 1)] * 3, 2) == 4
+    assert wall_seconds([(2, 2), (1, 1), (1, 1), (1, 1)], 2) == 4  # two threads have both cores
+    assert wall_seconds([], 2) == 0
