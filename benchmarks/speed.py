@@ -27,7 +27,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from adaptive import compare, summary
 from plain import plain_run
 from steps import elapsed, profile_step, time_step, time_threads
 
@@ -43,6 +42,7 @@ from hpt.profiles import load_profile
 from hpt.run import RunConfig
 from hpt.store import Store
 from hpt.study import Study
+from hpt.threads import choose_threads
 
 
 def seconds(task, times: int = 5) -> float:
@@ -74,7 +74,7 @@ def at_width(base: RunConfig, width: int, vocabulary: int) -> RunConfig:
 def steps_by_width(base: RunConfig, widths: list[int], vocabularies: list[int], steps: int) -> pd.DataFrame:
     """Tokens per second of the baseline and of hpt, and the step beside its matmuls, for each width and vocabulary."""
     rows, context = [], multiprocessing.get_context("spawn")
-    workers, _ = choose_workers(len(widths))
+    workers, _, _ = choose_workers(len(widths))
     for vocabulary, width in itertools.product(vocabularies, widths):
         config = at_width(base, width, vocabulary)
         with ProcessPoolExecutor(1, context, _start_worker) as alone:
@@ -97,29 +97,31 @@ def steps_by_width(base: RunConfig, widths: list[int], vocabularies: list[int], 
 
 
 def programs_anew(folder: Path) -> None:
-    """Have this process and its workers find the tokens that are there, and no compiled program."""
+    """Have this process and its workers find the tokens that are there, and nothing that was compiled or timed."""
     (folder / "tokens").symlink_to(cache_root() / "tokens", target_is_directory=True)
-    os.environ["HPT_CACHE_DIR"] = str(folder)
+    os.environ |= {"HPT_CACHE_DIR": str(folder), "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch")}
 
 
 def whole_study(study: Study, repeats: int) -> dict:
     """Seconds of the quick study, grid and seeds, the baseline's and hpt's, from whole runs of each width in turns.
 
     A whole run is all its steps and the validation. The baseline is charged its runs alone, hpt also the start of
-    its workers and the making of its programs, as in the first study of these shapes; ``study_ratio_again`` is
-    without. All parameterizations cost the same.
+    its workers, the choice of their threads and the making of its programs, as in the first study of these shapes;
+    ``study_ratio_again`` is without the last two. All parameterizations cost the same.
     """
     now, later, _ = forecast(study.plan, {})
     runs, data = [*now, *later], load(study.base.data)
     shapes, _ = shapes_to_compile(now)
-    workers, why = choose_workers(len(runs))
-    rows, losses = [], []
+    rows, losses, step = [], [], itertools.count()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        with Pool(Store(folder), workers) as pool:
+        with Pool(Store(folder), runs=len(runs)) as pool:
+            workers = pool.workers
             for future in [pool.submit(os.getpid) for _ in range(workers)]:
                 future.result()
-            started = time.perf_counter() - start
+            started, start = time.perf_counter() - start, time.perf_counter()
+            pool.threads, why = choose_threads(pool, now)
+            threads = time.perf_counter() - start
             compiled = elapsed(lambda: pool.compile(shapes))
             for turn, width in itertools.product(range(repeats), study.widths):
                 middle = study.log2_lrs[width][len(study.log2_lrs[width]) // 2]
@@ -141,11 +143,15 @@ def whole_study(study: Study, repeats: int) -> dict:
                                                   (turns.iloc[i: i + len(study.widths)]
                                                    for i in range(0, len(turns), len(study.widths))))]
     ours, plain = totals[:repeats], totals[repeats:]
-    first, again = ([p / (o + started + extra) for o, p in zip(ours, plain, strict=True)] for extra in (compiled, 0.0))
+    first, again = ([p / (o + started + extra) for o, p in zip(ours, plain, strict=True)]
+                    for extra in (threads + compiled, 0.0))
     return {"study_ratio": statistics.median(first), "study_ratio_again": statistics.median(again),
             "study_ratios": first, "study_runs": len(runs),
-            "workers": workers, "workers_why": why, "start_seconds": started, "compile_seconds": compiled,
-            "runs_per_hour": 3600 * len(runs) / (statistics.median(ours) + started + compiled),
+            "workers": workers, "workers_why": f"{pool.why}; {why}", "start_seconds": started,
+            "threads_seconds": threads, "compile_seconds": compiled,
+            "batch_seconds": seconds(lambda: data.batch(0, next(step), now[0].train.batch_size, now[0].model.context),
+                                     times=100),
+            "runs_per_hour": 3600 * len(runs) / (statistics.median(ours) + started + threads + compiled),
             "plain_runs_per_hour": 3600 * len(runs) / statistics.median(plain),
             "seconds_per_run": turns.groupby("width")["seconds"].median().to_dict(),
             "plain_seconds_per_run": turns.groupby("width")["plain_seconds"].median().to_dict(),
@@ -158,6 +164,8 @@ def adaptive_search(seconds_per_run: dict[int, float], study_ratio: float, sweep
 
     An interval is taken to shrink as one over the root of the time spent.
     """
+    from adaptive import compare, summary  # here, since workers import this file too as they start
+
     found = compare(sweeps, seed=1000)
     spent = found["runs"] * found["width"].map(seconds_per_run)
     seconds = spent.groupby(found["plan"]).sum()
@@ -232,6 +240,7 @@ def report(result: dict, steps: pd.DataFrame) -> None:
           f"{result['study_ratio_again']:.2f} once they are there; "
           f"to the same interval of the optimum by adaptive search {result['adaptive_ratio']:.2f}")
     print(pd.DataFrame(result["adaptive_plans"]).round(3).to_string(index=False))
+    print(f"{result['workers_why']}; a batch of its text takes {1000 * result['batch_seconds']:.2f} ms")
     print(f"losses of hpt and the baseline differ by at most {result['largest_loss_difference']:.3f} nats")
 
 

@@ -38,8 +38,10 @@ from hpt.stacked_adamw import StackedGroup
 #: What of a :class:`hpt.stacked_adamw.StackedGroup` a step reads and changes.
 STATE = ("weight_RxP", "mean_RxP", "square_RxP", "lr_Rx1", "decay_Rx1")
 
-#: The code that calls kernels and matmuls is compiled as it is: some 3 s less to wait for, and no slower a step.
-QUICKLY = {"aot_inductor.compile_wrapper_opt_level": "O0"}
+#: The code that calls kernels and matmuls is compiled as it is: some 3 s less to wait for, and no slower a step. And
+#: the compiler is taken to know the processor's instructions: to try each of them takes torch 7 s, the first time.
+QUICKLY = {"aot_inductor.compile_wrapper_opt_level": "O0", "cpp.vec_isa_ok": True,
+           "aot_inductor.precompile_headers": False, "aot_inductor.enable_line_tables": False}
 
 #: Entries of a row from which on a softmax, that of the cross-entropy, is left to torch.
 LONG_ROW = 512
