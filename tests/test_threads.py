@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
 import pytest
 
 from hpt import capacity, pool, threads
@@ -127,3 +128,13 @@ def test_a_run_of_several_threads_waits_for_as_many_cores(tiny_study, monkeypatc
         workers.threads = {shape_of(c): 3 for c in runs if c.model.width == 16}
         assert sorted(map(str, workers.run(runs))) == sorted(map(str, runs))
     assert most[0] == 4 and set(seen) == {(16, 3), (8, 1)}
+
+
+def test_a_study_trains_with_the_threads_that_were_chosen(machine, monkeypatch, tmp_path, tiny_study):
+    machine(lambda t: t**1.3)
+    study = tiny_study.select(["SP"], [16])
+    alone = study.run(tmp_path / "alone", workers=1, quiet=True)
+    monkeypatch.setattr(threads, "FLOPS_TO_SHARE", 0)
+    table = study.run(tmp_path / "shared", workers=2, quiet=True)
+    assert [{r.threads for r in study.results(tmp_path / name)} for name in ("alone", "shared")] == [{1}, {2}]
+    pd.testing.assert_series_equal(table["loss"], alone["loss"], rtol=2e-5)
