@@ -51,7 +51,7 @@ def train_compiled(config: RunConfig, *, data: TokenSource | None = None) -> Run
     """Train one model on the CPU with a compiled step.
 
     The first run of a shape (model, batch and roles; not learning rates, seed or steps) makes the program, which
-    takes 15 to 35 s on one core; later ones, of other processes too, load it from ``$HPT_CACHE_DIR/programs``.
+    takes 15 to 40 s on one core; later ones, of other processes too, load it from ``$HPT_CACHE_DIR/programs``.
 
     Parameters
     ----------

@@ -104,7 +104,7 @@ class Pool:
                  for shape in sorted(shapes, key=run_flops, reverse=True)}
         waiting = futures.wait(tasks, timeout=SECONDS_TO_LOAD).not_done
         if waiting and not quiet:
-            print(f"compiling the training steps of {len(waiting)} shapes, once; a core takes about 15 s for each")
+            print(f"compiling the training steps of {len(waiting)} shapes, once; a core takes about 20 s for each")
         try:
             failures = {shape: task.result() for task, shape in tasks.items()}
         except BrokenProcessPool:
