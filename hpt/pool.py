@@ -30,7 +30,7 @@ Job = tuple[RunConfig, ...]
 #: How often the pool is started anew after a worker was killed.
 RESTARTS = 3
 #: Programs that are on disk are there by then.
-SECONDS_TO_LOAD = 5
+SECONDS_TO_LOAD = 10
 
 
 def cores_here() -> int:
