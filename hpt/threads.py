@@ -89,8 +89,7 @@ def _fastest(workers: Workers, configs: Sequence[RunConfig], shapes: Sequence[Ru
 def _key(workers: Workers, configs: Sequence[RunConfig]) -> str:
     """Hash of what the answer depends on: the runs' shapes and steps, the cores, the processor and torch."""
     runs = Counter((json.dumps(to_dict(shape_of(c)), sort_keys=True), run_steps(c)) for c in configs)
-    content = [sorted(runs.items()), workers.cores, workers.workers, str(torch.cpu.get_capabilities()),
-               torch.__version__]
+    content = [sorted(runs.items()), workers.cores, str(torch.cpu.get_capabilities()), torch.__version__]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
 

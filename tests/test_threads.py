@@ -97,6 +97,9 @@ def test_one_machine_always_answers_the_same(machine, grid):
     assert asked == [1, 2, 4, 8, 16] and first[1] == "threads a run, as timed here: 16 at width 512"
     machine(lambda t: 1.0)
     assert choose_threads(Cores(), grid[0]) == first and len(asked) == 5
+    resumed = Cores()
+    resumed.workers = 1  # as many as runs are left
+    assert choose_threads(resumed, grid[0]) == first and len(asked) == 5
     assert threads_by_width(grid[1][:2]) == {128: 1} and len(asked) == 10  # another study
 
 
