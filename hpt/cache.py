@@ -123,7 +123,7 @@ def open_or_build(corpus: Corpus, root: Path, *, vocab_size: int, tokenizer: str
     key = json.loads(json.dumps({"format": FORMAT, "corpus": corpus.key, "vocab_size": vocab_size, "every": every,
                                  "tokenizer": tokenizer, "max_tokens": max_tokens,
                                  "tokenizers": importlib.metadata.version("tokenizers")}))
-    folder = root / "tokens" / _digest(key)[:16]
+    folder = root / "tokens" / digest(key)[:16]
     source, damage = _open(folder, key, corpus.name)
     if source is not None or not build:
         return source
@@ -155,7 +155,7 @@ def _open(folder: Path, key: dict[str, Any], name: str) -> tuple[TextSource | No
     try:
         stored = json.loads((folder / "meta.json").read_text("utf-8"))
         meta = stored["meta"]
-        if stored["sha256"] != _digest(meta) or meta["key"] != key:
+        if stored["sha256"] != digest(meta) or meta["key"] != key:
             return None, "meta.json fails its checksum"
         for file, check in meta["checks"].items():
             if _check(folder / file) != check:
@@ -193,7 +193,7 @@ def _build(corpus: Corpus, folder: Path, key: dict[str, Any]) -> None:
                 np.memmap(scratch / f"{part}.bin", dtype=_dtype(key), mode="r") for part in PARTS)),
             "facts": corpus.facts | facts | {"vocabulary_used": tokenizer.get_vocab_size()},
             "checks": {file: _check(scratch / file) for file in FILES}}
-    (scratch / "meta.json").write_text(json.dumps({"meta": meta, "sha256": _digest(meta)}, indent=1), "utf-8")
+    (scratch / "meta.json").write_text(json.dumps({"meta": meta, "sha256": digest(meta)}, indent=1), "utf-8")
     for file in scratch.iterdir():
         with file.open("rb+") as opened:
             os.fsync(opened.fileno())
@@ -250,5 +250,6 @@ def _check(file: Path) -> list[int]:
     return [size, crc]
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

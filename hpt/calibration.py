@@ -98,6 +98,11 @@ def shape_of(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, seed=0, parameterization=Parameterization(), train=train)
 
 
+def threads_of(workers: Workers, shape: RunConfig) -> int:
+    """How many threads the workers give a run of a shape."""
+    return workers.threads.get(shape, 1)
+
+
 def at_once(workers: Workers, threads: int) -> int:
     """How many runs with so many threads each the workers train at a time."""
     return max(1, min(workers.workers, workers.cores // threads))
@@ -142,7 +147,7 @@ def calibrate_as_trained(workers: Workers, configs: Sequence[RunConfig]) -> Cali
     """:func:`calibrate` with as many threads for each shape as the workers give its runs."""
     alike = defaultdict(list)
     for config in configs:
-        alike[workers.threads.get(shape_of(config), 1)].append(config)
+        alike[threads_of(workers, shape_of(config))].append(config)
     parts = [calibrate(workers, tried, threads) for threads, tried in sorted(alike.items() or [(1, ())])]
     return Calibration({shape: timing for part in parts for shape, timing in part.timings.items()},
                        max(part.base_bytes for part in parts), parts[0].free_bytes)

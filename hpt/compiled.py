@@ -9,10 +9,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import hashlib
 import inspect
 import itertools
-import json
 import os
 import platform
 import shutil
@@ -27,7 +25,7 @@ import torch
 from torch import Tensor
 
 from hpt import cross_entropy, model, stacked, stacked_adamw
-from hpt.cache import cache_root
+from hpt.cache import cache_root, digest
 from hpt.config import to_dict
 from hpt.data import TokenSource, load
 from hpt.errors import ConfigError
@@ -164,7 +162,7 @@ def program_key(run: Compiled) -> str:
         "groups": [[{name: list(shape) for name, shape in g.shapes.items()}, g.eps] for g in run.groups],
         "code": _code(), "torch": torch.__version__, "processor": str(torch.cpu.get_capabilities()),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+    return digest(content)[:20]
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from hpt.calibration import Calibration, Workers, at_once, calibrate_as_trained, shape_of
+from hpt.calibration import Calibration, Workers, at_once, calibrate_as_trained, shape_of, threads_of
 from hpt.device import pick_device
 from hpt.flops import run_flops, run_steps
 from hpt.forecast import Plan, forecast
@@ -77,7 +77,7 @@ class Cost:
         """Runs to train, as far as can be told."""
         return self.now + self.later
 
-    def wall_seconds(self, config: RunConfig) -> float:
+    def seconds_more(self, config: RunConfig) -> float:
         """By how much one run more makes the study longer."""
         return self.calibration.run_seconds(config) / self.at_once.get(shape_of(config), self.workers)
 
@@ -135,7 +135,7 @@ def reckon(name: str, plan: Plan, losses: Mapping[RunConfig, float], pool: Worke
     workers, cores, threads, number = 1, 1, dict.fromkeys(shapes, 1), dict.fromkeys(shapes, 1)
     if runs and pool is not None:
         workers, cores, room = pool.workers, pool.cores, psutil.virtual_memory().available
-        threads |= {s: pool.threads.get(s, 1) for s in shapes}
+        threads |= {s: threads_of(pool, s) for s in shapes}
         number |= {s: at_once(pool, threads[s]) for s in shapes}
         tensors = {s: step_bytes(s, pick_device(pool.device)) for s in shapes}
         fit = [s for s in shapes if number[s] * tensors[s] < room]  # trying must not fill the machine

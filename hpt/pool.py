@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
-from hpt.calibration import shape_of
+from hpt.calibration import shape_of, threads_of
 from hpt.compiled import try_to_compile
 from hpt.device import pick_device
 from hpt.errors import CompileWarning, StudyError
@@ -100,7 +100,7 @@ class Pool:
         ------
         StudyError: a worker died.
         """
-        tasks = {self._pool.submit(_with_threads, self._threads(shape), try_to_compile, shape): shape
+        tasks = {self._pool.submit(_with_threads, threads_of(self, shape), try_to_compile, shape): shape
                  for shape in sorted(shapes, key=run_flops, reverse=True)}
         waiting = futures.wait(tasks, timeout=SECONDS_TO_LOAD).not_done
         if waiting and not quiet:
@@ -157,15 +157,12 @@ class Pool:
         """Start jobs in their order as long as there are cores for the next."""
         while waiting:
             shape = shape_of(waiting[0][0])
-            threads, busy = self._threads(shape), sum(self._threads(shape_of(job[0])) for job in running.values())
+            threads, busy = threads_of(self, shape), sum(threads_of(self, shape_of(job[0])) for job in running.values())
             if busy + threads > self.cores:
                 return
             task = self._pool.submit(_with_threads, threads, run_job, waiting[0], str(self.store.path), self.device,
                                      self.stack, shape in self.compiled)
             running[task] = waiting.popleft()
-
-    def _threads(self, shape: RunConfig) -> int:
-        return self.threads.get(shape, 1)
 
 
 def _start_worker() -> None:

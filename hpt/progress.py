@@ -48,7 +48,7 @@ class Progress:
             self.expected_left = self.cost.seconds - self.cost.start_seconds
             self._say(str(self.cost))
         else:
-            self.expected_left = max(self.expected_left, sum(map(self.cost.wall_seconds, missing)))
+            self.expected_left = max(self.expected_left, sum(map(self.cost.seconds_more, missing)))
             self._say(f"{self.name}: the results so far ask for {self.left} more runs "
                       "(beyond an edge of the grid, or more seeds at the best)")
         if watched():
@@ -61,7 +61,7 @@ class Progress:
         """Count one more run."""
         if self.cost is None:
             return
-        seconds = self.cost.wall_seconds(result.config)
+        seconds = self.cost.seconds_more(result.config)
         self.done, self.left, self.diverged = self.done + 1, self.left - 1, self.diverged + result.diverged
         self.expected_done, self.expected_left = self.expected_done + seconds, self.expected_left - seconds
         now = time.perf_counter()

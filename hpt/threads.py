@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import json
 import os
@@ -12,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from hpt.cache import cache_root
+from hpt.cache import cache_root, digest
 from hpt.calibration import Workers, at_once, calibrate, shape_of
 from hpt.capacity import SHARE, available_bytes, member_bytes
 from hpt.config import to_dict
@@ -90,7 +89,7 @@ def _key(workers: Workers, configs: Sequence[RunConfig]) -> str:
     """Hash of what the answer depends on: the runs' shapes and steps, the cores, the processor and torch."""
     runs = Counter((json.dumps(to_dict(shape_of(c)), sort_keys=True), run_steps(c)) for c in configs)
     content = [sorted(runs.items()), workers.cores, str(torch.cpu.get_capabilities()), torch.__version__]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
+    return digest(content)[:20]
 
 
 def wall_seconds(runs: Sequence[tuple[float, int]], cores: int) -> float:
