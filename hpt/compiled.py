@@ -24,7 +24,7 @@ import filelock
 import torch
 from torch import Tensor
 
-from hpt import cross_entropy, model, stacked, stacked_adamw
+from hpt import cross_entropy, gelu, model, stacked, stacked_adamw
 from hpt.cache import cache_root, digest
 from hpt.config import to_dict
 from hpt.data import TokenSource, load
@@ -40,9 +40,6 @@ STATE = ("weight_RxP", "mean_RxP", "square_RxP", "lr_Rx1", "decay_Rx1")
 #: the compiler is taken to know the processor's instructions: to try each of them takes torch 7 s, the first time.
 QUICKLY = {"aot_inductor.compile_wrapper_opt_level": "O0", "cpp.vec_isa_ok": True,
            "aot_inductor.precompile_headers": False, "aot_inductor.enable_line_tables": False}
-
-#: Entries of a row from which on a softmax, that of the cross-entropy, is left to torch.
-LONG_ROW = 512
 
 
 def train_compiled(config: RunConfig, *, data: TokenSource | None = None) -> RunResult:
@@ -168,23 +165,34 @@ def program_key(run: Compiled) -> str:
 @functools.cache
 def _code() -> str:
     """The source of the modules that make up the step."""
-    return "".join(inspect.getsource(m) for m in (cross_entropy, model, stacked, stacked_adamw, sys.modules[__name__]))
+    modules = cross_entropy, gelu, model, stacked, stacked_adamw, sys.modules[__name__]
+    return "".join(map(inspect.getsource, modules))
 
 
 _loaded: dict[str, Callable[..., Tensor]] = {}
 
 
-@torch.library.custom_op("hpt::softmax", mutates_args=())
-def _own_softmax(x: Tensor) -> Tensor:
-    return x.softmax(-1)
-
-
-_own_softmax.register_fake(torch.empty_like)
-
-
 def _softmax(x: Tensor, axis: int, half_to_float: bool) -> Tensor:
-    """Torch's own kernel for long rows: the compiler's keeps their exponentials in fp32 and takes twice as long."""
-    return _own_softmax(x) if x.shape[-1] >= LONG_ROW else NotImplemented
+    """Over the last axis, of rows: in more axes than two the compiler writes all exponentials down, in fp32."""
+    rows = x.flatten(0, -2).float()
+    exponentials = (rows - rows.amax(-1, keepdim=True)).exp()
+    return (exponentials * (1 / exponentials.sum(-1, keepdim=True))).to(x.dtype).view_as(x)
+
+
+def _write_clones(graph: torch.fx.GraphModule) -> None:
+    """Have every clone written to memory as it stands.
+
+    Otherwise the compiler may compute it anew wherever it is read, and in the reader's shape: a transposed tensor,
+    read as a matrix, is then copied number by number.
+    """
+    for clone in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.clone.default):
+        value = clone.meta["val"]
+        with graph.graph.inserting_after(clone):
+            written = graph.graph.call_function(torch.ops.aten.as_strided.default,
+                                                (clone, list(value.shape), list(value.stride())))
+        written.meta = dict(clone.meta)
+        clone.replace_all_uses_with(written, delete_user_cb=lambda user, written=written: user is not written)
+    graph.recompile()
 
 
 def _compile(run: Compiled, path: Path) -> None:
@@ -199,8 +207,8 @@ def _compile(run: Compiled, path: Path) -> None:
     def step(state: list[Tensor], inputs: Tensor, targets: Tensor, scalars_3: Tensor, scale: Tensor) -> Tensor:
         for (group, name), tensor in zip(itertools.product(twin.groups, STATE), state, strict=True):
             setattr(group, name, tensor)
-        for block in twin.model.blocks:  # an input, so that parameterizations share the program
-            block.attention.scale = scale
+        for block in twin.model.blocks:  # the scale an input, so that parameterizations share the program
+            block.attention.scale, block.mlp.gelu = scale, gelu.gelu
         return twin._step(inputs, targets, scalars_3)
 
     ids = torch.zeros(1, c.train.batch_size, c.model.context, dtype=torch.int64)
@@ -208,6 +216,7 @@ def _compile(run: Compiled, path: Path) -> None:
     arguments = [t.clone() for t in _state(run.groups)], ids, ids.clone(), run.scalars_Sx3[0], torch.tensor(1.0)
     # Through autograd, which torch.export does not see through.
     graph = make_fx(step, {torch.ops.aten._softmax.default: _softmax})(*arguments)
+    _write_clones(graph)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch's compiler says to its own authors
         exported = torch.export.export(graph, arguments)
