@@ -160,7 +160,8 @@ def _measure(shapes: Sequence[RunConfig], device: str, meeting: str, workers: in
     place, own = pick_device(device), f"{meeting}/{os.getpid()}"
     free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else 0
     if shapes:
-        _time(shapes[0], device, 0.0, own, False)  # the first run of a process also loads what torch loads late
+        # The first run of a process also loads what torch loads late.
+        _time(shapes[0], device, 0.0, own, shapes[0] in compiled)
     base = 0 if place.type == "cuda" else psutil.Process().memory_full_info().uss  # unshared pages alone
     _meet(Path(meeting), workers)
     timings = {}

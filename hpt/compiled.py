@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import inspect
 import itertools
 import os
 import platform
@@ -29,6 +28,7 @@ from hpt.cache import cache_root, digest
 from hpt.config import to_dict
 from hpt.data import TokenSource, load
 from hpt.errors import ConfigError
+from hpt.kept import code_of
 from hpt.run import RunConfig, RunResult
 from hpt.stacked import Stack
 from hpt.stacked_adamw import StackedGroup
@@ -93,7 +93,7 @@ class Compiled(Stack):
         super().__init__([config], data, torch.device("cpu"), by_role=True)
         state, scale = _state(self.groups), torch.tensor(self.model.blocks[0].attention.scale)
         step = program(self)
-        self.take_step = lambda *inputs: step(state, *inputs, scale)
+        self.take_step = lambda *inputs: step([*state, *inputs, scale])[0]
 
     def _mean_losses(self, weights: Sequence[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
         """As of one run, without vmap: batched matmuls of a batch of one are slower than plain ones."""
@@ -113,11 +113,12 @@ def _state(groups: Sequence[StackedGroup]) -> list[Tensor]:
     return [getattr(group, name) for group in groups for name in STATE]
 
 
-def program(run: Compiled) -> Callable[..., Tensor]:
+def program(run: Compiled) -> Callable[[list[Tensor]], list[Tensor]]:
     """The compiled step of a run, made where it is not on disk.
 
-    It takes the state, inputs and targets (1xBxT), the three scalars of :func:`hpt.stacked_adamw.step_scalars` and
-    the attention's scale; it changes the state in place and returns the loss (1,).
+    It takes the state's tensors, inputs and targets (1xBxT), the three scalars of
+    :func:`hpt.stacked_adamw.step_scalars` and the attention's scale; it changes the state in place and returns the
+    loss (1,).
     """
     key = program_key(run)
     if key not in _loaded:
@@ -132,21 +133,22 @@ def program(run: Compiled) -> Callable[..., Tensor]:
     return _loaded[key]
 
 
-def _load(path: Path) -> Callable[..., Tensor]:
-    """Unpack the program, map it into memory and remove what was unpacked: a killed process would leave it behind."""
-    from torch._inductor import aoti_load_package  # the import takes a second, which few need
+def _load(path: Path) -> Callable[[list[Tensor]], list[Tensor]]:
+    """Unpack the program, map it into memory and remove what was unpacked: a killed process would leave it behind.
 
-    kept = {name: os.environ.get(name) for name in ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR")}
+    By the class that torch's ``aoti_load_package`` wraps: that one imports the whole compiler first, 2.5 s, and tries
+    the processor's instructions with the C++ compiler, several seconds where torch's caches are empty.
+    """
+    kept = os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         os.environ["TMPDIR"] = scratch
         try:
-            return aoti_load_package(str(path))
+            return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1).boxed_run
         finally:
-            for name, value in kept.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            if kept is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = kept
 
 
 def program_key(run: Compiled) -> str:
@@ -165,8 +167,7 @@ def program_key(run: Compiled) -> str:
 @functools.cache
 def _code() -> str:
     """The source of the modules that make up the step."""
-    modules = cross_entropy, gelu, model, stacked, stacked_adamw, sys.modules[__name__]
-    return "".join(map(inspect.getsource, modules))
+    return code_of(cross_entropy, gelu, model, stacked, stacked_adamw, sys.modules[__name__])
 
 
 _loaded: dict[str, Callable[..., Tensor]] = {}

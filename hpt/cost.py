@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,7 +114,7 @@ class Cost:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def reckon(name: str, plan: Plan, losses: Mapping[RunConfig, float], pool: Workers | None, why: str,
+def reckon(name: str, plan: Plan, losses: Mapping[RunConfig, float], pool: Workers | None, prepare: Callable[[], str],
            store: str | os.PathLike[str], notes: Sequence[str] = ()) -> Cost:
     """The cost of what a study lacks.
 
@@ -123,25 +123,28 @@ def reckon(name: str, plan: Plan, losses: Mapping[RunConfig, float], pool: Worke
     name, plan: of the study.
     losses: of the runs that are done.
     pool: the workers that will train, in which steps are timed; None leaves time and memory unknown.
-    why: why so many workers, or why there is no pool.
+    prepare: makes the workers ready and returns why there are so many, or why there is no pool. It is called once
+        all is counted that needs no workers: they start meanwhile.
     store: where records go.
     notes: what else is worth saying.
     """
-    begun, nan = time.perf_counter(), float("nan")
+    begun, place, nan = time.perf_counter(), pool and pick_device(pool.device), float("nan")
     now, later, at_most_more = forecast(plan, losses)
     runs = [*now, *later]
     shapes = list(dict.fromkeys(map(shape_of, runs)))
     found, memory, start = Calibration({}, nan, nan), dict.fromkeys(shapes, nan), nan if runs else 0.0
+    tensors = {s: step_bytes(s, place) for s in shapes} if pool is not None else {}
+    counted = time.perf_counter() - begun
+    why, begun = prepare(), time.perf_counter()
     workers, cores, threads, number = 1, 1, dict.fromkeys(shapes, 1), dict.fromkeys(shapes, 1)
     if runs and pool is not None:
         workers, cores, room = pool.workers, pool.cores, psutil.virtual_memory().available
         threads |= {s: threads_of(pool, s) for s in shapes}
         number |= {s: at_once(pool, threads[s]) for s in shapes}
-        tensors = {s: step_bytes(s, pick_device(pool.device)) for s in shapes}
         fit = [s for s in shapes if number[s] * tensors[s] < room]  # trying must not fill the machine
         found = calibrate_as_trained(pool, fit)
         memory = {s: found.base_bytes + size for s, size in tensors.items()}
-        start = time.perf_counter() - begun
+        start = counted + time.perf_counter() - begun
     rows = [(c.model.width, 1, run_flops(c), found.run_seconds(c), memory[shape_of(c)]) for c in runs]
     table = pd.DataFrame(rows, columns=["width", "runs", "flops", "seconds", "memory_bytes"])
     by_width = table.groupby("width", as_index=False)

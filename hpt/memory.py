@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 
 import torch
@@ -9,10 +10,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from hpt import cross_entropy, model, training
+from hpt.config import to_dict
 from hpt.device import pick_precision
-from hpt.model import Transformer
+from hpt.kept import code_of, kept
+from hpt.model import ModelConfig
 from hpt.run import RunConfig
-from hpt.training import backward
 
 #: AdamW's two moments, fp32.
 OPTIMIZER_BYTES_PER_PARAMETER = 8
@@ -21,16 +24,22 @@ OPTIMIZER_BYTES_PER_PARAMETER = 8
 def step_bytes(config: RunConfig, place: torch.device) -> int:
     """Bytes of tensors at the fullest moment of a training step: weights, gradients, AdamW's state, activations.
 
-    The step's forward and backward pass run on tensors that have shapes and no content, so that neither memory nor
-    time is spent; each tensor is counted from its making to its end. What a kernel takes for itself is not seen.
+    Counted once for a shape and kept in ``$HPT_CACHE_DIR/memory``. The step's forward and backward pass run on tensors
+    that have shapes and no content, so that neither memory nor time is spent; each tensor is counted from its making
+    to its end. What a kernel takes for itself is not seen.
     """
-    c, dtype = config.model, pick_precision(config.train.precision, place)[0]
+    dtype = pick_precision(config.train.precision, place)[0]
     sequences = min(config.train.micro_batch_size or config.train.batch_size, config.train.batch_size)
+    depends_on = [to_dict(config.model), sequences, str(dtype), place.type, torch.__version__,
+                  code_of(cross_entropy, model, training, sys.modules[__name__])]
+    return kept("memory", depends_on, lambda: _count(config.model, sequences, dtype, place))
+
+
+def _count(c: ModelConfig, sequences: int, dtype: torch.dtype, place: torch.device) -> int:
     with FakeTensorMode(), _LiveBytes() as counted, torch.device(place):
-        model = Transformer(c)
         ids_BxT = torch.zeros(sequences, c.context, dtype=torch.int64)
-        backward(model, ids_BxT, ids_BxT, dtype, None)
-    return counted.most + OPTIMIZER_BYTES_PER_PARAMETER * sum(p.numel() for p in model.parameters())
+        training.backward(model.Transformer(c), ids_BxT, ids_BxT, dtype, None)
+    return counted.most + OPTIMIZER_BYTES_PER_PARAMETER * model.parameter_count(c)
 
 
 class _LiveBytes(TorchDispatchMode):

@@ -6,6 +6,7 @@ Shapes: B batch, T context, D width, H query heads, G key and value heads, K hea
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Literal
 
 import torch
@@ -112,6 +113,11 @@ def rotate(x_BxHxTxK: Tensor, angles_TxK2: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x_BxHxTxK.dtype)
 
 
+def on_default_device(constant: Tensor) -> Tensor:
+    """A constant that was computed on the CPU: on the meta device that, too, imports torch's compiler."""
+    return constant.to(torch.get_default_device())
+
+
 class Attention(nn.Module):
     """Causal attention; the logits q·k are multiplied by ``scale``."""
 
@@ -124,11 +130,11 @@ class Attention(nn.Module):
         self.value = Linear(c.width, G * c.d_head, bias=c.bias)
         self.out = Linear(c.width, c.width, bias=c.bias)
         if c.positions == "rotary":
-            frequency_K2 = 10000.0 ** (-torch.arange(0, c.d_head, 2) / c.d_head)
-            angles_TxK2 = torch.arange(c.context)[:, None] * frequency_K2
-            self.register_buffer("angles_TxK2", angles_TxK2, persistent=False)
-        mask_TxT = torch.full((c.context, c.context), float("-inf")).triu(1)
-        self.register_buffer("mask_TxT", mask_TxT, persistent=False)
+            frequency_K2 = 10000.0 ** (-torch.arange(0, c.d_head, 2, device="cpu") / c.d_head)
+            angles_TxK2 = torch.arange(c.context, device="cpu")[:, None] * frequency_K2
+            self.register_buffer("angles_TxK2", on_default_device(angles_TxK2), persistent=False)
+        mask_TxT = torch.full((c.context, c.context), float("-inf"), device="cpu").triu(1)
+        self.register_buffer("mask_TxT", on_default_device(mask_TxT), persistent=False)
 
     def query_key_value(self, x_BxTxD: Tensor) -> tuple[Tensor, ...]:
         """Queries BxHxTxK, keys and values BxGxTxK, by one matmul: three small ones take nearly thrice as long."""
@@ -202,6 +208,12 @@ class Block(nn.Module):
         return x + self.mlp(self.norm_mlp(x).to(dtype))
 
 
+def embedding(count: int, width: int) -> nn.Embedding:
+    """As ``nn.Embedding(count, width)``, which imports torch's compiler to draw nothing on the meta device, 1 s."""
+    weight = torch.empty(count, width)
+    return nn.Embedding.from_pretrained(weight if weight.is_meta else weight.normal_(), freeze=False)
+
+
 class Transformer(nn.Module):
     """Token ids_BxT → logits_BxTxV, or the mean loss where targets are given.
 
@@ -215,8 +227,8 @@ class Transformer(nn.Module):
     def __init__(self, c: ModelConfig, attention_scale: float | None = None, readout_multiplier: float = 1.0):
         super().__init__()
         self.config, self.readout_multiplier = c, readout_multiplier
-        self.token_embedding = nn.Embedding(c.vocab_size, c.width)
-        self.position_embedding = nn.Embedding(c.context, c.width) if c.positions == "learned" else None
+        self.token_embedding = embedding(c.vocab_size, c.width)
+        self.position_embedding = embedding(c.context, c.width) if c.positions == "learned" else None
         self.norm_embedding = Norm(c, c.width) if c.embedding_norm else None
         scale = c.d_head**-0.5 if attention_scale is None else attention_scale
         self.blocks = nn.ModuleList(Block(c, scale) for _ in range(c.depth))
@@ -260,18 +272,21 @@ class Transformer(nn.Module):
         return factors
 
 
+@functools.lru_cache
 def wider_copy(c: ModelConfig) -> Transformer:
-    """The same architecture with twice the heads, shapes only, to read roles from; costs no memory."""
+    """The same architecture with twice the heads, shapes only, to read roles from, not to be changed."""
     with torch.device("meta"):
         return Transformer(dataclasses.replace(c, width=2 * c.width, kv_heads=c.kv_heads and 2 * c.kv_heads))
 
 
+@functools.cache
 def parameter_count(c: ModelConfig) -> int:
     """Number of trainable parameters, embeddings included; costs no memory."""
     with torch.device("meta"):
         return sum(p.numel() for p in Transformer(c).parameters())
 
 
+@functools.cache
 def flops_per_token(c: ModelConfig) -> float:
     """FLOPs of a training step per token: 6 per weight of a matmul, 12·depth·width·context/2 for attention."""
     with torch.device("meta"):

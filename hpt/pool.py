@@ -81,6 +81,8 @@ class Pool:
         return futures.ProcessPoolExecutor(self.workers, context, _start_worker)
 
     def __enter__(self) -> Pool:
+        for _ in range(self.workers):
+            self._pool.submit(os.getpid)  # one worker starts for each, while this process goes on
         return self
 
     def __exit__(self, kind, *_) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable
 from typing import Literal
@@ -212,13 +213,14 @@ class Study:
         if missing:
             if executor == "ray":
                 pool = RayPool(store, workers, device, address=address, gpus_per_job=gpus_per_job, stack=stack)
-                tried, why = None, pool.why  # steps are timed on this machine alone
+                tried = None  # steps are timed on this machine alone
             else:
                 tried = pool = Pool(store, workers, device, stack, len(missing))
             with pool:
-                if tried:
-                    why = f"{self._prepare(pool, compiled, quiet)}; {pool.plan(missing)[1]}"
-                cost = None if quiet else reckon(self.name, self._priced, _losses(results), tried, why, store.path)
+                prepare = functools.partial(self._prepare, pool, missing, compiled, quiet)
+                cost = None if quiet else reckon(self.name, self._priced, _losses(results), tried, prepare, store.path)
+                if quiet:
+                    prepare()
                 progress = Progress(self.name, cost)
                 while missing:
                     progress.round(results.values(), missing)
@@ -242,21 +244,25 @@ class Study:
         if tokens and os.path.isdir(path):
             self._missing(results, Store(path), tokens.fingerprint)
         losses = _losses(results)
-        runs = len(set(self.plan(losses)) - set(losses))
+        missing = [c for c in self.plan(losses) if c not in losses]
         notes = () if tokens else ("the text is tokenized first, once: not counted here, nor what the store holds",)
         if self.needs == "cuda" and pick_device(device).type != "cuda":
-            return reckon(self.name, self._priced, losses, None, "it needs a CUDA GPU, and here is none", path, notes)
-        with Pool(None, workers, device, runs=runs) as pool:
-            why = self._prepare(pool) if runs else pool.why
-            return reckon(self.name, self._priced, losses, pool, why, path, notes)
+            return reckon(self.name, self._priced, losses, None, lambda: "it needs a CUDA GPU, and here is none", path,
+                          notes)
+        with Pool(None, workers, device, runs=len(missing)) as pool:
+            return reckon(self.name, self._priced, losses, pool, functools.partial(self._prepare, pool, missing), path,
+                          notes)
 
-    def _prepare(self, pool: Pool, compiled: bool | None = None, quiet: bool = False) -> str:
+    def _prepare(self, pool: Pool | RayPool, missing: list[RunConfig], compiled: bool | None = None,
+                 quiet: bool = False) -> str:
         """Choose each shape's threads and have the pool compile what pays for it, or what is wanted; why so."""
+        if isinstance(pool, RayPool) or not missing:
+            return pool.why
         grid = self._priced({})
         shapes, why_compiled = shapes_to_compile(grid, pool.device, False if pool.stack else compiled)
         pool.threads, why_threads = choose_threads(pool, grid)
         pool.compile(shapes, quiet)
-        return f"{pool.why}; {why_threads}; {why_compiled}"
+        return f"{pool.why}; {why_threads}; {why_compiled}; {pool.plan(missing)[1]}"
 
     def results(self, store: str | os.PathLike[str] | Store) -> list[RunResult]:
         """The results that the store already holds, trained or not: nothing is started."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
 
-from hpt.cache import cache_root, digest
 from hpt.calibration import Workers, at_once, calibrate, shape_of
 from hpt.capacity import SHARE, available_bytes, member_bytes
 from hpt.config import to_dict
 from hpt.flops import run_flops, run_steps
+from hpt.kept import kept
 from hpt.run import RunConfig
 
 #: A step of fewer FLOPs takes one thread: it has too little between two waits of its threads for each other.
@@ -42,15 +40,8 @@ def choose_threads(workers: Workers, configs: Sequence[RunConfig]) -> tuple[dict
     found, large = dict.fromkeys(shapes, 1), [s for s in shapes if run_flops(s) >= FLOPS_TO_SHARE]
     if workers.cores == 1 or not large:
         return found, "one thread a run"
-    path = cache_root() / "threads" / f"{_key(workers, configs)}.json"
-    if path.exists():
-        counts = json.loads(path.read_text())
-    else:
-        counts = list(_fastest(workers, configs, shapes, large).values())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(counts, file)
-        os.replace(file.name, path)
+    counts = kept("threads", _all_it_depends_on(workers, configs),
+                  lambda: list(_fastest(workers, configs, shapes, large).values()))
     found = dict(zip(shapes, counts, strict=True))
     widths = {t: sorted({s.model.width for s in shapes if found[s] == t}) for t in sorted(set(counts))}
     said = ", ".join(f"{t} at width {', '.join(map(str, at))}" for t, at in widths.items())
@@ -85,11 +76,10 @@ def _fastest(workers: Workers, configs: Sequence[RunConfig], shapes: Sequence[Ru
     return found
 
 
-def _key(workers: Workers, configs: Sequence[RunConfig]) -> str:
-    """Hash of what the answer depends on: the runs' shapes and steps, the cores, the processor and torch."""
+def _all_it_depends_on(workers: Workers, configs: Sequence[RunConfig]) -> list:
+    """The runs' shapes and steps, the cores, the processor and torch."""
     runs = Counter((json.dumps(to_dict(shape_of(c)), sort_keys=True), run_steps(c)) for c in configs)
-    content = [sorted(runs.items()), workers.cores, str(torch.cpu.get_capabilities()), torch.__version__]
-    return digest(content)[:20]
+    return [sorted(runs.items()), workers.cores, str(torch.cpu.get_capabilities()), torch.__version__]
 
 
 def wall_seconds(runs: Sequence[tuple[float, int]], cores: int) -> float:

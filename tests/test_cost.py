@@ -52,6 +52,9 @@ class _Opened(Here):
     def __exit__(self, *_):
         pass
 
+    def plan(self, configs):
+        return [(c,) for c in configs], "one by one"
+
 
 def wider(run, width):
     return dataclasses.replace(run, model=dataclasses.replace(run.model, width=width))
