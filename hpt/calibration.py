@@ -29,7 +29,7 @@ from hpt.store import Store
 from hpt.training import Training
 
 #: Seconds of steps that are timed, over all shapes and for one.
-SECONDS, SECONDS_A_SHAPE = 1.6, 0.4
+SECONDS, SECONDS_A_SHAPE = 1.2, 0.3
 #: A step with more FLOPs is timed on fewer sequences; a shape where one sequence has more is not tried.
 MOST_STEP_FLOPS = {"cpu": 3e10, "cuda": 3e13, "mps": 1e12}
 #: Steps before the timing: kernels are chosen and memory is fetched in them.
