@@ -1,6 +1,6 @@
 """How fast hpt trains: the machine's ceilings, a plain baseline, and hpt, side by side in one run.
 
-    python benchmarks/speed.py                    # twelve minutes; `make bench`
+    python benchmarks/speed.py                    # a quarter of an hour; `make bench`
     python benchmarks/speed.py --widths 64 128 --repeats 5
     python benchmarks/speed.py --precision fp32   # as on a CPU without fast bf16 matmuls
     python benchmarks/speed.py --profile 512      # only where a compiled step of this width spends its time
@@ -20,6 +20,8 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -159,6 +161,27 @@ def whole_study(study: Study, repeats: int) -> dict:
             "study_flops": sum(map(run_flops, runs))}
 
 
+#: The quick study as somebody's script: folder of its store, precision.
+STUDY = """
+import dataclasses, sys, hpt
+study = hpt.load_profile("quick")
+train = dataclasses.replace(study.base.train, precision=sys.argv[2])
+study = dataclasses.replace(study, base=dataclasses.replace(study.base, train=train))
+print(hpt.transfer_report(study.run(sys.argv[1])))
+"""
+
+
+def outside_training(study: Study, workers: int) -> dict[str, float]:
+    """Seconds of a whole study that is not a machine's first, from Python's start to the report's end, and what share
+    of them is not in steps and validation: start, estimate, data, store, report."""
+    with tempfile.TemporaryDirectory() as folder:
+        study.cost(folder)  # leaves what any earlier study of these shapes leaves: the count of its memory
+        command = [sys.executable, "-c", STUDY, folder, study.base.train.precision]
+        seconds = elapsed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+        trained = sum(result.seconds for result in study.results(folder)) / workers
+    return {"whole_study_seconds": seconds, "outside_share": 1 - trained / seconds}
+
+
 def adaptive_search(seconds_per_run: dict[int, float], study_ratio: float, sweeps: int) -> dict:
     """The share of the grid's time that the adaptive search takes to the same interval of η*, on synthetic twins.
 
@@ -204,6 +227,7 @@ def main() -> None:
                 print(alone.submit(profile_step, config).result().round(2).to_string())
             return
         result = {"machine": machine, "ceilings": ceilings(), **whole_study(study, a.repeats)}
+        result |= outside_training(study, result["workers"])
         steps = steps_by_width(base, a.widths, a.vocabularies, a.steps)
     result |= adaptive_search(result["seconds_per_run"], result["study_ratio"], a.sweeps)
     first = steps[steps["vocabulary"] == a.vocabularies[0]].set_index("width")
@@ -239,6 +263,8 @@ def report(result: dict, steps: pd.DataFrame) -> None:
           f"plain {result['plain_runs_per_hour']:.0f}: ratio {result['study_ratio']:.2f} with the programs made first, "
           f"{result['study_ratio_again']:.2f} once they are there; "
           f"to the same interval of the optimum by adaptive search {result['adaptive_ratio']:.2f}")
+    print(f"a whole quick study: {result['whole_study_seconds']:.0f} s, of which {result['outside_share']:.1%} are not "
+          "training")
     print(pd.DataFrame(result["adaptive_plans"]).round(3).to_string(index=False))
     print(f"{result['workers_why']}; a batch of its text takes {1000 * result['batch_seconds']:.2f} ms")
     print(f"losses of hpt and the baseline differ by at most {result['largest_loss_difference']:.3f} nats")

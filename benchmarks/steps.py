@@ -18,8 +18,8 @@ from hpt.run import RunConfig
 from hpt.training import Training
 
 #: Parts of a compiled step by what the names of their kernels contain; the first that fits.
-PARTS = {"AdamW": "lerp", "GELU": "abs_add|as_strided_mul", "cross-entropy": "index_put", "matmuls": "mm_out",
-         "embeddings' gradient": "embedding_dense", "attention's softmax": "amax|softmax",
+PARTS = {"AdamW": "lerp", "GELU": "abs_add|as_strided_mul", "cross-entropy": "index_put|hpt::softmax|aten::_softmax",
+         "matmuls": "mm_out", "embeddings' gradient": "embedding_dense", "attention's softmax": "amax|softmax",
          "norms and residual sums": "layer_norm"}
 
 

@@ -41,6 +41,9 @@ STATE = ("weight_RxP", "mean_RxP", "square_RxP", "lr_Rx1", "decay_Rx1")
 QUICKLY = {"aot_inductor.compile_wrapper_opt_level": "O0", "cpp.vec_isa_ok": True,
            "aot_inductor.precompile_headers": False, "aot_inductor.enable_line_tables": False}
 
+#: Entries of a row from which on torch's own softmax is the faster: 2 % of a step at 2048, 10 % at 8192.
+LONG_ROW = 2048
+
 
 def train_compiled(config: RunConfig, *, data: TokenSource | None = None) -> RunResult:
     """Train one model on the CPU with a compiled step.
@@ -173,8 +176,18 @@ def _code() -> str:
 _loaded: dict[str, Callable[..., Tensor]] = {}
 
 
+@torch.library.custom_op("hpt::softmax", mutates_args=())
+def _own_softmax(x: Tensor) -> Tensor:
+    return x.softmax(-1)
+
+
+_own_softmax.register_fake(torch.empty_like)
+
+
 def _softmax(x: Tensor, axis: int, half_to_float: bool) -> Tensor:
     """Over the last axis, of rows: in more axes than two the compiler writes all exponentials down, in fp32."""
+    if x.shape[-1] >= LONG_ROW:
+        return _own_softmax(x)
     rows = x.flatten(0, -2).float()
     exponentials = (rows - rows.amax(-1, keepdim=True)).exp()
     return (exponentials * (1 / exponentials.sum(-1, keepdim=True))).to(x.dtype).view_as(x)

@@ -61,6 +61,17 @@ def test_a_compiled_run_gives_what_an_eager_one_gives(run, programs):
 
 
 @needs_compiler
+def test_every_option_of_the_model_compiles(run, monkeypatch):
+    monkeypatch.setattr(compiled, "LONG_ROW", run.model.vocab_size)
+    options = dataclasses.replace(run.model, kv_heads=1, norm="rmsnorm", norm_gain="scalar", positions="rotary",
+                                  bias=True, activation="swiglu", tie_readout=True, qk_norm=True, embedding_norm=True)
+    config = dataclasses.replace(changed(run, "μP", micro_batch_size=2), model=options)
+    ours, eager = train_compiled(config), train(config, device="cpu")
+    np.testing.assert_allclose(ours.train_loss, eager.train_loss, rtol=2e-5)
+    np.testing.assert_allclose(ours.val_loss, eager.val_loss, rtol=2e-5)
+
+
+@needs_compiler
 def test_a_run_that_diverges_stops(run):
     ours, eager = train_compiled(changed(run, lr=1e6)), train(changed(run, lr=1e6), device="cpu")
     assert ours.diverged and len(ours.train_loss) == len(eager.train_loss) < run.train.steps
