@@ -226,10 +226,10 @@ def _compile(run: Compiled, path: Path) -> None:
         return twin._step(inputs, targets, scalars_3)
 
     ids = torch.zeros(1, c.train.batch_size, c.model.context, dtype=torch.int64)
-    # Copies all: tracing takes the step that it sees, and tells its arguments apart by identity.
-    arguments = [t.clone() for t in _state(run.groups)], ids, ids.clone(), run.scalars_Sx3[0], torch.tensor(1.0)
-    # Through autograd, which torch.export does not see through.
-    graph = make_fx(step, {torch.ops.aten._softmax.default: _softmax})(*arguments)
+    arguments = _state(run.groups), ids, ids.clone(), run.scalars_Sx3[0], torch.tensor(1.0)
+    # Through autograd, which torch.export does not see through; on shapes alone, but for the model's constants.
+    graph = make_fx(step, {torch.ops.aten._softmax.default: _softmax}, tracing_mode="fake",
+                    _allow_non_fake_inputs=True)(*arguments)
     _write_clones(graph)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch's compiler says to its own authors
