@@ -32,8 +32,8 @@ LAUNCHES_PER_BLOCK, LAUNCHES_BESIDE = 90, 70
 FLOPS_TO_STACK_ON_A_CPU = 5e7
 #: More members share the launches further, and the caches too; 5 and 7 were measured.
 MOST_ON_A_CPU = 8
-#: A study compiles the step of a shape that takes so many steps in all. A program takes 12 to 20 s to make and saves
-#: 3 to 12 ms a step, as measured at widths 16 to 512, 1024 tokens a step.
+#: A study compiles the step of a shape that takes so many steps in all. A program takes 15 to 20 s to make and saves
+#: 4 to 16 ms a step, as measured at widths 32 to 512, 1024 tokens a step.
 STEPS_TO_COMPILE = 5000
 WHY = {
     "cpu": f"on a CPU stacks pay below {FLOPS_TO_STACK_ON_A_CPU:.0e} FLOPs a step",
