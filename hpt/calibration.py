@@ -159,9 +159,9 @@ def _measure(shapes: Sequence[RunConfig], device: str, meeting: str, workers: in
     torch.set_num_threads(threads)
     place, own = pick_device(device), f"{meeting}/{os.getpid()}"
     free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else 0
-    if shapes:
-        # The first run of a process also loads what torch loads late.
-        _time(shapes[0], device, 0.0, own, shapes[0] in compiled)
+    smallest = {shape in compiled: shape for shape in reversed(shapes)}
+    for is_compiled, shape in smallest.items():  # the first run of each kind also loads what torch loads late
+        _time(shape, device, 0.0, own, is_compiled)
     base = 0 if place.type == "cuda" else psutil.Process().memory_full_info().uss  # unshared pages alone
     _meet(Path(meeting), workers)
     timings = {}

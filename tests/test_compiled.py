@@ -180,3 +180,6 @@ def test_an_estimate_times_the_compiled_step(run, monkeypatch):
     monkeypatch.setattr(calibration, "Compiled", lambda *a: made.append("compiled") or Compiled(*a))
     found = calibration.calibrate(Here(), [run])
     assert made == 4 * ["compiled"] and found.run_seconds(run) > 0  # loaded and tried, then loaded and timed
+    made.clear()
+    calibration.calibrate(Here(), [run, changed(run, batch_size=5)])  # the second is not compiled
+    assert made.count("eager") == 2 and made.count("compiled") == 4  # each kind is tried before it is timed
