@@ -18,6 +18,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import pickle
 import platform
 import statistics
 import subprocess
@@ -161,13 +162,11 @@ def whole_study(study: Study, repeats: int) -> dict:
             "study_flops": sum(map(run_flops, runs))}
 
 
-#: The quick study as somebody's script: folder of its store, precision.
+#: A study as somebody's script: file of the pickled study, folder of its store.
 STUDY = """
-import dataclasses, sys, hpt
-study = hpt.load_profile("quick")
-train = dataclasses.replace(study.base.train, precision=sys.argv[2])
-study = dataclasses.replace(study, base=dataclasses.replace(study.base, train=train))
-print(hpt.transfer_report(study.run(sys.argv[1])))
+import pathlib, pickle, sys, hpt
+study = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
+print(hpt.transfer_report(study.run(sys.argv[2])))
 """
 
 
@@ -176,7 +175,9 @@ def outside_training(study: Study, workers: int) -> dict[str, float]:
     of them is not in steps and validation: start, estimate, data, store, report."""
     with tempfile.TemporaryDirectory() as folder:
         study.cost(folder)  # leaves what any earlier study of these shapes leaves: the count of its memory
-        command = [sys.executable, "-c", STUDY, folder, study.base.train.precision]
+        pickled = Path(folder, "study.pickle")
+        pickled.write_bytes(pickle.dumps(study))
+        command = [sys.executable, "-c", STUDY, str(pickled), folder]
         seconds = elapsed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
         trained = sum(result.seconds for result in study.results(folder)) / workers
     return {"whole_study_seconds": seconds, "outside_share": 1 - trained / seconds}

@@ -33,6 +33,8 @@ from hpt.run import RunConfig, RunResult
 from hpt.stacked import Stack
 from hpt.stacked_adamw import StackedGroup
 
+Program = Callable[[list[Tensor]], list[Tensor]]
+
 #: What of a :class:`hpt.stacked_adamw.StackedGroup` a step reads and changes.
 STATE = ("weight_RxP", "mean_RxP", "square_RxP", "lr_Rx1", "decay_Rx1")
 
@@ -116,12 +118,12 @@ def _state(groups: Sequence[StackedGroup]) -> list[Tensor]:
     return [getattr(group, name) for group in groups for name in STATE]
 
 
-def program(run: Compiled) -> Callable[[list[Tensor]], list[Tensor]]:
+def program(run: Compiled) -> Program:
     """The compiled step of a run, made where it is not on disk.
 
     It takes the state's tensors, inputs and targets (1xBxT), the three scalars of
-    :func:`hpt.stacked_adamw.step_scalars` and the attention's scale; it changes the state in place and returns the
-    loss (1,).
+    :func:`hpt.stacked_adamw.step_scalars` and the attention's scale, all in one list; it changes the state in place
+    and returns a list of the loss (1,).
     """
     key = program_key(run)
     if key not in _loaded:
@@ -136,7 +138,7 @@ def program(run: Compiled) -> Callable[[list[Tensor]], list[Tensor]]:
     return _loaded[key]
 
 
-def _load(path: Path) -> Callable[[list[Tensor]], list[Tensor]]:
+def _load(path: Path) -> Program:
     """Unpack the program, map it into memory and remove what was unpacked: a killed process would leave it behind.
 
     By the class that torch's ``aoti_load_package`` wraps: that one imports the whole compiler first, 2.5 s, and tries
@@ -173,7 +175,7 @@ def _code() -> str:
     return code_of(cross_entropy, gelu, model, stacked, stacked_adamw, sys.modules[__name__])
 
 
-_loaded: dict[str, Callable[..., Tensor]] = {}
+_loaded: dict[str, Program] = {}
 
 
 @torch.library.custom_op("hpt::softmax", mutates_args=())

@@ -114,7 +114,7 @@ def rotate(x_BxHxTxK: Tensor, angles_TxK2: Tensor) -> Tensor:
 
 
 def on_default_device(constant: Tensor) -> Tensor:
-    """A constant that was computed on the CPU: on the meta device that, too, imports torch's compiler."""
+    """A constant that was computed on the CPU: computing on the meta device imports torch's compiler, 1 s."""
     return constant.to(torch.get_default_device())
 
 
@@ -209,7 +209,7 @@ class Block(nn.Module):
 
 
 def embedding(count: int, width: int) -> nn.Embedding:
-    """As ``nn.Embedding(count, width)``, which imports torch's compiler to draw nothing on the meta device, 1 s."""
+    """As ``nn.Embedding(count, width)``, which on the meta device imports torch's compiler to draw nothing."""
     weight = torch.empty(count, width)
     return nn.Embedding.from_pretrained(weight if weight.is_meta else weight.normal_(), freeze=False)
 
