@@ -16,11 +16,11 @@ import time
 import numpy as np
 import pandas as pd
 
-from hpt.cost import run_flops
-from hpt.profiles import load_profile
-from hpt.study import Study
-from hpt.sweeps import Law, synthetic_sweep
-from hpt.transfer import basins
+from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.metrics.transfer import basins
+from hpt.study.cost import run_flops
+from hpt.study.profiles import load_profile
+from hpt.study.study import Study
 
 LAWS = {
     "SP": Law(L_inf=3.7, A=2.8, alpha=0.4, beta=0.7, gamma=1.1, log2_lr=-7.4, curvature=0.64, skew=1.2),

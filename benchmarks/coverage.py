@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpt.sweeps import Law, synthetic_sweep
-from hpt.transfer import transfer_report
+from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.metrics.transfer import transfer_report
 
 DESIGNS: tuple[dict[str, Any], ...] = tuple(
     {"widths": tuple(32 * 2**i for i in range(widths)), "spacing": spacing, "count": count, "noise": noise,

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hpt.data import TokenSource
-from hpt.model import ModelConfig
-from hpt.run import RunConfig
-from hpt.schedule import lr_factor
-from hpt.training import build_model
+from hpt.data.source import TokenSource
+from hpt.model.transformer import ModelConfig
+from hpt.runs.run_config import RunConfig
+from hpt.runs.train_config import lr_factor
+from hpt.training.loop import build_model
 
 
 class PlainBlock(nn.Module):

@@ -33,19 +33,19 @@ import torch
 from plain import plain_run
 from steps import elapsed, profile_step, time_step, time_threads
 
-from hpt.cache import cache_root
-from hpt.data import DataConfig, load
+from hpt.data.source import DataConfig, load
+from hpt.data.token_cache import cache_root
 from hpt.device import pick_device, pick_precision
-from hpt.flops import run_flops
-from hpt.forecast import forecast
-from hpt.jobs import shapes_to_compile
-from hpt.model import flops_per_token
-from hpt.pool import Pool, _start_worker, choose_workers
-from hpt.profiles import load_profile
-from hpt.run import RunConfig
-from hpt.store import Store
-from hpt.study import Study
-from hpt.threads import choose_threads
+from hpt.model.transformer import flops_per_token
+from hpt.runs.flops import run_flops
+from hpt.runs.run_config import RunConfig
+from hpt.runs.store import Store
+from hpt.study.executor_local import Pool, _start_worker, choose_workers
+from hpt.study.jobs import shapes_to_compile
+from hpt.study.plan import forecast
+from hpt.study.profiles import load_profile
+from hpt.study.study import Study
+from hpt.study.threads import choose_threads
 
 
 def seconds(task, times: int = 5) -> float:

@@ -11,11 +11,11 @@ import psutil
 import torch
 import torch._inductor.config
 
-from hpt.compiled import Compiled
-from hpt.data import load
-from hpt.model import ModelConfig, parameter_count
-from hpt.run import RunConfig
-from hpt.training import Training
+from hpt.data.source import load
+from hpt.model.transformer import ModelConfig, parameter_count
+from hpt.runs.run_config import RunConfig
+from hpt.training.compiled import Compiled
+from hpt.training.loop import Training
 
 #: Parts of a compiled step by what the names of their kernels contain; the first that fits.
 PARTS = {"AdamW": "lerp", "GELU": "abs_add|as_strided_mul", "cross-entropy": "index_put|hpt::softmax|aten::_softmax",

@@ -53,8 +53,8 @@ def main() -> None:
 def study(profile: str, store: str, device: str, workers: int | None, executor: str, address: str | None,
           gpus_per_job: float | None, dry_run: bool, csv: str | None, adaptive: bool, target: float | None) -> None:
     """Train the runs of a profile that the store lacks, and print what transfers."""
-    from hpt.profiles import load_profile
-    from hpt.transfer import transfer_report
+    from hpt.metrics.transfer import transfer_report
+    from hpt.study.profiles import load_profile
 
     chosen = load_profile(profile)
     if adaptive or target:
@@ -82,8 +82,8 @@ def study(profile: str, store: str, device: str, workers: int | None, executor: 
 def notebooks(names: tuple[str, ...], profile: str, store: str, device: str, workers: int | None, dry_run: bool,
               source: str, out: str | None, again: bool, parameter: tuple[tuple[str, str], ...]) -> None:
     """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the report."""
-    from hpt.profiles import load_profile
-    from hpt.replicate import replicate
+    from hpt.notebooks.replicate import replicate
+    from hpt.study.profiles import load_profile
 
     if dry_run:
         click.echo(str(load_profile(profile).cost(store, device=device, workers=workers)))
@@ -99,7 +99,8 @@ def notebooks(names: tuple[str, ...], profile: str, store: str, device: str, wor
 @click.option("--width", type=float, help="Also predict the learning rate at this width.")
 def transfer(table: str, reference: str | None, width: float | None) -> None:
     """E, κ, R(∞) of your own sweep: a CSV or Parquet TABLE with width, lr, loss, and more if you have it."""
-    from hpt.transfer import predict_lr, transfer_report
+    from hpt.analysis.predict import predict_lr
+    from hpt.metrics.transfer import transfer_report
 
     report = transfer_report(table, reference=reference)
     click.echo(str(report))
@@ -117,8 +118,8 @@ def transfer(table: str, reference: str | None, width: float | None) -> None:
 @click.option("--every", type=click.IntRange(1), default=500, show_default=True, help="Steps between checkpoints.")
 def wide(config: str, store: str, device: str, shard: str, checkpoint: str | None, every: int) -> None:
     """Train the run of a TOML or JSON file on all processes of a torchrun job, unless the store has it."""
-    from hpt.profiles import load_run
-    from hpt.wide import train_wide
+    from hpt.study.profiles import load_run
+    from hpt.training.distributed import train_wide
 
     result = train_wide(load_run(config), device=device, shard=shard, store=store, checkpoint=checkpoint, every=every)
     if os.environ["RANK"] == "0":
@@ -129,9 +130,9 @@ def wide(config: str, store: str, device: str, shard: str, checkpoint: str | Non
 @main.command()
 def profiles() -> None:
     """The profiles, with their runs and what they cost."""
-    from hpt.cost import in_words
-    from hpt.flops import run_flops
-    from hpt.profiles import load_profile, profile_names
+    from hpt.runs.flops import run_flops
+    from hpt.study.cost import in_words
+    from hpt.study.profiles import load_profile, profile_names
 
     for name in profile_names():
         chosen = load_profile(name)
@@ -144,7 +145,7 @@ def profiles() -> None:
 @main.command()
 def parameterizations() -> None:
     """The sixteen parameterizations as a table."""
-    from hpt.parameterization import markdown_table
+    from hpt.parameterization.sixteen import markdown_table
 
     click.echo(markdown_table())
 

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from hpt.data import DataConfig
-from hpt.model import ModelConfig
-from hpt.run import RunConfig
-from hpt.schedule import TrainConfig
-from hpt.study import Study
+from hpt.data.source import DataConfig
+from hpt.model.transformer import ModelConfig
+from hpt.runs.run_config import RunConfig
+from hpt.runs.train_config import TrainConfig
+from hpt.study.study import Study
 
 torch.set_num_threads(1)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.cli import main
 from hpt.errors import ConfigError
-from hpt.parameterization import Parameterization
-from hpt.profiles import load_profile, load_run, profile_names
-from hpt.sweeps import Law, synthetic_sweep
+from hpt.parameterization.sixteen import Parameterization
+from hpt.study.profiles import load_profile, load_run, profile_names
 
 
 def run(*arguments):

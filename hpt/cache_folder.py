@@ -1,0 +1,37 @@
+"""Values that take a while to find, kept in the cache folder."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from hpt.data.token_cache import cache_root, digest
+
+
+def kept(kind: str, depends_on: Any, find: Callable[[], Any]) -> Any:
+    """What ``find()`` gives, or gave before, of JSON types.
+
+    Parameters
+    ----------
+    kind: folder of ``$HPT_CACHE_DIR`` that holds such values.
+    depends_on: all that the value hangs on, of JSON types.
+    """
+    path = cache_root() / kind / f"{digest(depends_on)[:20]}.json"
+    if path.exists():
+        return json.loads(path.read_text("utf-8"))
+    value = find()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(file.name, path)  # whole or not at all
+    return value
+
+
+def code_of(*modules: ModuleType) -> str:
+    """Their source: what depends on it is found anew when it changes."""
+    return "".join(map(inspect.getsource, modules))

@@ -1,0 +1,83 @@
+"""How a transfer report prints: a small table in a terminal and in Jupyter."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from hpt.metrics.transfer import TransferReport
+
+SHOWN = {"E": "E (nats)", "E_extrap": "E_extrap (nats)", "octave_error": "octave error", "beta": "β", "kappa": "κ",
+         "R": "R(∞) (nats)"}
+LONGEST = 12  # remarks
+
+
+def cell(estimate: float, low: float, high: float, determined: bool) -> str:
+    """An estimate with its interval, rounded to what the interval's width warrants; "?" where undetermined."""
+    if np.isnan(estimate):
+        return "—"
+    width = high - low
+    digits = 3 if not np.isfinite(width) or width <= 0 else int(np.clip(1 - np.floor(np.log10(width)), 1, 5))
+
+    def number(v: float) -> str:
+        return ("−∞" if v < 0 else "∞") if np.isinf(v) else "?" if np.isnan(v) else f"{v:.{digits}f}".replace("-", "−")
+
+    ends = "" if np.isnan(width) and np.isnan(low) else f" [{number(low)}, {number(high)}]"
+    return number(estimate) + ("" if determined else "?") + ends
+
+
+def group_name(row: dict, columns: tuple[str, ...]) -> str:
+    """A group's name in a figure: its values, a weight decay with its sign."""
+    parts = [f"λ={row[c]:g}" if c == "weight_decay" else f"{row[c]:g}" if isinstance(row[c], float) else str(row[c])
+             for c in columns]
+    return " ".join(parts) or "all"
+
+
+def _content(report: TransferReport) -> tuple[list[str], list[list[str]], list[list[bool]], list[str]]:
+    """Header, cells, which cells are determined, and the reasons."""
+    header = [*(report.group_columns or ("sweep",)), *SHOWN.values()]
+    cells, sure, because = [], [], {}
+    for row in report.figures.to_dict("records"):
+        names = [f"{row[c]:g}" if isinstance(row[c], float) else str(row[c]) for c in report.group_columns] or ["all"]
+        triples = [cell(row[f], row[f"{f}_low"], row[f"{f}_high"], row[f"{f}_determined"]) for f in SHOWN]
+        cells.append(names + triples)
+        sure.append([True] * len(names) + [row[f"{f}_determined"] for f in SHOWN])
+        for figure, title in SHOWN.items():
+            if not row[f"{figure}_determined"]:
+                because.setdefault((" ".join(names), row[f"{figure}_reason"]), []).append(title.split(" (n")[0])
+    reasons = [f"{name}: {', '.join(titles)} not determined ({reason})" for (name, reason), titles in because.items()]
+    return header, cells, sure, reasons + list(report.notes)
+
+
+def _title(report: TransferReport) -> str:
+    scales = sorted(report.basins[report.scale].unique())
+    against = f"; R against {report.reference}" if report.reference else ""
+    return f"Transfer over {report.scale} {scales[0]} to {scales[-1]}, {100 * report.level:g} % intervals{against}"
+
+
+def as_text(report: TransferReport) -> str:
+    """The report as plain text."""
+    header, cells, _, remarks = _content(report)
+    widths = [max(len(r[i]) for r in [header, *cells]) for i in range(len(header))]
+    lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in [header, *cells]]
+    if len(remarks) > LONGEST:
+        remarks = [*remarks[:LONGEST], f"… and {len(remarks) - LONGEST} more: report.to_frame(), report.notes"]
+    return "\n".join([_title(report), *lines, *("  " + remark for remark in remarks)])
+
+
+def as_html(report: TransferReport) -> str:
+    """The report as an HTML fragment; what is not determined is grey."""
+    header, cells, sure, remarks = _content(report)
+    head = "".join(f"<th>{html.escape(h)}</th>" for h in header)
+    opening = {True: "<td>", False: '<td style="color:#888">'}
+    body = ""
+    for row, flags in zip(cells, sure, strict=True):
+        texts = zip(map(html.escape, row), flags, strict=True)
+        body += "<tr>" + "".join(f"{opening[bool(ok)]}{text}</td>" for text, ok in texts) + "</tr>"
+    notes = "".join(f"<li>{html.escape(r)}</li>" for r in remarks)
+    table = (f"<table><caption>{html.escape(_title(report))}</caption><thead><tr>{head}</tr></thead>"
+             f"<tbody>{body}</tbody></table>")
+    return f'<div style="overflow-x:auto">{table}{f"<ul>{notes}</ul>" if notes else ""}</div>'

@@ -1,0 +1,43 @@
+"""How smoothly a run trains: its loss curve against that of a stable run on the same batches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpt.errors import ConfigError
+from hpt.runs.run_config import RunResult
+
+
+def excess_loss(run: RunResult, stable: RunResult) -> np.ndarray:
+    """Loss curve minus that of a stable run on the same batches, nats, float64 (steps,).
+
+    Both saw the same tokens at each step, so the noise of the batches cancels; what remains is what
+    training did. Diverged runs give a shorter curve.
+
+    Raises
+    ------
+    ConfigError: where the two saw different batches.
+    """
+    def batches(r: RunResult) -> tuple:
+        return r.data_fingerprint, r.config.seed, r.config.train.batch_size, r.config.model.context
+
+    if batches(run) != batches(stable):
+        raise ConfigError("the two runs saw different batches, so the batch noise does not cancel.",
+                          "another seed, data, batch size or context", "two runs of one study with one seed")
+    steps = min(len(run.train_loss), len(stable.train_loss))
+    return run.train_loss[:steps].astype(np.float64) - stable.train_loss[:steps]
+
+
+def roughness(run: RunResult, stable: RunResult, skip: float = 0.1) -> float:
+    """Root-mean-square step-to-step change of the excess loss, nats; nan for fewer than ten steps.
+
+    A slow run has a large but smooth excess; an unstable one has a rough excess.
+
+    Parameters
+    ----------
+    skip: share of the steps left out at the start, where all runs fall fast.
+    """
+    excess = excess_loss(run, stable)
+    changes = np.diff(excess[int(skip * len(excess)):])
+    changes = changes[np.isfinite(changes)]
+    return float(np.sqrt(np.mean(changes**2))) if len(changes) >= 10 else float("nan")

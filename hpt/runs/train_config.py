@@ -1,0 +1,93 @@
+"""How a run is trained: budget, AdamW, and the learning rate over time."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hpt.config import config
+from hpt.device import Precision
+from hpt.parameterization.groups import Decay
+
+
+@config
+class TrainConfig:
+    """Optimizer, schedule and budget of one run.
+
+    Attributes
+    ----------
+    lr: hidden learning rate η at the model's width (the peak of the schedule).
+    steps: optimizer steps; or leave it None and give ``tokens_per_parameter``.
+    tokens_per_parameter: budget as training tokens over all trainable parameters.
+    batch_size: sequences a step.
+    micro_batch_size: sequences that go through the model at once; gradients add up to the whole batch's.
+        None is the whole batch: less memory changes the rounding alone.
+    schedule: "wsd" is warm-up, stable, polynomial decay (Kalra & Barkeshli 2026); or cosine, or linear
+        decay after the warm-up (Lingle 2024).
+    warmup_steps: steps of linear warm-up.
+    decay_fraction: share of the steps that "wsd" decays over.
+    decay_power: power of the polynomial decay.
+    final_lr: learning rate at the end, as a share of the peak.
+    weight_decay, decay: λ and how it acts, see :func:`hpt.param_groups`.
+    beta1, beta2, eps: AdamW's.
+    clip: largest gradient norm; None does not clip.
+    loss_bound: a run whose training loss passes it has diverged; None is 3·ln(vocabulary), three
+        times the loss of guessing.
+    validation_sequences: how many fixed held-out sequences the final loss is taken on.
+    precision: "fp32", "bf16", or "auto" for what the device does fast.
+    """
+
+    lr: float = Field(2.0**-8, gt=0)
+    steps: int | None = Field(None, ge=1)
+    tokens_per_parameter: float | None = Field(None, gt=0)
+    batch_size: int = Field(16, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1)
+    schedule: Literal["wsd", "cosine", "linear"] = "wsd"
+    warmup_steps: int = Field(8, ge=0)
+    decay_fraction: float = Field(0.2, ge=0, le=1)
+    decay_power: float = Field(1.0, gt=0)
+    final_lr: float = Field(0.0, ge=0, le=1)
+    weight_decay: float = Field(0.0, ge=0)
+    decay: Decay = "coupled"
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    clip: float | None = Field(None, gt=0)
+    loss_bound: float | None = Field(None, gt=0)
+    validation_sequences: int = Field(256, ge=1)
+    precision: Precision = "auto"
+
+    @model_validator(mode="after")
+    def _one_budget(self):
+        if (self.steps is None) == (self.tokens_per_parameter is None):
+            raise ValueError(f"give either steps or tokens_per_parameter, "
+                             f"given steps={self.steps}, tokens_per_parameter={self.tokens_per_parameter}")
+        if self.steps is not None and self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps={self.warmup_steps} exceeds steps={self.steps}")
+        return self
+
+    def step_count(self, parameters: int, context: int) -> int:
+        """Optimizer steps of the budget, for a model of that many parameters."""
+        if self.steps is not None:
+            return self.steps
+        tokens = self.tokens_per_parameter * parameters
+        return max(1, round(tokens / (self.batch_size * context)))
+
+
+def lr_factor(c: TrainConfig, step: int, steps: int) -> float:
+    """The learning rate at ``step`` (from 0) as a share of the peak, at the middle of the step.
+
+    Warm-up rises linearly and reaches 1 at its end; decay falls from 1 to ``final_lr`` at ``steps``.
+    """
+    t = step + 0.5
+    if t < c.warmup_steps:
+        return t / c.warmup_steps
+    decay_steps = c.decay_fraction * steps if c.schedule == "wsd" else steps - c.warmup_steps
+    decay_start = max(steps - decay_steps, c.warmup_steps)
+    if t <= decay_start:
+        return 1.0
+    left = (steps - t) / (steps - decay_start)
+    shape = {"wsd": left**c.decay_power, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[c.schedule]
+    return c.final_lr + (1 - c.final_lr) * shape

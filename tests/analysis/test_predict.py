@@ -1,0 +1,149 @@
+"""Prediction, design and shared exponents: what a sweep says of runs that were not made."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpt.analysis.planning import design
+from hpt.analysis.predict import BEYOND, NO_HELP, next_width, predict_lr
+from hpt.analysis.shared import compare_exponents, share_exponents
+from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.errors import HptError
+from hpt.metrics.transfer import transfer_report
+
+WIDTHS = (32, 64, 128, 256)
+SP = Law(shape="linex", beta=0.8, gamma=1.4)
+EMBD = Law(shape="linex", L_inf=2.4, beta=0.0, gamma=-0.1)
+
+
+def sweep(laws=None, noise=0.005, seeds=2, seed=0, **changes):
+    laws = laws or {"SP": SP, "μP": EMBD}
+    return synthetic_sweep(laws, widths=WIDTHS, noise=noise, seeds=seeds, seed=seed, **changes)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return transfer_report(sweep(), bootstraps=300)
+
+
+def test_penalties_are_those_of_the_law(report):
+    frame = predict_lr(report, width=512, small=32).set_index("parameterization")
+    exact = {name: float(law.loss(512, law.best_log2_lr(256)) - law.best_loss(512))
+             for name, law in (("SP", SP), ("μP", EMBD))}
+    default = predict_lr(report, width=512).set_index("parameterization")
+    assert (default.small == 256).all() and (frame.small == 32).all()
+    assert default.unchanged["SP"] == pytest.approx(exact["SP"], rel=0.25)
+    assert default.unchanged_low["SP"] < exact["SP"] < default.unchanged_high["SP"]
+    assert default.unchanged["μP"] < 0.01 and default.unchanged_reason["SP"] == ""
+    assert (default.penalty < 0.01).all() and (default.penalty <= default.penalty_high).all()
+    assert (default.method == "parametric").all() and (default.n == len(WIDTHS)).all()
+    assert frame.unchanged["SP"] > 3 * default.unchanged["SP"]
+    assert predict_lr(report, width=2**20, small=32).unchanged_reason[0] == BEYOND
+
+
+def test_the_expected_penalty_grows_with_distance_and_matches_what_repeats_pay():
+    paid, expected = [], []
+    for seed in range(12):
+        report = transfer_report(sweep({"SP": SP}, noise=0.02, seeds=1, seed=seed), bootstraps=100)
+        made = predict_lr(report, width=4096)
+        paid.append(float(SP.loss(4096, made.log2_lr[0]) - SP.best_loss(4096)))
+        expected.append(made.penalty[0])
+    assert 0.3 < np.mean(expected) / np.mean(paid) < 4
+
+
+def test_what_cannot_be_predicted_is_named(report):
+    single = transfer_report(sweep().query("parameterization != 'SP' or width == 32 or width == 64"), bootstraps=50)
+    assert predict_lr(single, width=1024).notna().all(axis=None)
+    with pytest.raises(HptError, match="small=48"):
+        predict_lr(report, width=512, small=48)
+    with pytest.raises(HptError, match="out of range"):
+        next_width(report, width=-1)
+
+
+def test_the_next_width_shrinks_the_interval_as_promised():
+    promised, came = [], []
+    for seed in range(8):
+        table = sweep({"SP": SP}, noise=0.01, seed=seed)
+        report = transfer_report(table, bootstraps=150)
+        every = next_width(report, width=2048, every=True).set_index("width")
+        promised.append(every.span_then[1024])
+        more = synthetic_sweep(SP, widths=[1024], seeds=2, noise=0.01, seed=100 + seed)
+        ends = predict_lr(transfer_report(pd.concat([table, more]), bootstraps=150), width=2048)
+        came.append(float(ends.log2_lr_high[0] - ends.log2_lr_low[0]))
+    assert np.median(came) == pytest.approx(np.median(promised), rel=0.35)
+    assert every.span_then[1024] < every.span_then[362] < every.span[362]
+
+
+def test_the_next_width_is_the_one_that_pays():
+    report = transfer_report(sweep(), bootstraps=150)
+    every = next_width(report, width=2048, every=True)
+    best = next_width(report, width=2048)
+    assert not set(every.width) & set(WIDTHS) and every.width.between(32, 2048).all()
+    assert len(best) == 2 and best.best.all() and (best.gain >= 0.1).all()
+    able = every[(every.parameterization == "SP") & (every.gain >= 0.1)]
+    assert best.width[0] == able.width.iloc[np.argmax(-np.log1p(-able.gain) / able.cost)]
+    assert best.log2_lr_from[0] < SP.best_log2_lr(best.width[0]) < best.log2_lr_to[0]
+    thorough = next_width(report, width=2048, least_gain=0.2)
+    assert (thorough.gain >= 0.2).all() and (thorough.width > best.width).all()
+    assert set(next_width(report, width=300, least_gain=0.99).reason) == {NO_HELP}
+    flat = next_width(report, width=2048, cost=lambda n: 1.0)
+    assert flat.gain.to_numpy() == pytest.approx(every.groupby("parameterization").gain.max().to_numpy())
+
+
+def test_a_design_tells_its_intervals_beforehand():
+    few = design([32, 64, 128, 256], 7, seeds=1, noise=0.02, sweeps=6, bootstraps=80)
+    many = design([32, 64, 128, 256, 512], 9, seeds=3, noise=0.005, sweeps=6, bootstraps=80)
+    a, b = (d.set_index(["parameterization", "figure"]) for d in (few, many))
+    for figure in ("beta", "kappa", "log2_lr", "R(n)"):
+        assert b.span["SP", figure] < a.span["SP", figure]
+    assert (a.runs == 28).all() and (b.runs == 135).all() and a.truth["SP", "beta"] == pytest.approx(0.7)
+    assert "log2_lr at 1024" in set(few.figure) and ("SP+Embd", "R") not in a.index
+    real = transfer_report(synthetic_sweep(Law(), widths=WIDTHS, count=7, noise=0.02), bootstraps=80).to_frame()
+    span = real.beta_high[0] - real.beta_low[0]
+    assert 0.3 < span / a.span["SP", "beta"] < 3
+
+
+def test_a_design_with_given_rates():
+    grid = {32: 2.0 ** np.arange(-8, -2), 128: 2.0 ** np.arange(-10, -4)}
+    frame = design([32, 128], grid, laws=SP, sweeps=2, bootstraps=40)
+    at = frame.set_index("figure")
+    assert at.determined["E"] == 0 and np.isinf(at.span["E"]) and at.determined["beta"] == 1
+    lowest = design([32, 128], [2**-12, 2**-11, 2**-10], laws=SP, sweeps=2, bootstraps=40).set_index("figure")
+    assert lowest.determined["log2_lr"] == 0
+    for wrong in ({"widths": [32]}, {"lrs": 2}, {"lrs": [-1.0, 1.0]}, {"sweeps": 0}):
+        with pytest.raises(HptError):
+            design(**{"widths": [32, 64], "lrs": 5} | wrong)
+
+
+def test_shared_exponents_are_tested_and_narrow_the_intervals():
+    same = {name: Law(shape="linex", L_inf=2.4 + 0.1 * i, beta=0.8, gamma=1.4) for i, name in enumerate("abcd")}
+    report = transfer_report(sweep(same, noise=0.01), bootstraps=300)
+    test = compare_exponents(report).set_index("exponent")
+    assert test.allowed.all() and (test.groups == 4).all()
+    assert test.shared["beta"] == pytest.approx(0.8, abs=test.shared_high["beta"] - test.shared_low["beta"])
+    shared = share_exponents(report, ("beta", "gamma_log"))
+    before, after = report.to_frame(), shared.to_frame()
+    assert np.ptp(after.beta) < 1e-9 and after.beta[0] == pytest.approx(test.shared["beta"])
+    assert ((after.beta_high - after.beta_low) < 0.8 * (before.beta_high - before.beta_low)).all()
+    far, alone = predict_lr(shared, width=8192), predict_lr(report, width=8192)
+    spans = [f.log2_lr_high - f.log2_lr_low for f in (far, alone)]
+    assert spans[0].mean() < spans[1].mean()
+    assert np.abs(far.log2_lr - [law.best_log2_lr(8192) for law in same.values()]).max() < 0.5
+    assert any("beta shared by 4 groups: the data allow it" in note for note in shared.notes)
+    assert (after.E >= before.E - 1e-9).all()
+
+
+def test_exponents_that_differ_are_told_apart(report):
+    test = compare_exponents(report, ("beta",)).iloc[0]
+    assert not test.allowed and test.p < 0.01
+    assert any("CONTRADICT" in note for note in share_exponents(report).notes)
+    for wrong in ("delta", "gamma"):
+        with pytest.raises(HptError):
+            compare_exponents(report, (wrong,))
+
+
+def test_the_test_of_shared_exponents_keeps_its_level():
+    same = {name: Law(shape="linex", L_inf=2.4 + 0.1 * i) for i, name in enumerate("abc")}
+    p = [compare_exponents(transfer_report(sweep(same, noise=0.01, seed=s), bootstraps=60), ("beta",)).p[0]
+         for s in range(14)]
+    assert np.mean(np.array(p) < 0.05) <= 0.22 and np.mean(np.array(p) < 0.5) <= 0.8

@@ -1,0 +1,386 @@
+"""The transfer report: recovery of known laws, invariances, verdicts, and coverage of its intervals."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpt.analysis.compare import gap_closed
+from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.errors import TableError
+from hpt.metrics.basin import ALL_DIVERGED, EDGE
+from hpt.metrics.figures import AT_BOUND, FEW_WIDTHS, FIGURES, LACK_OF_FIT, TOO_WIDE
+from hpt.metrics.noise import CommonNoise
+from hpt.metrics.replicates import NOISE_UNKNOWN, SharedDraws, interval, ratio_interval
+from hpt.metrics.transfer import predict_lr, transfer_report
+
+LAWS = {
+    "SP": Law(),
+    "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.5),
+    "μP": Law(L_inf=2.4, alpha=0.55, beta=1.0, gamma=1.7),
+}
+WIDTHS = (32, 64, 128, 256, 512)
+
+
+def noisy(laws=LAWS, **changes):
+    return synthetic_sweep(laws, **{"widths": WIDTHS, "noise": 0.005, "seeds": 2} | changes)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return transfer_report(noisy(), bootstraps=200)
+
+
+@pytest.mark.parametrize(("shape", "skew"), [("linex", 0.5), ("parabola", 0.0)])
+@pytest.mark.parametrize("widths", [(32, 64, 128), (32, 128, 256, 512, 2048)])
+def test_known_laws_are_recovered_without_noise(shape, skew, widths):
+    law = Law(shape=shape, skew=skew, beta=0.8, gamma=1.35, alpha=0.42)
+    report = transfer_report(synthetic_sweep(law, widths=widths, noise=0.0), bootstraps=50)
+    row, fitted = report.to_frame().iloc[0], report.laws.iloc[0]
+    for name in ("alpha", "beta", "gamma", "gamma_log", "kappa"):
+        assert row[name] == pytest.approx(getattr(law, name), abs=1e-4), name
+    assert fitted.L_inf == pytest.approx(law.L_inf, abs=1e-4)
+    assert row.E < 1e-6
+    if len(widths) > 3:
+        assert row.E_extrap < 1e-6 and row.octave_error < 1e-4
+        assert predict_lr(report, width=8192).log2_lr[0] == pytest.approx(law.best_log2_lr(8192), abs=1e-4)
+
+
+def test_order_of_rows_does_not_matter(report):
+    shuffled = transfer_report(noisy().sample(frac=1, random_state=1), bootstraps=200)
+    for name in ("figures", "basins", "penalty", "laws"):
+        pd.testing.assert_frame_equal(getattr(shuffled, name), getattr(report, name))
+
+
+def test_a_common_factor_of_the_learning_rates_shifts_the_optimum_alone(report):
+    scaled = noisy().assign(lr=lambda t: t.lr * 8).drop(columns="log2_lr")
+    other = transfer_report(scaled, bootstraps=200)
+    for end in ("", "_low", "_high"):
+        assert other.basins[f"log2_lr{end}"].to_numpy() == pytest.approx(report.basins[f"log2_lr{end}"] + 3, abs=1e-6)
+        for name in FIGURES:
+            column = f"{name}{end}"
+            assert other.figures[column].to_numpy() == pytest.approx(report.figures[column].to_numpy(), abs=1e-4)
+
+
+def test_a_common_factor_of_the_widths_leaves_the_exponents(report):
+    other = transfer_report(noisy().assign(width=lambda t: t.width * 4), bootstraps=200)
+    for name in ("alpha", "beta", "gamma", "kappa", "E", "R"):
+        assert other.figures[name].to_numpy() == pytest.approx(report.figures[name].to_numpy(), abs=1e-4)
+
+
+def test_a_constant_added_to_the_losses_moves_the_floor_alone(report):
+    other = transfer_report(noisy().assign(loss=lambda t: t.loss + 1), bootstraps=200)
+    assert other.laws.L_inf.to_numpy() == pytest.approx(report.laws.L_inf + 1, abs=1e-4)
+    for name in ("alpha", "kappa", "E", "R"):
+        assert other.figures[name].to_numpy() == pytest.approx(report.figures[name].to_numpy(), abs=1e-4)
+
+
+def test_shape_of_the_result(report):
+    frame = report.to_frame()
+    for name in FIGURES:
+        ends = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
+        assert {f"{name}{end}" for end in ends} <= set(frame)
+        assert (frame[f"{name}_low"] <= frame[name]).all() and (frame[name] <= frame[f"{name}_high"]).all()
+        assert (frame[f"{name}_determined"] == (frame[f"{name}_reason"] == "")).all()
+    assert len(report.basins) == len(report.penalty) == 15
+    assert frame.kappa.to_numpy() == pytest.approx(frame.alpha - 2 * frame.beta + frame.gamma)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.level = 0.5
+    frame["E"] = 0
+    assert (report.to_frame().E > 0).all()
+
+
+def test_truth_lies_in_the_intervals_of_a_good_sweep(report):
+    frame = report.to_frame().set_index("parameterization")
+    for name, law in LAWS.items():
+        for figure in ("alpha", "beta", "gamma", "kappa"):
+            row = frame.loc[name]
+            slack = 0.5 * (row[f"{figure}_high"] - row[f"{figure}_low"])
+            assert row[f"{figure}_low"] - slack <= getattr(law, figure) <= row[f"{figure}_high"] + slack
+        assert 0.003 < frame.E[name] < 0.007
+
+
+def test_the_best_group_is_the_reference_unless_another_is_named(report):
+    assert report.reference == "μP"
+    at = report.to_frame().set_index("parameterization")
+    assert at.R["μP"] == at.R_low["μP"] == at.R_high["μP"] == 0
+    assert at.R_low["SP"] < 0.1 < at.R_high["SP"]
+    loss = report.basins.pivot(index="width", columns="parameterization", values="loss")
+    penalty = report.penalty.pivot(index="width", columns="parameterization", values="R")
+    assert penalty.SP.to_numpy() == pytest.approx((loss.SP - loss["μP"]).to_numpy())
+    assert (report.penalty[report.penalty.parameterization == "μP"].R_high == 0).all()
+
+    decays = pd.concat([noisy(seed=i).assign(weight_decay=w) for i, w in enumerate((0.0, 0.1))])
+    for name in ("sp+embd", {"parameterization": "SP+Embd"}):
+        named = transfer_report(decays, reference=name, bootstraps=50)
+        zero = named.penalty[named.penalty.R == 0]
+        assert set(zip(zero.parameterization, zero.weight_decay, strict=True)) == {("SP+Embd", 0.0), ("SP+Embd", 0.1)}
+    for wrong in ("SP+Emb", {"weight_decay": 3.0}, {"depth": 3}):
+        with pytest.raises(TableError, match=r"SP|depth"):
+            transfer_report(decays, reference=wrong, bootstraps=50)
+
+
+def test_common_batches_cancel_in_differences():
+    def spans(seed):
+        made = transfer_report(noisy(noise=0.02, common=0.9, seeds=3, seed=seed), reference="SP", bootstraps=200)
+        wells, penalty = made.basins.query("parameterization == 'SP+Embd'"), made.penalty
+        penalty = penalty.query("parameterization == 'SP+Embd'")
+        return (penalty.R_high - penalty.R_low).mean(), (wells.loss_high - wells.loss_low).mean()
+
+    difference, alone = np.mean([spans(seed) for seed in range(3)], axis=0)
+    assert difference < 0.7 * alone
+
+
+def test_an_edge_width_has_no_basin_but_its_runs_take_part_in_the_law():
+    table = noisy({"SP": Law()})
+    cut = table[(table.width != 32) | (table.log2_lr < Law().best_log2_lr(32) - 0.6)]
+    flagged, without = transfer_report(cut, bootstraps=200), transfer_report(cut[cut.width != 32], bootstraps=200)
+    first, a, b = flagged.basins.iloc[0], flagged.figures.iloc[0], without.figures.iloc[0]
+    assert first.edge == "high" and np.isposinf(first.log2_lr_high) and not first.determined and first.method == "grid"
+    assert flagged.penalty.R_reason[0] == EDGE and np.isnan(flagged.penalty.R[0])
+    assert any("width 32" in note and "take part in the law" in note for note in flagged.notes)
+    assert (a.beta_n, b.beta_n) == (5, 4) and a.E_n == b.E_n and a.E_extrap == pytest.approx(b.E_extrap, abs=1e-9)
+    for name in ("alpha", "beta", "kappa"):
+        assert a[f"{name}_low"] < getattr(Law(), name) < a[f"{name}_high"]
+
+
+def test_the_runs_of_an_edge_width_narrow_the_law():
+    spans = []
+    for seed in range(5):
+        table = noisy({"SP": Law()}, noise=0.01, seeds=1, seed=seed)
+        cut = table[(table.width != 32) | (table.log2_lr < Law().best_log2_lr(32) - 0.6)]
+        rows = [transfer_report(t, bootstraps=60).figures.iloc[0] for t in (cut, cut[cut.width != 32])]
+        spans.append([row.alpha_high - row.alpha_low for row in rows])
+    with_runs, without = np.median(spans, axis=0)
+    assert with_runs < 0.9 * without
+
+
+def test_an_edge_that_the_other_widths_contradict_is_left_out_of_the_law():
+    table = noisy({"SP": Law()})
+    odd = table.assign(loss=table.loss + 2 * (table.width == 32) * (table.log2_lr - table.log2_lr.min()))
+    flagged, without = transfer_report(odd, bootstraps=50), transfer_report(odd[odd.width != 32], bootstraps=50)
+    assert any("width 32 left out" in note and "AGAINST the edge" in note for note in flagged.notes)
+    for name in FIGURES:
+        assert flagged.figures[name][0] == pytest.approx(without.figures[name][0], abs=1e-9)
+
+
+def test_every_figure_says_how_its_interval_was_made_and_from_how_much(report):
+    for row in report.to_frame().to_dict("records"):
+        assert row["E_method"] == row["E_extrap_method"] == "parametric, ratio"
+        assert row["octave_error_method"] == "parametric, folded" and row["octave_error_n"] == len(WIDTHS)
+        assert {row[f"{n}_method"] for n in ("alpha", "beta", "gamma", "kappa")} == {"parametric"}
+        assert row["R_method"] == ("definition" if row["parameterization"] == "μP" else "parametric")
+        wells = report.basins[report.basins.parameterization == row["parameterization"]]
+        assert row["E_n"] == wells.n.sum() and row["E_extrap_n"] == wells.n.iloc[-1] and row["beta_n"] == len(wells)
+    assert set(report.basins.method) == {"parametric"} and (report.penalty.R_n > 0).all()
+
+
+def test_seeds_are_resampled_where_there_are_enough():
+    many, few = noisy(seeds=5, common=0.5), noisy(seeds=2)
+    auto = transfer_report(many, bootstraps=100)
+    assert set(auto.basins.method) == {"seeds"} and set(auto.to_frame().E_method) == {"seeds, ratio"}
+    assert set(transfer_report(few, bootstraps=50).basins.method) == {"parametric"}
+    assert set(transfer_report(many, resample="parametric", bootstraps=50).basins.method) == {"parametric"}
+    assert set(transfer_report(few, resample="seeds", bootstraps=50).basins.method) == {"seeds"}
+    some = few[(few.seed == 0) | (few.log2_lr < few.log2_lr.median())]
+    assert "seeds + parametric" in set(transfer_report(some, resample="seeds", bootstraps=50).basins.method)
+    for table in (noisy(seeds=1), few.drop(columns="seed")):
+        with pytest.raises(TableError, match="no seeds to resample"):
+            transfer_report(table, resample="seeds")
+    with pytest.raises(TableError, match="resample='seed'"):
+        transfer_report(few, resample="seed")
+
+
+def test_five_seeds_resampled_give_students_t():
+    rng = np.random.default_rng(0)
+    draws = SharedDraws.draw(CommonNoise.none(), (20_000, 1, 5), rng, [5])
+    deviation_S = rng.standard_normal(5)
+    deviation_S -= deviation_S.mean()
+    mean_B = (draws.weight_BxWxS[:, 0] * deviation_S * np.sqrt(5 / 4)).mean(1)
+    error = deviation_S.std(ddof=1) / np.sqrt(5)
+    assert np.quantile(mean_B / error, [0.025, 0.975]) == pytest.approx([-2.776, 2.776], rel=0.06)
+
+
+def test_shared_noise_shows_in_seeds_and_in_losses_that_stray_from_their_law():
+    def share(**options):
+        laws = transfer_report(noisy(noise=0.01, **options), bootstraps=20).laws
+        return (laws.common_noise**2 / laws.noise**2).mean()
+
+    assert share(seeds=4, common=0.0) < 0.2 < 0.4 < share(seeds=4, common=0.6)
+    wide = {"seeds": 1, "widths": [32 * 2**i for i in range(9)]}
+    assert share(common=0.0, **wide) < share(common=0.8, **wide)
+
+
+def test_a_kinked_basin_shows_as_a_lack_of_fit_or_in_a_wider_interval():
+    sharp = {"SP": Law(shape="kinked", skew=2.0)}
+    found = transfer_report(noisy(sharp, noise=0.003, seeds=3, spacing=0.5, count=13), bootstraps=100).basins
+    assert set(found.reason) == {LACK_OF_FIT} and not found.determined.any()
+    truth = sharp["SP"].best_log2_lr(found.width)
+    assert ((found.log2_lr_low <= truth) & (truth <= found.log2_lr_high)).mean() >= 0.6
+    smooth = transfer_report(noisy({"SP": Law()}), bootstraps=100).basins
+    assert smooth.determined.all()
+    assert (smooth.log2_lr_high - smooth.log2_lr > smooth.log2_lr - smooth.log2_lr_low).mean() >= 0.8
+
+
+def test_an_edge_at_the_largest_width_leaves_nothing_to_compare_there():
+    table = noisy({"SP": Law()})
+    cut = table[(table.width != 512) | (table.log2_lr > Law().best_log2_lr(512) + 0.6)]
+    row = transfer_report(cut, bootstraps=50).to_frame().iloc[0]
+    for name in ("E_extrap", "octave_error"):
+        assert np.isnan(row[name]) and row[f"{name}_reason"].startswith(EDGE)
+    assert row.kappa_determined and row.E_determined
+
+
+def test_a_table_with_gaps_nan_and_divergence():
+    table = noisy().sample(frac=0.93, random_state=2)
+    table.loc[table.index[::17], "loss"] = np.nan
+    table.loc[table.index[5::29], ["loss", "diverged"]] = [np.inf, True]
+    table.loc[(table.parameterization == "SP") & (table.width == 64), ["loss", "diverged"]] = [np.inf, True]
+    report = transfer_report(table, bootstraps=100)
+    wells = report.basins.set_index(["parameterization", "width"])
+    assert wells.reason[("SP", 64)] == ALL_DIVERGED
+    for key, row in wells[wells.determined].iterrows():
+        assert abs(row.log2_lr - LAWS[key[0]].best_log2_lr(key[1])) < 0.5
+    assert wells.determined.sum() >= 8
+    assert any("without loss" in note for note in report.notes)
+    assert "left out" in str(report)
+
+
+def test_few_widths_determine_little():
+    table = noisy()
+    keep = (table.parameterization == "μP") | ((table.parameterization == "SP") & (table.width <= 64))
+    few = table[keep | ((table.parameterization == "SP+Embd") & (table.width == 32))]
+    frame = transfer_report(few, bootstraps=100).to_frame().set_index("parameterization")
+    for name in ("E", "E_extrap", "octave_error", "kappa", "alpha", "R"):
+        assert np.isnan(frame[name]["SP"]) and frame[f"{name}_reason"]["SP"] == FEW_WIDTHS
+    assert frame.beta_determined["SP"] and frame.beta_low["SP"] < LAWS["SP"].beta < frame.beta_high["SP"]
+    assert not frame.loc["SP+Embd", [f"{name}_determined" for name in FIGURES]].any()
+    with pytest.raises(TableError, match="'width' has 1 different"):
+        transfer_report(table[table.width == 64])
+
+
+def test_nothing_but_divergence_determines_nothing():
+    table = noisy(noise=0.01).assign(loss=np.inf)
+    report = transfer_report(table, bootstraps=50)
+    frame = report.to_frame()
+    assert not frame[[f"{name}_determined" for name in FIGURES]].any().any()
+    assert frame.E_reason[0] == f"{FEW_WIDTHS}: {ALL_DIVERGED}"
+    assert "—" in str(report) and predict_lr(report, width=1024).log2_lr.isna().all()
+
+
+def test_without_a_run_to_spare_the_noise_is_unknown():
+    table = noisy({"SP": Law()}, seeds=1)
+    best = table.loc[table.groupby("width").loss.idxmin()].set_index("width").log2_lr
+    three = table[(table.log2_lr - table.width.map(best)).abs() <= 1]
+    row = transfer_report(three, bootstraps=50).to_frame().iloc[0]
+    assert np.isfinite(row.beta) and np.isnan(row.beta_low)
+    assert not row.beta_determined and row.beta_reason == NOISE_UNKNOWN
+
+
+@pytest.mark.parametrize("slope", [-0.1, 0.05])
+def test_a_floor_that_the_losses_do_not_show_is_at_a_bound(slope):
+    table = noisy({"SP": Law(A=0.0, L_inf=3.0), "μP": Law()})
+    straight = (table.parameterization == "SP").to_numpy() * slope * np.log2(table.width / 32)
+    frame = transfer_report(table.assign(loss=table.loss + straight), reference="μP", bootstraps=100).to_frame()
+    row = frame.set_index("parameterization").loc["SP"]
+    for name in ("alpha", "kappa", "R"):
+        assert not row[f"{name}_determined"] and row[f"{name}_reason"] == AT_BOUND
+    assert row.beta_determined and row.gamma_determined
+
+
+def test_a_wide_penalty_is_not_determined():
+    seen = set()
+    for seed in range(6):
+        laws = {"SP": Law(A=1.0, alpha=0.6), "μP": Law(A=1.0, alpha=0.6, L_inf=2.45)}
+        report = transfer_report(noisy(laws, noise=0.01, seeds=1, seed=seed), reference="μP", bootstraps=100)
+        row = report.to_frame().set_index("parameterization").loc["SP"]
+        reducible = report.laws.A[0] * 512 ** -report.laws.alpha[0]
+        if row.R_determined:
+            assert row.R_high - row.R_low <= reducible
+        seen.add(row.R_reason)
+    assert seen & {TOO_WIDE, AT_BOUND}
+
+
+def test_an_optimum_that_obeys_no_power_law_shows_in_the_errors():
+    table = noisy({"SP": Law()}, log2_lrs=np.arange(-13, -2))
+    moved = table.assign(log2_lr=table.log2_lr + np.where(table.width == 512, 1.5, 0.0))
+    moved["lr"] = 2.0**moved.log2_lr
+    good, bad = (transfer_report(t, bootstraps=200) for t in (table, moved))
+    a, b = good.to_frame().iloc[0], bad.to_frame().iloc[0]
+    assert b.octave_error == pytest.approx(1.5, abs=0.2) and b.octave_error_low > 1
+    assert a.octave_error < 0.2 and a.octave_error_low == 0
+    assert b.E > 3 * a.E and b.E_extrap > 5 * a.E_extrap
+    assert bad.laws.inflation[0] > 2 > good.laws.inflation[0]
+    assert b.beta_high - b.beta_low > 2 * (a.beta_high - a.beta_low)
+
+
+def test_predictions_widen_with_distance(report):
+    near, far = predict_lr(report, width=512), predict_lr(report, width=16384)
+    assert list(near.columns[:2]) == ["parameterization", "width"]
+    for prediction, width in ((near, 512), (far, 16384)):
+        for row, law in zip(prediction.to_dict("records"), LAWS.values(), strict=True):
+            assert row["log2_lr"] == pytest.approx(law.best_log2_lr(width), abs=0.3)
+            assert row["log2_lr_low"] < row["log2_lr"] < row["log2_lr_high"]
+            assert row["lr"] == pytest.approx(2 ** row["log2_lr"])
+    assert ((far.log2_lr_high - far.log2_lr_low) > (near.log2_lr_high - near.log2_lr_low)).all()
+    with pytest.raises(TableError):
+        predict_lr(report, width=0)
+
+
+def test_share_of_the_gap_closed(report):
+    shares = gap_closed(report, from_="SP", by="SP+Embd", to="mup")
+    losses = {name: law.best_loss(shares.width) for name, law in LAWS.items()}
+    truth = (losses["SP"] - losses["SP+Embd"]) / (losses["SP"] - losses["μP"])
+    assert shares.width.tolist() == list(WIDTHS) and shares.determined.all()
+    assert shares.share.to_numpy() == pytest.approx(truth, abs=0.06)
+    assert ((shares.share_low < shares.share) & (shares.share < shares.share_high)).all()
+    runs = report.basins.groupby("width").n.sum()  # all three basins of a width
+    assert shares.method.unique().tolist() == ["parametric"] and shares.n.tolist() == runs.loc[shares.width].tolist()
+    with pytest.raises(TableError, match="'SP\\+LN' is not in the table"):
+        gap_closed(report, by="SP+LN")
+    same = gap_closed(transfer_report(noisy({"SP": Law(), "SP+Embd": Law(), "μP": Law()}), bootstraps=50))
+    assert not same.determined.any() and set(same.reason) == {"the gap is not told from zero"}
+    assert set(gap_closed(report, from_="μP", to="SP").reason) == {"the gap is below zero"}
+
+
+def test_any_measure_of_size_and_more_groups_will_do():
+    table = noisy({"SP": Law()}).rename(columns={"width": "N"}).drop(columns="parameterization").assign(depth=3)
+    report = transfer_report(table, scale="N", by="depth", bootstraps=50)
+    assert list(report.basins.columns[:2]) == ["depth", "N"] and "N 32 to 512" in str(report)
+    bare = transfer_report(table.drop(columns="depth"), scale="N", bootstraps=50)
+    assert bare.group_columns == () and bare.to_frame().beta[0] == pytest.approx(report.to_frame().beta[0])
+    assert "all" in str(bare)
+
+
+def test_the_report_prints_as_a_small_table(report):
+    text = str(report)
+    assert all(name in text for name in (*LAWS, "κ", "R(∞)", "95 % intervals", "R against μP"))
+    assert max(map(len, text.splitlines())) < 190
+    undetermined = transfer_report(noisy({"a<b": Law(A=0.0)}), bootstraps=50)
+    assert "not determined (L∞ at a bound)" in str(undetermined)
+    html = undetermined._repr_html_()
+    assert "a&lt;b" in html and "a<b" not in html and "color:#888" in html
+
+
+def test_intervals_of_replicates():
+    rng = np.random.default_rng(0)
+    draws = rng.standard_normal(20_000)
+    assert interval(draws, 0.95) == pytest.approx((-1.96, 1.96), abs=0.05)
+    draws[::10] = np.nan
+    assert interval(draws, 0.95) == (-np.inf, np.inf)
+    low, high = ratio_interval(2.0, np.sqrt(rng.chisquare(50, 20_000)), 0.95)
+    assert (low, high) == pytest.approx((2.0 * np.sqrt(50 / 71.42), 2.0 * np.sqrt(50 / 32.36)), rel=0.01)
+
+
+def test_intervals_cover_the_truth():
+    path = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+    spec = importlib.util.spec_from_file_location("coverage_script", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    result = script.coverage(48, bootstraps=120)
+    assert result.covered[["log2_lr", "loss", "R(n)"]].between(90, 99).all()
+    assert result.covered[["beta", "kappa", "alpha", "E", "E_extrap"]].between(87, 100).all()
+    assert result.median_error["log2_lr"] < 0.06

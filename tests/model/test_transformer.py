@@ -1,0 +1,137 @@
+"""The Transformer: causality, options, sizes."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hpt.errors import ConfigError
+from hpt.model.transformer import ModelConfig, Transformer, attend, flops_per_token, parameter_count
+
+SMALL = ModelConfig(width=16, depth=2, d_head=8, vocab_size=11, context=6)
+OPTIONS = [
+    {}, {"norm": "rmsnorm"}, {"norm_gain": "none"}, {"norm_gain": "scalar", "norm": "rmsnorm"}, {"bias": True},
+    {"bias": True, "norm_gain": "none"}, {"positions": "rotary"}, {"activation": "swiglu"}, {"activation": "relu2"},
+    {"tie_readout": True}, {"kv_heads": 1}, {"embedding_norm": True}, {"qk_norm": True, "positions": "rotary"},
+]
+
+
+def model_of(options, seed=0):
+    model = Transformer(dataclasses.replace(SMALL, **options))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(std=0.5, generator=generator)
+    return model
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_causality_by_gradients(options):
+    """The logits at t depend on the embeddings at every s ≤ t and on none after."""
+    model = model_of(options)
+    ids_1xT = torch.arange(6)[None]
+    embedded = []
+    model.token_embedding.register_forward_hook(lambda m, i, out: embedded.append(out) or out.retain_grad())
+    for t in range(6):
+        embedded.clear()
+        model.zero_grad()
+        model(ids_1xT)[0, t].square().sum().backward()
+        reach_T = embedded[0].grad[0].abs().sum(-1) > 0
+        assert reach_T.tolist() == [s <= t for s in range(6)]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_parameter_learns(options):
+    model = model_of(options)
+    model(torch.randint(0, 11, (4, 6), generator=torch.Generator().manual_seed(1))).logsumexp(-1).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    assert parameter_count(model.config) == sum(p.numel() for p in model.parameters())
+
+
+def test_attention_equals_torch():
+    q, k, v = torch.randn(3, 2, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.full((6, 6), float("-inf")).triu(1)
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3)
+    torch.testing.assert_close(attend(q, k, v, mask, 0.3), expected)
+
+
+def test_rotary_depends_on_distance_alone():
+    """Shifting all positions by one leaves attention among the shifted tokens as it was."""
+    model = model_of({"positions": "rotary", "context": 8})
+    ids = torch.tensor([[3, 1, 4, 1, 5, 9]])
+    block = model.blocks[0].attention
+    x_BxTxD = model.token_embedding(ids)
+    here = block(x_BxTxD)
+    angles = block.angles_TxK2
+    block.angles_TxK2 = angles[1:]
+    torch.testing.assert_close(block(x_BxTxD), here)
+    block.angles_TxK2 = angles.flip(0)
+    assert not torch.allclose(block(x_BxTxD), here)
+
+
+def test_grouped_queries_equal_repeated_heads():
+    shared, full = model_of({"kv_heads": 1}), model_of({})
+    state = shared.state_dict()
+    for name in list(state):
+        if name.endswith(("key.weight", "value.weight")):
+            state[name] = state[name].repeat(2, 1)
+    full.load_state_dict(state)
+    ids = torch.randint(0, 11, (2, 6), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(full(ids), shared(ids))
+
+
+def test_tied_readout_is_one_parameter():
+    model = model_of({"tie_readout": True})
+    assert model.readout.weight is model.token_embedding.weight
+    assert "readout.weight" not in dict(model.named_parameters())
+
+
+def test_readout_multiplier_scales_logits():
+    ids = torch.arange(6)[None]
+    model = model_of({})
+    plain = model(ids)
+    model.readout_multiplier = 0.25
+    torch.testing.assert_close(model(ids), plain * 0.25)
+
+
+def test_flops_by_hand():
+    c = dataclasses.replace(SMALL, depth=1)
+    weights = 12 * 16 * 16 + 16 * 11
+    assert flops_per_token(c) == 6 * weights + 6 * 16 * 6
+
+
+def test_swiglu_costs_what_gelu_costs():
+    wide = ModelConfig(width=384, d_head=32)
+    ratio = parameter_count(dataclasses.replace(wide, activation="swiglu")) / parameter_count(wide)
+    assert ratio == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ({"width": 20}, "width=24"), ({"kv_heads": 3}, "kv_heads"), ({"widht": 32}, "width"), ({"norm": "x"}, "rmsnorm"),
+    ({"d_head": 1, "positions": "rotary"}, "even"), ({"depth": 0}, "depth"), ({"width": 64.5}, "64.5"),
+])
+def test_bad_configs_are_refused(values, words):
+    with pytest.raises(ConfigError) as error:
+        ModelConfig(**{**{"width": 16, "d_head": 8}, **values})
+    assert words in str(error.value)
+
+
+def test_all_options_together_run():
+    for norm, activation, positions in itertools.product(
+            ("layernorm", "rmsnorm"), ("gelu", "swiglu", "relu2"), ("learned", "rotary")):
+        options = {"norm": norm, "activation": activation, "positions": positions, "kv_heads": 1, "bias": True,
+                   "tie_readout": True, "embedding_norm": True, "qk_norm": True, "zero_query_init": True}
+        assert model_of(options)(torch.zeros(1, 6, dtype=torch.int64)).isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": True, "kv_heads": 1}])
+def test_watched_projections_are_called_and_give_the_same(options):
+    model = Transformer(ModelConfig(width=32, depth=1, d_head=8, vocab_size=20, context=6, **options))
+    ids, seen = torch.arange(12).view(2, 6), []
+    plain = model(ids)
+    for name in ("query", "key", "value"):
+        getattr(model.blocks[0].attention, name).register_forward_hook(lambda *_, name=name: seen.append(name))
+    torch.testing.assert_close(model(ids), plain)
+    assert seen == ["query", "key", "value"]

@@ -1,0 +1,107 @@
+"""The coordinate check finds what it should, in models where the answer is known."""
+
+import matplotlib
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import hpt
+from hpt.errors import ConfigError
+from hpt.model.transformer import ModelConfig, Transformer
+
+matplotlib.use("Agg")
+IDS = torch.randint(64, (4, 17), generator=torch.Generator().manual_seed(0))
+WIDTHS = [32, 64, 128, 256]
+
+
+def make(width):
+    return Transformer(ModelConfig(width=width, depth=2, d_head=8, vocab_size=64, context=16))
+
+
+def loss(model):
+    return F.cross_entropy(model(IDS[:, :-1]).flatten(0, 1), IDS[:, 1:].flatten())
+
+
+def check(rule, lr, **options):
+    return hpt.coord_check(make, WIDTHS, rule, loss=loss, lr=lr, seeds=2, **options)
+
+
+def slope(c, role, quantity="update"):
+    return c.slopes.set_index(["role", "quantity"])["slope"][role, quantity]
+
+
+@pytest.fixture(scope="module")
+def falling():
+    """SP with the learning rate that its hidden matrices need, c/n."""
+    return check("SP", lambda n: 2**-7 * 32 / n)
+
+
+def test_in_sp_the_embedding_hardly_moves(falling):
+    assert slope(falling, "embedding") == pytest.approx(-1, abs=0.1)
+    assert abs(slope(falling, "hidden")) < 0.4
+    assert any(v.startswith("embedding") and "learning rate of embedding (η), too small" in v for v in falling.verdict)
+
+
+def test_activations_alone_would_not_have_told(falling):
+    """The embedding's activation is flat while its change dies: why changes are measured."""
+    trend = falling.slopes.set_index(["role", "quantity"])["trend"]
+    assert trend["embedding", "activation"] == "flat" and trend["embedding", "change"] == "shrinks"
+
+
+def test_a_constant_rate_blows_hidden_updates_up():
+    c = check("SP", 2.0**-9)
+    assert slope(c, "hidden") > 0.5 and abs(slope(c, "embedding")) < 0.15
+    assert any(v.startswith(("hidden", "readout")) and "too large" in v for v in c.verdict)
+
+
+@pytest.mark.parametrize(("rule", "lr"), [("mup-table3", 2.0**-7), ("μP", lambda n: 2**-7 * 32 / n)])
+def test_mup_keeps_updates(rule, lr):
+    c = check(rule, lr)
+    assert all(abs(slope(c, role)) < 0.3 for role in ("embedding", "hidden", "readout", "vector"))
+    assert c.verdict[0].startswith("Flat")
+
+
+def test_intervals_hold_their_slopes_and_text_says_what_is_not_seen(falling):
+    f = falling.layers
+    assert ((f["low"] <= f["slope"]) & (f["slope"] <= f["high"])).all()
+    assert {"embedding", "hidden", "readout", "vector"} <= set(f["role"])
+    assert "cannot see weight decay" in str(falling) and "cannot see weight decay" in falling._repr_html_()
+    figure = hpt.plot_coord_check(falling)
+    assert len(figure.axes) == 3 and all(a.get_legend() for a in figure.axes)
+
+
+def test_update_is_delta_w_times_x():
+    """One layer, one step of SGD: ΔW·x = −lr·g·xᵀx, by hand."""
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+
+    def net(n):
+        return nn.Sequential(nn.Linear(3, n, bias=False), nn.Linear(n, 2, bias=False))
+
+    c = hpt.coord_check(net, [4, 8, 16], "SP", loss=lambda m: m(x).square().sum(), lr=0.01, steps=1, seeds=1,
+                        init=False, make_optimizer=torch.optim.SGD)
+    torch.manual_seed(0)
+    model = net(8)
+    before = model[0].weight.detach().clone()
+    model(x).square().sum().backward()
+    expected = (x @ (-0.01 * model[0].weight.grad).T).square().mean().sqrt().item()
+    row = c.table.query("width == 8 and step == 1 and layer == '0' and quantity == 'update'")
+    assert row["rms"].item() == pytest.approx(expected, rel=1e-5) and before.shape == (8, 3)
+
+
+def test_a_foreign_model_with_an_unscaled_readout():
+    """A broken rule is named: a readout that learns too fast."""
+    def net(n):
+        return nn.ModuleDict({"words": nn.Embedding(64, n), "body": nn.Linear(n, n), "out": nn.Linear(n, 64)})
+
+    def net_loss(m):
+        return F.cross_entropy(m["out"](torch.tanh(m["body"](m["words"](IDS[0, :-1])))), IDS[0, 1:])
+
+    c = hpt.coord_check(net, WIDTHS, "SP", loss=net_loss, lr=1e-3, seeds=2)
+    assert slope(c, "readout") > 0.5
+    assert any(v.startswith("readout") and "too large" in v for v in c.verdict)
+
+
+def test_too_few_widths_are_refused():
+    with pytest.raises(ConfigError, match="three widths"):
+        hpt.coord_check(make, [32, 64], "SP", loss=loss, lr=0.1)

@@ -1,0 +1,183 @@
+"""Studies: the plan, resuming after real kills, two at once, damaged records."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from hpt.config import from_dict, to_dict
+from hpt.errors import ConfigError, DamagedRecordWarning
+from hpt.runs.store import Store
+from hpt.study.study import Study
+
+TIMES = ["seconds", "tokens_per_second"]
+RUN = """
+import json, sys
+from hpt.config import from_dict
+from hpt.study.study import Study
+if __name__ == "__main__":
+    quiet = sys.argv[3].endswith("expected")
+    table = from_dict(Study, json.loads(sys.argv[1])).run(sys.argv[2], workers=2, stack=False, quiet=quiet)
+    table.to_pickle(sys.argv[3])
+"""
+
+
+def start(tmp_path, study, store, out="table"):
+    script = tmp_path / "study.py"
+    script.write_text(RUN)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HPT_HEADLESS": "1"}
+    with (tmp_path / f"{out}.log").open("w") as log:
+        return subprocess.Popen([sys.executable, script, json.dumps(to_dict(study)), store, tmp_path / out],
+                                env=environment, start_new_session=True, stdout=log)
+
+
+def same_table(a, b):
+    pd.testing.assert_frame_equal(a.drop(columns=TIMES), b.drop(columns=TIMES))
+
+
+def losses_of(study, loss_at):
+    """Losses of all runs that the plan asks for, wave by wave, from a function of (log2_lr, width, seed)."""
+    known = {}
+    while new := [c for c in study.plan(known) if c not in known]:
+        known |= {c: loss_at(np.log2(c.train.lr), c.model.width, c.seed) for c in new}
+    return known
+
+
+def rates(known, width, seed=0, name="SP"):
+    return sorted(np.log2(c.train.lr) for c in known
+                  if c.model.width == width and c.seed == seed and str(c.parameterization) == name)
+
+
+def test_plan_is_the_grid_then_seeds_around_the_best(tiny_study):
+    assert len(tiny_study.plan({})) == 2 * 2 * 3
+    known = losses_of(tiny_study, lambda x, width, seed: (x + 6) ** 2)
+    assert rates(known, 8) == [-8, -6, -4] == rates(known, 8, seed=1)
+    assert not rates(known, 8, seed=2)
+
+
+def test_plan_extends_an_edge_up_to_the_limit(tiny_study):
+    low = losses_of(tiny_study, lambda x, width, seed: (x + 9.4) ** 2)
+    assert rates(low, 8) == [-10, -8, -6, -4] and rates(low, 8, seed=1) == [-10, -8]
+    far = losses_of(tiny_study, lambda x, width, seed: (x - 40) ** 2)
+    assert rates(far, 8) == [-8, -6, -4, -2] and rates(far, 8, seed=1) == [-4, -2]
+    both = losses_of(dataclasses.replace(tiny_study, extend=9), lambda x, width, seed: (x + 2 * width) ** 2)
+    assert rates(both, 8)[0] == -18 and rates(both, 16)[0] == -26  # nine are the most
+
+
+def test_plan_stands_divergence(tiny_study):
+    known = losses_of(tiny_study, lambda x, width, seed: np.inf if x > -5 else x + 6)
+    assert rates(known, 8) == [-10, -8, -6, -4]
+    hopeless = losses_of(tiny_study, lambda *_: np.inf)  # lower learning rates are tried, no seeds are wasted
+    assert rates(hopeless, 8) == [-10, -8, -6, -4] and not rates(hopeless, 8, seed=1)
+
+
+def test_run_resumes_and_only_trains_what_is_missing(tmp_path, tiny_study, capsys):
+    first = tiny_study.run(tmp_path, workers=1)
+    assert "12 to run" in capsys.readouterr().out
+    store = Store(tmp_path)
+    removed = first["run_id"].iloc[[0, 5]]
+    for run_id in removed:
+        (tmp_path / "records" / f"{run_id}.json").unlink()
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "records").iterdir()}
+    same_table(tiny_study.run(tmp_path, workers=1), first)
+    assert capsys.readouterr().out.count(" loss ") == 2
+    assert all((tmp_path / "records" / name).stat().st_mtime_ns == t for name, t in kept.items())
+    same_table(tiny_study.run(store, workers=1), first)
+    assert "to run" not in capsys.readouterr().out
+    assert [r.run_id for r in tiny_study.results(store)] == first["run_id"].tolist()
+    assert set(tiny_study.select(["μP"], [8]).run(store)["width"]) == {8}
+
+
+def test_kill_minus_nine_then_the_same_command_gives_the_same_table(tmp_path, tiny_study):
+    study = dataclasses.replace(tiny_study, base=dataclasses.replace(
+        tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=40)))
+    whole = start(tmp_path, study, tmp_path / "undisturbed", "expected")
+    assert whole.wait(100) == 0
+    records = tmp_path / "killed" / "records"
+    for at_least in (2, 5):  # killed twice, at different depths
+        process = start(tmp_path, study, tmp_path / "killed")
+        deadline = time.monotonic() + 60
+        while len(list(records.glob("*.json"))) < at_least and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        wait_until_gone(process.pid)
+    before = len(list(records.glob("*.json")))
+    assert 5 <= before < len(pd.read_pickle(tmp_path / "expected"))
+    last = start(tmp_path, study, tmp_path / "killed", "table")
+    assert last.wait(100) == 0
+    assert f"{before} done" in (tmp_path / "table.log").read_text()
+    same_table(pd.read_pickle(tmp_path / "table"), pd.read_pickle(tmp_path / "expected"))
+
+
+def wait_until_gone(group, seconds=20):
+    """Workers must not outlive their parent: the whole process group ends by itself."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("a worker outlived its killed parent")
+
+
+def test_a_killed_worker_costs_its_run_alone(tmp_path, tiny_study):
+    study = dataclasses.replace(tiny_study, base=dataclasses.replace(
+        tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=60)))
+    process = start(tmp_path, study, tmp_path / "store")
+    records = tmp_path / "store" / "records"
+    while not list(records.glob("*.json")) and process.poll() is None:
+        time.sleep(0.005)
+    workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    workers[0].kill()
+    assert process.wait(100) == 0
+    assert len(pd.read_pickle(tmp_path / "table")) == len(list(records.glob("*.json")))
+
+
+def test_two_at_once_share_a_store(tmp_path, tiny_study):
+    pair = [start(tmp_path, tiny_study, tmp_path / "store", f"table{i}") for i in range(2)]
+    assert [p.wait(100) for p in pair] == [0, 0]
+    same_table(pd.read_pickle(tmp_path / "table0"), pd.read_pickle(tmp_path / "table1"))
+    assert not list((tmp_path / "store" / "records").glob("*.tmp"))
+    assert len(pd.read_pickle(tmp_path / "table0")) == len(list((tmp_path / "store" / "records").iterdir()))
+
+
+def test_a_damaged_record_is_run_again(tmp_path, tiny_study):
+    first = tiny_study.run(tmp_path, workers=1, quiet=True)
+    file = tmp_path / "records" / f"{first['run_id'].iloc[3]}.json"
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.warns(DamagedRecordWarning):
+        again = tiny_study.run(tmp_path, workers=1, quiet=True)
+    same_table(again, first)
+    assert file.exists()
+
+
+def test_an_interrupt_while_writing_leaves_no_record(tmp_path, tiny_study):
+    table = tiny_study.run(tmp_path, workers=1, quiet=True)
+    run_id = table["run_id"].iloc[0]
+    file = tmp_path / "records" / f"{run_id}.json"
+    file.rename(file.with_suffix(".json.tmp"))  # what a kill between writing and renaming leaves
+    assert run_id not in set(Store(tmp_path).run_ids())
+    same_table(tiny_study.run(tmp_path, workers=1, quiet=True), table)
+
+
+def test_studies_refuse_nonsense(tmp_path, tiny_study):
+    with pytest.raises(ConfigError, match="local"):
+        tiny_study.run(tmp_path, executor="locla")
+    with pytest.raises(ConfigError, match="no such part"):
+        tiny_study.select(["SP+Attn"])
+    with pytest.raises(ConfigError, match="evenly"):
+        dataclasses.replace(tiny_study, log2_lrs={8: (-8, -7, -5)})
+    with pytest.raises(ConfigError, match="widths"):
+        from_dict(Study, {**to_dict(tiny_study), "widths": [8]})
+    with pytest.raises(ConfigError, match="CUDA"):
+        dataclasses.replace(tiny_study, needs="cuda").run(tmp_path, device="cpu")

@@ -1,0 +1,31 @@
+"""Values kept in the cache folder: found once, and anew when what they depend on changes."""
+
+import pytest
+
+from hpt.cache_folder import code_of, kept
+from hpt.model import transformer as model
+from hpt.training import kernels as gelu
+
+
+def test_a_value_is_found_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path))
+    found = []
+
+    def find():
+        found.append(len(found))
+        return {"a": [1, len(found)]}
+
+    assert kept("things", ["x", 1], find) == kept("things", ["x", 1], find) == {"a": [1, 1]}
+    assert kept("things", ["x", 2], find) == {"a": [1, 2]} and kept("others", ["x", 1], find) == {"a": [1, 3]}
+    assert len(found) == 3 and len(list(tmp_path.glob("things/*"))) == 2
+
+
+def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path))
+    with pytest.raises(ZeroDivisionError):
+        kept("things", "x", lambda: 1 / 0)
+    assert not list(tmp_path.rglob("*.*")) and kept("things", "x", lambda: 7) == 7
+
+
+def test_code_is_the_source():
+    assert "class _Gelu" in code_of(gelu) and code_of(gelu, model) == code_of(gelu) + code_of(model)

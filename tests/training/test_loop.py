@@ -1,0 +1,214 @@
+"""Training: schedules, budgets, bits, divergence, precision."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hpt.data.source import load
+from hpt.device import pick_device, pick_precision
+from hpt.errors import ConfigError
+from hpt.parameterization.groups import param_groups
+from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
+from hpt.runs.run_config import RunConfig
+from hpt.runs.train_config import TrainConfig, lr_factor
+from hpt.training.loop import Training, build_model, train, validation_loss
+
+
+def changed(run, parameterization=None, model=None, **values):
+    train_config = dataclasses.replace(run.train, **values)
+    return dataclasses.replace(run, train=train_config, model=dataclasses.replace(run.model, **(model or {})),
+                               parameterization=Parameterization.parse(parameterization or run.parameterization))
+
+
+def test_warmup_stable_decay_by_hand():
+    c = TrainConfig(steps=100, warmup_steps=10, decay_fraction=0.2, decay_power=2.0)
+    factors = [lr_factor(c, t, 100) for t in range(100)]
+    assert factors[:10] == pytest.approx([(t + 0.5) / 10 for t in range(10)])
+    assert factors[10:80] == [1.0] * 70
+    assert factors[80:] == pytest.approx([((100 - t - 0.5) / 20) ** 2 for t in range(80, 100)])
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "cosine", "linear"])
+@pytest.mark.parametrize("final_lr", [0.0, 0.1])
+def test_schedules_rise_then_fall_to_their_end(schedule, final_lr):
+    c = TrainConfig(steps=1000, warmup_steps=50, schedule=schedule, final_lr=final_lr)
+    factors = np.array([lr_factor(c, t, 1000) for t in range(1000)])
+    assert (np.diff(factors[:50]) > 0).all() and (np.diff(factors[50:]) <= 1e-12).all()
+    assert factors.max() == pytest.approx(1, abs=1e-3) and factors[-1] == pytest.approx(final_lr, abs=3e-3)
+    middle = {"wsd": 1.0, "cosine": final_lr + (1 - final_lr) / 2, "linear": final_lr + (1 - final_lr) / 2}[schedule]
+    assert factors[525] == pytest.approx(middle, abs=2e-3)
+
+
+def test_budget_in_tokens_per_parameter():
+    c = TrainConfig(tokens_per_parameter=20, batch_size=8)
+    assert c.step_count(parameters=10_000, context=64) == round(20 * 10_000 / (8 * 64))
+
+
+@pytest.mark.parametrize("values", [{"steps": 5, "tokens_per_parameter": 2}, {}, {"steps": 4, "warmup_steps": 5},
+                                    {"steps": 5, "lr": 0}, {"steps": 5, "lr": float("nan")}, {"steps": 5, "sched": 1}])
+def test_bad_train_configs_are_refused(values):
+    with pytest.raises(ConfigError):
+        TrainConfig(**{"warmup_steps": 0, **values})
+
+
+def test_same_seed_same_bits(tiny_run):
+    first, again = train(tiny_run), train(tiny_run)
+    assert np.array_equal(first.train_loss, again.train_loss) and first.val_loss == again.val_loss
+    assert first.run_id == again.run_id
+    other = train(dataclasses.replace(tiny_run, seed=1))
+    assert other.run_id != first.run_id and other.train_loss[0] != first.train_loss[0]
+
+
+def test_training_learns_and_starts_near_guessing(tiny_run):
+    result = train(changed(tiny_run, steps=150, lr=2.0**-6))
+    assert result.train_loss[0] == pytest.approx(math.log(32), abs=0.8)
+    assert result.val_loss < result.train_loss[:5].mean() - 0.2
+    assert result.val_loss > load(tiny_run.data).entropy_rate
+    assert result.tokens == 150 * 4 * 16 and len(result.train_loss) == 150
+
+
+def test_one_step_is_adamw_at_the_rates_of_the_groups(tiny_run):
+    """After one step from zero moments, AdamW moves every weight by lr·sign(gradient): per role, η or η·m."""
+    run = changed(tiny_run, "sp+embd", steps=1, warmup_steps=0, decay_fraction=0.0, eps=1e-12)
+    before, data = build_model(run), load(run.data)
+    inputs, targets = data.batch(run.seed, 0, run.train.batch_size, run.model.context)
+    loss = F.cross_entropy(before(inputs).flatten(0, 1), targets.flatten())
+    loss.backward()
+    result = train(run)
+    assert result.train_loss[0] == pytest.approx(loss.item(), rel=1e-6)
+    after = build_model(run)
+    with torch.no_grad():
+        for name, p in before.named_parameters():
+            m = 16 if "embedding" in name else 1
+            dict(after.named_parameters())[name].sub_(run.train.lr * m * p.grad.sign())
+    assert validation_loss(after, data, run, torch.float32) == pytest.approx(result.val_loss, rel=1e-4)
+
+
+def test_coupled_and_independent_decay_differ_and_shrink(tiny_run):
+    norms = {}
+    for decay, strength in (("coupled", 0.0), ("coupled", 20.0), ("independent", 0.1)):
+        run = changed(tiny_run, "sp+embd", weight_decay=strength, decay=decay, steps=12)
+        norms[decay, strength] = train(run).val_loss
+    assert len(set(norms.values())) == 3
+
+
+def test_divergence_is_a_result_and_stops_early(tiny_run):
+    result = train(changed(tiny_run, lr=1e6, steps=400, loss_bound=30.0))
+    assert result.diverged and result.val_loss == math.inf and len(result.train_loss) < 400
+    last = result.train_loss[-1]
+    assert not last <= 30.0 and (result.train_loss[:-1] <= 30.0).all()
+    assert result.row()["diverged"] and result.row()["loss"] == math.inf
+
+
+def test_clipping_bounds_the_step(tiny_run):
+    assert train(changed(tiny_run, clip=1e-3)).val_loss != train(tiny_run).val_loss
+
+
+def test_at_base_width_variants_are_one_run_bit_for_bit(tiny_run):
+    """At m = 1 every switch but Attn changes nothing."""
+    losses = {True: set(), False: set()}
+    for p in PARAMETERIZATIONS:
+        run = dataclasses.replace(tiny_run, parameterization=dataclasses.replace(p, base_width=16))
+        losses[p.attn].add((train(run).val_loss, train(run).train_loss.tobytes()))
+    assert len(losses[True]) == len(losses[False]) == 1 and losses[True] != losses[False]
+
+
+def test_widths_and_rates_see_the_same_tokens(tiny_run):
+    """The order of batches depends on the seed alone."""
+    data = load(tiny_run.data)
+    seen = []
+    for run in (tiny_run, changed(tiny_run, "mup", model={"width": 32}, lr=0.01)):
+        recorder = Recorder(data)
+        train(run, data=recorder)
+        seen.append(recorder.batches)
+    assert len(seen[0]) == 12 and all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+class Recorder:
+    def __init__(self, source):
+        self.source, self.batches = source, []
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def batch(self, *key):
+        inputs, targets = self.source.batch(*key)
+        self.batches.append(inputs)
+        return inputs, targets
+
+
+def test_tied_readout_starts_like_an_untied_one(tiny_run):
+    wide = {"width": 128, "vocab_size": 32}
+    runs = [changed(tiny_run, "mup", model={**wide, "tie_readout": tied}, steps=1, warmup_steps=0)
+            for tied in (False, True)]
+    losses = [train(run).train_loss[0] for run in runs]
+    assert losses[0] == pytest.approx(losses[1], abs=0.15)
+
+
+def plain_losses(run):
+    """The training losses of the same run written as a textbook would: fp32, whole logits, torch's cross-entropy."""
+    data, model, steps = load(run.data), build_model(run), run.train.steps
+    groups = param_groups(model, run.parameterization, lr=run.train.lr)
+    optimizer, losses = torch.optim.AdamW(groups, betas=(0.9, 0.95)), []
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(run.train, step, steps))
+    for step in range(steps):
+        inputs, targets = data.batch(run.seed, step, run.train.batch_size, run.model.context)
+        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_the_fast_step_stays_within_seed_noise_of_plain_fp32(tiny_run, width):
+    run = changed(tiny_run, "SP+Embd", model={"width": width, "d_head": 16}, steps=60)
+    plain = plain_losses(run)
+    np.testing.assert_allclose(train(changed(run, precision="fp32")).train_loss, plain, rtol=2e-4)
+    fast = train(changed(run, precision="bf16"))
+    assert fast.precision == "bf16" and not np.array_equal(fast.train_loss, plain)
+    # Other weights and other batches: what chance alone does to the curve.
+    others = [plain_losses(dataclasses.replace(run, seed=seed)) for seed in (1, 2)]
+    seed_noise = np.mean([np.abs(other - plain)[20:].mean() for other in others])
+    assert np.abs(fast.train_loss - plain)[20:].mean() < seed_noise / 5
+
+
+def test_precision_and_device_are_explained():
+    cpu = pick_device("cpu")
+    assert pick_precision("fp32", cpu) == (torch.float32, "as asked")
+    dtype, reason = pick_precision("auto", cpu)
+    assert (dtype == torch.bfloat16) == ("AMX" in reason) and reason
+    with pytest.raises(ConfigError, match="cdua"):
+        pick_device("cdua")
+
+
+def test_config_round_trip_and_identity(tiny_run):
+    assert RunConfig.from_dict(tiny_run.to_dict()) == tiny_run
+    ids = {tiny_run.run_id("data"), tiny_run.run_id("other data"), changed(tiny_run, lr=0.5).run_id("data"),
+           changed(tiny_run, "mup").run_id("data"), dataclasses.replace(tiny_run, seed=9).run_id("data")}
+    assert len(ids) == 5
+    with pytest.raises(ConfigError, match="stepz"):
+        RunConfig.from_dict({"train": {"stepz": 5}})
+    with pytest.raises(ConfigError, match="vocab_size"):
+        dataclasses.replace(tiny_run, model=dataclasses.replace(tiny_run.model, vocab_size=64))
+
+
+def test_micro_batches_give_the_whole_batch_to_rounding(tiny_run):
+    whole, parts = train(tiny_run), train(changed(tiny_run, micro_batch_size=3))
+    np.testing.assert_allclose(parts.train_loss, whole.train_loss, rtol=1e-4)
+    assert parts.val_loss == pytest.approx(whole.val_loss, rel=1e-3)
+
+
+def test_tiny_numbers_count_as_zero_while_training_alone(tiny_run):
+    tiny = torch.finfo(torch.float32).tiny
+    seen = []
+    run = Training(tiny_run, load(tiny_run.data), "cpu")
+    run.model.register_forward_hook(lambda *_: seen.append(torch.full((), tiny).div(2).item()))
+    run.advance(1)
+    assert seen == [0.0] and torch.full((), tiny).div(2) > 0
