@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hpt.data.source import TokenSource
+from hpt.data.batches import TokenSource
 from hpt.model.transformer import ModelConfig
 from hpt.runs.run_config import RunConfig
 from hpt.runs.train_config import lr_factor

@@ -33,12 +33,11 @@ import torch
 from plain import plain_run
 from steps import elapsed, profile_step, time_step, time_threads
 
+from hpt.cache_folder import cache_root
 from hpt.data.source import DataConfig, load
-from hpt.data.token_cache import cache_root
 from hpt.device import pick_device, pick_precision
 from hpt.model.transformer import flops_per_token
-from hpt.runs.flops import run_flops
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import RunConfig, run_flops
 from hpt.runs.store import Store
 from hpt.study.executor_local import Pool, _start_worker, choose_workers
 from hpt.study.jobs import shapes_to_compile

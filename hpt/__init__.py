@@ -1,51 +1,32 @@
 """hpt: learn, replicate and use hyperparameter transfer.
 
-Each name is loaded when it is first used, so that ``import hpt`` and the worker processes start at once.
+Every day
+---------
+Your own model:  describe, param_groups, init_weights, embedding_lr_groups, rule, coord_check
+Your own sweep:  transfer_report, predict_lr, next_width, plot_basins, plot_phases, write_phase_page
+Runs of ours:    load_profile, Study, RunConfig, ModelConfig, DataConfig, TrainConfig, train, Store
+The paper's:     Parameterization, PARAMETERIZATIONS
+
+The rest, by wing
+-----------------
+model             Transformer
+parameterization  NAMED_RULES
+runs              RunResult, excess_loss, roughness
+training          train_stacked, train_compiled, train_horizons, train_wide
+metrics           basins, TransferReport
+analysis          effects, design, gap_closed, compare_exponents, share_exponents, Law, synthetic_sweep
+plots             plot_optimum, plot_metrics, plot_gap, plot_effects, plot_loss_curves, plot_excess, plot_coord_check
+
+Each wing (``hpt.metrics``, …) says in its docstring what it is and in which order to read it. A name is
+loaded when it is first used, so that ``import hpt`` and the worker processes start at once.
 """
 
-from importlib import import_module
+from lazy_loader import attach_stub
 
-_HOMES = {
-    "hpt.parameterization.sixteen": ["PARAMETERIZATIONS", "Parameterization"],
-    "hpt.parameterization.rules": ["NAMED_RULES", "rule"],
-    "hpt.parameterization.groups": ["embedding_lr_groups", "init_weights", "param_groups"],
-    "hpt.parameterization.description": ["describe"],
-    "hpt.parameterization.coordinates": ["coord_check"],
-    "hpt.model.transformer": ["ModelConfig", "Transformer"],
-    "hpt.data.source": ["DataConfig"],
-    "hpt.runs.train_config": ["TrainConfig"],
-    "hpt.runs.run_config": ["RunConfig", "RunResult"],
-    "hpt.training.loop": ["train"],
-    "hpt.training.distributed": ["train_wide"],
-    "hpt.training.stacked": ["train_stacked"],
-    "hpt.training.compiled": ["train_compiled"],
-    "hpt.training.horizons": ["train_horizons"],
-    "hpt.runs.store": ["Store"],
-    "hpt.study.study": ["Study"],
-    "hpt.study.profiles": ["load_profile"],
-    "hpt.runs.stability": ["excess_loss", "roughness"],
-    "hpt.analysis.synthetic": ["Law", "synthetic_sweep"],
-    "hpt.metrics.transfer": ["TransferReport", "basins", "transfer_report"],
-    "hpt.analysis.predict": ["next_width", "predict_lr"],
-    "hpt.analysis.shared": ["compare_exponents", "share_exponents"],
-    "hpt.analysis.factorial": ["effects"],
-    "hpt.analysis.planning": ["design"],
-    "hpt.analysis.compare": ["gap_closed"],
-    "hpt.plots.phases": ["plot_effects", "plot_phases"],
-    "hpt.plots.phase_page": ["write_phase_page"],
-    "hpt.plots.figures": ["plot_basins", "plot_coord_check", "plot_excess", "plot_gap", "plot_loss_curves", "plot_metrics",
-                  "plot_optimum"],
-}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME_OF)
+_load, __dir__, __all__ = attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str):
-    if name not in _HOME_OF:
+    if name not in __all__:
         raise AttributeError(f"module 'hpt' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOME_OF[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+    return _load(name)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hpt.data.token_cache import cache_root, digest
+import platformdirs
 
 
 def kept(kind: str, depends_on: Any, find: Callable[[], Any]) -> Any:
@@ -35,3 +37,13 @@ def kept(kind: str, depends_on: Any, find: Callable[[], Any]) -> Any:
 def code_of(*modules: ModuleType) -> str:
     """Their source: what depends on it is found anew when it changes."""
     return "".join(map(inspect.getsource, modules))
+
+
+def cache_root(cache_dir: str | os.PathLike | None = None) -> Path:
+    """``cache_dir``, else $HPT_CACHE_DIR, else this user's cache folder."""
+    return Path(cache_dir or os.environ.get("HPT_CACHE_DIR") or platformdirs.user_cache_dir("hpt")).expanduser()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -118,7 +118,7 @@ def transfer(table: str, reference: str | None, width: float | None) -> None:
 @click.option("--every", type=click.IntRange(1), default=500, show_default=True, help="Steps between checkpoints.")
 def wide(config: str, store: str, device: str, shard: str, checkpoint: str | None, every: int) -> None:
     """Train the run of a TOML or JSON file on all processes of a torchrun job, unless the store has it."""
-    from hpt.study.profiles import load_run
+    from hpt.runs.run_config import load_run
     from hpt.training.distributed import train_wide
 
     result = train_wide(load_run(config), device=device, shard=shard, store=store, checkpoint=checkpoint, every=every)
@@ -130,7 +130,7 @@ def wide(config: str, store: str, device: str, shard: str, checkpoint: str | Non
 @main.command()
 def profiles() -> None:
     """The profiles, with their runs and what they cost."""
-    from hpt.runs.flops import run_flops
+    from hpt.runs.run_config import run_flops
     from hpt.study.cost import in_words
     from hpt.study.profiles import load_profile, profile_names
 

@@ -74,3 +74,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = [str(k) for k in known]
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
+
+
+class DamagedCacheWarning(UserWarning):
+    """A token cache failed its check; it is built again."""

@@ -10,7 +10,8 @@ from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.cli import main
 from hpt.errors import ConfigError
 from hpt.parameterization.sixteen import Parameterization
-from hpt.study.profiles import load_profile, load_run, profile_names
+from hpt.runs.run_config import load_run
+from hpt.study.profiles import load_profile, profile_names
 
 
 def run(*arguments):

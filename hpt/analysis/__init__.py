@@ -1,0 +1,10 @@
+"""Analysis: questions put to a report.
+
+What learning rate does a larger model want (:mod:`~hpt.analysis.predict`)? Do two variants differ
+(:mod:`~hpt.analysis.compare`)? Which switch does the work (:mod:`~hpt.analysis.factorial`)? Which sweep would tell
+(:mod:`~hpt.analysis.planning`, on sweeps of known truth from :mod:`~hpt.analysis.synthetic`)?
+"""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

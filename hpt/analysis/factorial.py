@@ -23,7 +23,7 @@ from hpt.errors import ConfigError, TableError, did_you_mean
 from hpt.metrics.figures import Figure, table_of
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG, L_INF
 from hpt.metrics.replicates import interval
-from hpt.metrics.transfer import TransferReport
+from hpt.metrics.report import TransferReport
 from hpt.parameterization.sixteen import SWITCHES, Parameterization
 
 NOT_ESTIMABLE = "the variants at hand do not tell it apart"
@@ -77,7 +77,7 @@ def effects(
         rows.append(_all_effects(names, cells, report.level))
     frame = table_of(keys, other_columns, rows)
     frame.insert(len(other_columns), "figure", figure)
-    method = next((drawn.method for drawn in report._drawn if drawn), "")
+    method = next((g.replicates.method for g in report.groups if g.replicates), "")
     frame["method"] = np.where(frame["low"].notna(), method, "")
     if figure in ("penalty", "loss"):
         frame.insert(len(other_columns) + 1, report.scale, width)
@@ -92,7 +92,7 @@ def _factorial(report: TransferReport, switches):
             raise TableError("The report has no column parameterization to read switches from.",
                              remedy="effects(report, switches=['column', …]), columns of two values given to by=")
         at = columns.index("parameterization")
-        on = [Parameterization.parse(fit.key[at]).switches for fit in report._fits]
+        on = [Parameterization.parse(fit.key[at]).switches for fit in report.groups]
         settings = [tuple(int(s in names) for s in SWITCHES) for names in on]
         names, used = list(SWITCHES), {at}
     else:
@@ -101,17 +101,17 @@ def _factorial(report: TransferReport, switches):
             raise TableError(f"{missing[0]!r} is no group column.", did_you_mean(missing[0], columns),
                              f"transfer_report(table, by={list(switches)!r})")
         names, used = list(switches), {columns.index(s) for s in switches}
-        values = {i: sorted({fit.key[i] for fit in report._fits}) for i in used}
+        values = {i: sorted({fit.key[i] for fit in report.groups}) for i in used}
         many = [columns[i] for i in used if len(values[i]) > 2]
         if many:
             raise TableError(f"Column {many[0]!r} has more than two values, so it is no switch.",
                              remedy="keep two of its values, or leave it out of switches")
         order = [columns.index(s) for s in switches]
-        settings = [tuple(values[i].index(fit.key[i]) for i in order) for fit in report._fits]
+        settings = [tuple(values[i].index(fit.key[i]) for i in order) for fit in report.groups]
     varied = [i for i in range(len(names)) if len({s[i] for s in settings}) > 1]
     if not varied:
         raise TableError("No switch is on in one group and off in another.", remedy="sweep at least two variants")
-    rests = [tuple(v for i, v in enumerate(fit.key) if i not in used) for fit in report._fits]
+    rests = [tuple(v for i, v in enumerate(fit.key) if i not in used) for fit in report.groups]
     settings = [tuple(s[i] for i in varied) for s in settings]
     return [names[i] for i in varied], settings, rests, tuple(c for i, c in enumerate(columns) if i not in used)
 
@@ -126,7 +126,7 @@ def _largest_common_width(report: TransferReport) -> float:
 
 def _figure_of(report: TransferReport, g: int, figure: str, width: float):
     """(estimate, replicates (B,) or None, reason) of one group's figure, E as log2."""
-    fit, drawn, row = report._fits[g], report._drawn[g], report.figures.iloc[g]
+    fit, drawn, row = report.groups[g].fit, report.groups[g].replicates, report.figures.iloc[g]
     if figure in ("penalty", "loss"):
         at = np.flatnonzero(fit.points.scale_W == width)
         if not len(at) or fit.points.reason_W[at[0]]:

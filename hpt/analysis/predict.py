@@ -15,12 +15,12 @@ import pandas as pd
 from hpt.errors import TableError
 from hpt.metrics.basin import LN2, phi2
 from hpt.metrics.figures import FEW_WIDTHS, LACK_OF_FIT, Figure, bounds, plain_number, table_of
-from hpt.metrics.group import GroupFit, Replicates
+from hpt.metrics.group import GroupFit
 from hpt.metrics.law import BETA, GAMMA_LOG, LN_H, LN_LR
-from hpt.metrics.replicates import NOISE_UNKNOWN
+from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates
 
 if TYPE_CHECKING:
-    from hpt.metrics.transfer import TransferReport
+    from hpt.metrics.report import TransferReport
 
 BEYOND = "at least this: further from the optimum than the runs reach"
 NO_HELP = "no single width shrinks the interval by the share asked for"
@@ -54,7 +54,8 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
         raise TableError(f"predict_lr(small={small!r}) is not in the sweep.", f"known: {known}",
                          f"small={known[0]!r}, or None for the largest with a well")
     rows = []
-    for fit, drawn in zip(report._fits, report._drawn, strict=True):
+    for group in report.groups:
+        fit, drawn = group.fit, group.replicates
         figure = _log2_lr(fit, drawn, width, report.level)
         log2 = np.array([figure.estimate, figure.low, figure.high])
         row: dict[str, Any] = {report.scale: width}
@@ -64,7 +65,7 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
                 "method": drawn.method if drawn and np.isfinite(figure.estimate) else "",
                 "n": len(fit.fitted) + len(fit.edges)}
         rows.append([row | _penalties(fit, drawn, width, small, figure.estimate, report.level)])
-    return table_of([f.key for f in report._fits], report.group_columns, rows)
+    return table_of([g.key for g in report.groups], report.group_columns, rows)
 
 
 def _log2_lr(fit: GroupFit, drawn: Replicates | None, width: float, level: float) -> Figure:
@@ -142,7 +143,8 @@ def next_width(
                          remedy="next_width(report, width=4096, least_gain=0.1)")
     price = cost or ((lambda n: n**2) if report.scale == "width" else (lambda n: n))
     rows = []
-    for fit, drawn in zip(report._fits, report._drawn, strict=True):
+    for group in report.groups:
+        fit, drawn = group.fit, group.replicates
         candidates = _candidates(fit, drawn, width, price, report)
         able = [c for c in candidates if c["gain"] >= least_gain]
         for row in candidates:
@@ -153,7 +155,7 @@ def next_width(
                    "reason": NO_HELP if candidates else FEW_WIDTHS if fit.law is None else NOISE_UNKNOWN}
         chosen = candidates if every else [c for c in candidates if c["best"]]
         rows.append(chosen or [nothing])
-    return table_of([f.key for f in report._fits], report.group_columns, rows)
+    return table_of([g.key for g in report.groups], report.group_columns, rows)
 
 
 def _candidates(fit: GroupFit, drawn: Replicates | None, width: float, price, report) -> list[dict]:

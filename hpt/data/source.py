@@ -8,19 +8,17 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal
 
-import torch
 from pydantic import BeforeValidator, Field, model_validator
 
+from hpt.cache_folder import cache_root
 from hpt.config import config
 from hpt.data import corpus
 from hpt.data import token_cache as cache
 from hpt.data import tokenizer as tokens
+from hpt.data.batches import TokenSource
 from hpt.data.synthetic import SyntheticSource
 
 PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sympy", "torch")
@@ -87,38 +85,6 @@ class DataConfig:
         return self
 
 
-class TokenSource(Protocol):
-    """Training and validation tokens.
-
-    Attributes
-    ----------
-    vocab_size: size of the vocabulary a model needs.
-    fingerprint: hex; changes if and only if a token would.
-    entropy_rate: nats a token, where it is known, else None.
-    train_tokens: how many; None is endless.
-    facts: plain values for a report.
-    """
-
-    vocab_size: int
-    fingerprint: str
-    facts: dict[str, Any]
-
-    @property
-    def entropy_rate(self) -> float | None: ...
-
-    @property
-    def train_tokens(self) -> int | None: ...
-
-    def batch(self, seed: int, step: int, batch_size: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments alone."""
-
-    def validation(self, count: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of fixed, evenly spaced held-out windows, int64 of shape (count, context)."""
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids."""
-
-
 def load(config: DataConfig, cache_dir: str | os.PathLike | None = None, *, build: bool = True) -> TokenSource | None:
     """Open a source; text is tokenized the first time, and memory-mapped from the cache ever after.
 
@@ -142,35 +108,8 @@ def load(config: DataConfig, cache_dir: str | os.PathLike | None = None, *, buil
             documents = corpus.files(config.path, config.column)
         case "hub":
             documents = corpus.hub(config.dataset, config.subset, config.split, config.column, config.revision)
-    return cache.open_or_build(documents, cache.cache_root(cache_dir), vocab_size=config.vocab_size,
+    return cache.open_or_build(documents, cache_root(cache_dir), vocab_size=config.vocab_size,
                                tokenizer=config.tokenizer, every=config.validation_every,
                                max_tokens=config.max_tokens, build=build)
 
 
-def batches(source: TokenSource, seed: int, batch_size: int, context: int,
-            start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The training batches from step ``start`` on, without end; see :meth:`TokenSource.batch`."""
-    return (source.batch(seed, step, batch_size, context) for step in itertools.count(start))
-
-
-def feed(read: Callable[[int], Sequence[torch.Tensor]], steps: range,
-         place: torch.device) -> Iterator[tuple[torch.Tensor, ...]]:
-    """``read(step)`` for each step, on the device.
-
-    For a GPU batches are read one step ahead, pinned, and copied while it computes. On a CPU a reader would take the
-    core that trains: steps of 5 to 27 ms, of which a batch is 0.1, took −2 to 5 % longer with one.
-    """
-    if place.type != "cuda":
-        return (tuple(t.to(place) for t in read(step)) for step in steps)
-    pinned = ahead(lambda step: [t.pin_memory() for t in read(step)], steps)
-    return (tuple(t.to(place, non_blocking=True) for t in batch) for batch in pinned)
-
-
-def ahead(read: Callable[[int], Any], steps: range) -> Iterator[Any]:
-    """``read(step)`` for each step; the next one is read meanwhile, by a thread of its own."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = None
-        for step in steps:
-            found = coming.result() if coming else read(step)
-            coming = reader.submit(read, step + 1) if step + 1 in steps else None
-            yield found

@@ -22,15 +22,15 @@ from typing import Any
 
 import filelock
 import numpy as np
-import platformdirs
 import torch
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
+from hpt.cache_folder import digest
 from hpt.data import batches as windows
 from hpt.data import tokenizer as tokens
 from hpt.data.corpus import Corpus
-from hpt.errors import DataError
+from hpt.errors import DamagedCacheWarning, DataError
 
 FORMAT = 1  # of the cache; a new one makes every cache stale
 MIN_CHARS = 1000
@@ -39,10 +39,6 @@ FILES = ("train.bin", "validation.bin", "tokenizer.json")
 BLOCK, BLOCKS = 1 << 16, 128
 
 log = logging.getLogger("hpt")
-
-
-class DamagedCacheWarning(UserWarning):
-    """A token cache failed its check; it is built again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +98,6 @@ class TextSource:
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-
-
-def cache_root(cache_dir: str | os.PathLike | None = None) -> Path:
-    """``cache_dir``, else $HPT_CACHE_DIR, else this user's cache folder."""
-    return Path(cache_dir or os.environ.get("HPT_CACHE_DIR") or platformdirs.user_cache_dir("hpt")).expanduser()
 
 
 def open_or_build(corpus: Corpus, root: Path, *, vocab_size: int, tokenizer: str, every: int,
@@ -251,6 +242,3 @@ def _check(file: Path) -> list[int]:
     return [size, crc]
 
 
-def digest(value: Any) -> str:
-    """SHA-256 (hex) of a value that JSON can hold."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

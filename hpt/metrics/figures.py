@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from hpt.metrics.basin import CLIFF, LN2
-from hpt.metrics.group import GroupFit, Replicates
+from hpt.metrics.group import GroupFit
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG, L_INF
-from hpt.metrics.replicates import NOISE_UNKNOWN, interval, ratio_interval
+from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates, interval, ratio_interval
 
 FEW_WIDTHS = "too few widths"
 AT_BOUND = "L∞ at a bound"

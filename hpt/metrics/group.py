@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from hpt.metrics.basin import CLIFF, EDGE, LN2, SKEW_PRIOR, SKEW_RANGE, WRONG_SIGN, Points, WellFit, common_skew, phi2
-from hpt.metrics.kink import CURVATURE, EVIDENT, ShapeDoubt, shape_doubt
-from hpt.metrics.law import LN_H, LN_LR, LawFit, fit_laws, predict
-from hpt.metrics.replicates import Noise, Scatter, SharedDraws, at_known_noise, draw_noise, scatter_of
+from hpt.metrics.basin import CLIFF, EDGE, LN2, SKEW_PRIOR, WRONG_SIGN, Points, WellFit, common_skew, phi2
+from hpt.metrics.kink import ShapeDoubt, shape_doubt
+from hpt.metrics.law import LawFit, fit_laws, predict
+from hpt.metrics.noise import Scatter, scatter_of
 
 OUTLIER = 3.5  # residuals beyond so many deviations get less weight
 LEAST_P = 0.01  # of an edge width's runs under the law of the others
-SKEW_STEPS = 0.1 * np.arange(-8, 9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,35 +49,6 @@ class GroupFit:
     octaves: float
     scatter: Scatter
     shape: ShapeDoubt
-
-
-@dataclass(frozen=True, eq=False)
-class Replicates:
-    """B replicates of a group's figures, centred on its estimates; float32 to keep many groups small.
-
-    Attributes
-    ----------
-    log2_lr_BxW, loss_BxW, h_BxW: nan for widths without a well; ±inf where an optimum left the rates tried.
-    theta_Bx7: law's parameters, as in :class:`hpt.metrics.law.LawFit`. at_bound_B: L∞ or α at a bound.
-    E_B, E_extrap_B: the errors as drawn, at the noise estimated; octaves_B: signed, centred.
-    shape_B: octaves that doubt about the basins' shape moves every η* of the group by; in log2_lr_BxW and theta_Bx7.
-    inflation: factor by which misfit of the law widens its intervals.
-    kinked: whether a kinked basin fits evidently better than the smooth one.
-    method: "parametric", "seeds", or both with a plus where some learning rates have a single run.
-    """
-
-    log2_lr_BxW: np.ndarray
-    loss_BxW: np.ndarray
-    h_BxW: np.ndarray
-    theta_Bx7: np.ndarray
-    at_bound_B: np.ndarray
-    E_B: np.ndarray
-    E_extrap_B: np.ndarray
-    octaves_B: np.ndarray
-    shape_B: np.ndarray
-    inflation: float
-    kinked: bool
-    method: str
 
 
 def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
@@ -187,70 +157,3 @@ def _leave_out(part: Points, loss_BxWxP, skews, skew_cost_S=None, around=None):
     return rms_error(predict(law, last) - loss_BxWxP[:, -1:], last), octaves
 
 
-def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng: np.random.Generator) -> Replicates | None:
-    """Draw replicates of the sweep and fit each as the sweep was.
-
-    They are centred on the law, plus that part of the wells' distance from it that noise does not explain (the
-    positive-part shrinkage 1 − 1/F), so that a true law is not blamed for noise nor a false one taken for true.
-    """
-    if not len(fit.fitted) or not np.isfinite(noise.sd):
-        return None
-    part, K = fit.points.take(fit.fitted), len(fit.fitted)
-    u_W, loss_W = (fit.log2_lr_W[fit.fitted] - part.origin_W) * LN2, fit.loss_W[fit.fitted]
-    ln_h_W = np.log(fit.h_W[fit.fitted])
-    inflation, dof = 1.0, 3 * (len(fit.fitted) + len(fit.edges)) - 7
-    if dof > 0:
-        runs = (part.weight_WxP > 0).sum() / len(fit.fitted)
-        seeds = np.mean([len(np.unique(c[c >= 0])) for c in part.seed_WxP])
-        expected = noise.sd**2 + noise.common_sd**2 * runs / seeds * (len(fit.fitted) - 3) / dof
-        F = fit.law.cost_B[0] / dof / max(expected, 1e-18)
-        share = np.sqrt(max(0.0, 1 - 1 / max(F, 1e-300)))
-        if F > 1 and stats.f.sf(F, dof, noise.df) < 0.05:
-            inflation = np.sqrt(F)
-        ln_lr, loss, h = (v[0] for v in fit.law.wells(part.scale_W))
-        u_law = ln_lr - part.origin_W * LN2
-        u_W, loss_W = u_law + share * (u_W - u_law), loss + share * (loss_W - loss)
-        ln_h_W = np.log(h) + share * (ln_h_W - np.log(h))
-    if len(fit.edges):
-        beyond = fit.points.take(fit.edges)
-        ln_lr, loss, h = (v[0] for v in fit.law.wells(beyond.scale_W))
-        u_W = np.append(u_W, ln_lr - beyond.origin_W * LN2)
-        loss_W, ln_h_W = np.append(loss_W, loss), np.append(ln_h_W, np.log(h))
-    used = np.append(fit.fitted, fit.edges)
-    every = fit.points.take(used)
-    centre_WxP = _curve(every, u_W, loss_W, np.exp(ln_h_W), fit.skew)
-    drawn, square_BxF, method = draw_noise(noise, every, shared.take(used), rng)
-    loss_BxWxP = centre_WxP + np.concatenate([np.zeros_like(drawn[:1]), drawn])
-    skews = np.unique(np.clip(fit.skew + (SKEW_STEPS if fit.scatter.total_df >= 1 else 0.0), *SKEW_RANGE))
-    cost = noise.sd**2 * ((skews - SKEW_PRIOR[0]) / SKEW_PRIOR[1]) ** 2
-    every_wells = WellFit(every, skews, cost)(loss_BxWxP, np.arange(len(used)) < K)
-    wells, loss_BxWxP = every_wells.take(slice(K)), loss_BxWxP[:, :K]
-    W, B = len(fit.points.scale_W), len(drawn)
-
-    def centred(value_W, replicates, inflate=1.0):
-        return value_W + inflate * (replicates[1:] - replicates[0])
-
-    out = np.full((3, B, W), np.nan)
-    out[0][:, fit.fitted] = centred(fit.log2_lr_W[fit.fitted], wells.u_BxW / LN2)
-    out[1][:, fit.fitted] = centred(fit.loss_W[fit.fitted], wells.loss_BxW)
-    out[2][:, fit.fitted] = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0]
-    shape_lr_B = fit.shape.draw(wells.skew_B[1:], noise.sd, rng)
-    shape_h_B = CURVATURE * fit.skew * rng.standard_normal(B)
-    out[0] += shape_lr_B[:, None]
-    out[2] *= np.exp(shape_h_B)[:, None]
-    lowest_W, highest_W = fit.points.tried_Wx2.T
-    beyond_W = np.where(fit.points.cliff_W, highest_W, np.inf)
-    out[0] = np.where(out[0] < lowest_W, -np.inf, np.where(out[0] > highest_W, beyond_W, out[0]))
-    theta, bound, E, E_extrap, octaves = np.full((B, 7), np.nan), np.zeros(B, bool), *np.full((3, B), np.nan)
-    if fit.law is not None:
-        law = fit_laws(every, every_wells, fit.law.theta_Bx7[0] if dof > 0 else None, len(fit.edges))
-        theta = centred(fit.law.theta_Bx7[0], law.theta_Bx7, inflation)
-        theta[:, LN_LR] += LN2 * shape_lr_B
-        theta[:, LN_H] += shape_h_B
-        bound = law.at_bound()[1:]
-        E = at_known_noise(rms_error(predict(law, part) - loss_BxWxP, part)[1:], square_BxF)
-        E_extrap, octaves = _leave_out(part, loss_BxWxP, skews, cost, fit.law.theta_Bx7[0] if dof > 0 else None)
-        E_extrap, octaves = at_known_noise(E_extrap[1:], square_BxF), centred(fit.octaves, octaves)
-    single = [np.asarray(v, np.float32) for v in (*out, theta)]
-    return Replicates(*single, bound, E, E_extrap, octaves, shape_lr_B, float(inflation),
-                      fit.shape.tilt(noise.sd) < -EVIDENT, method)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from hpt.metrics.basin import LN2, WellFit, phi2
 from hpt.metrics.law import ALPHA, A
@@ -151,3 +152,74 @@ def _runs(fits: Sequence[GroupFit]) -> pd.DataFrame:
                 "scale": fit.points.scale_W[w], "cell": [f"{g}:{u:.6f}" for u in fit.points.u_WxP[w, inside]],
                 "seed": fit.points.seed_WxP[w, inside], "loss": fit.points.loss_WxP[w, inside]}))
     return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
+PRIOR_DF = 4.0  # what the other groups' noise weighs against a group's own
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Sums of squares (nats²) and degrees of freedom of a group's runs about their wells.
+
+    Attributes
+    ----------
+    total, total_df: of all runs. own, own_df: with the mean of each width's seed taken out. misfit, misfit_df: of the
+    means at each learning rate, which only a wrong shape moves more than a run's own noise does.
+    """
+
+    total: float = 0.0
+    total_df: float = 0.0
+    own: float = 0.0
+    own_df: float = 0.0
+    misfit: float = 0.0
+    misfit_df: float = 0.0
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise of one run that is its own, nats, with degrees of freedom; by which factor lack of fit has raised it; and
+    what runs of one seed and width share, nats."""
+
+    sd: float
+    df: float
+    raised: float = 1.0
+    common_sd: float = 0.0
+
+
+def scatter_of(residual_WxP, weight_WxP, cell_WxP, seed_WxP) -> Scatter:
+    """The scatter of residuals (nats); `cell_WxP` tells learning rates apart, `weight_WxP` is 0 where padded."""
+    inside = weight_WxP > 0
+    r = np.where(inside, residual_WxP * np.sqrt(weight_WxP), 0.0)
+    freedom = 3 * len(r) + 1
+    own, seeds, misfit, cells = r.copy(), 0, 0.0, 0
+    for w, used in enumerate(inside):
+        codes, seed_P = np.unique(seed_WxP[w, used], return_inverse=True)
+        own[w, used] -= (np.bincount(seed_P, r[w, used]) / np.bincount(seed_P))[seed_P]
+        seeds += len(codes) - 1
+        _, cell_P = np.unique(np.round(cell_WxP[w, used], 6), return_inverse=True)
+        misfit += (np.bincount(cell_P, r[w, used]) ** 2 / np.bincount(cell_P)).sum()
+        cells += cell_P.max() + 1
+    total_df = inside.sum() - freedom
+    total, own_total = (r**2).sum(), (own**2).sum()
+    return Scatter(*map(float, (total, total_df, own_total, total_df - seeds, misfit, cells - freedom)))
+
+
+def noise_of(scatters: list[Scatter], shared: bool) -> list[Noise]:
+    """Each group's noise. A group with few runs to spare leans on the median of the others; one whose curves miss their
+    means by more than noise explains takes the misfit for its noise. `shared`: runs of one seed share some."""
+    pairs = [(s.own, s.own_df) if shared else (s.total, s.total_df) for s in scatters]
+    known = np.array([df >= 1 for _, df in pairs])
+    typical = float(np.median([total / df for total, df in pairs if df >= 1])) if known.any() else 0.0
+    noises = []
+    for g, (scatter, (total, df)) in enumerate(zip(scatters, pairs, strict=True)):
+        lean, df = PRIOR_DF * np.delete(known, g).any(), max(df, 0.0)
+        variance = (total * (df > 0) + lean * typical) / (df + lean) if df + lean else np.nan
+        weight, raised = df + lean, 1.0
+        repeats_df = scatter.total_df - scatter.misfit_df
+        if scatter.misfit_df >= 1 and repeats_df >= 1:
+            misfit = scatter.misfit / scatter.misfit_df
+            if misfit > variance and stats.f.sf(misfit / max(variance, 1e-300), scatter.misfit_df, weight) < 0.1:
+                raised = np.sqrt(misfit / max(variance, 1e-300))
+                variance, weight = misfit, scatter.misfit_df
+        noises.append(Noise(float(np.sqrt(variance)), float(weight), float(raised)))
+    return noises

@@ -21,82 +21,16 @@ from scipy import stats
 from scipy.optimize import nnls
 
 from hpt.errors import TableError, did_you_mean
-from hpt.metrics.basin import Points
-from hpt.metrics.noise import CommonNoise
+from hpt.metrics.basin import LN2, SKEW_PRIOR, SKEW_RANGE, Points, WellFit
+from hpt.metrics.group import GroupFit, _curve, _leave_out, rms_error
+from hpt.metrics.kink import CURVATURE, EVIDENT
+from hpt.metrics.law import LN_H, LN_LR, fit_laws, predict
+from hpt.metrics.noise import CommonNoise, Noise
 
 NOISE_UNKNOWN = "noise unknown: no run to spare beyond the fit's own freedom"
 PARAMETRIC, SEEDS = "parametric", "seeds"
 LEAST_SEEDS = 5  # from which "auto" resamples them: docs/coverage.md
 WIDEST = 10.0  # factor by which few seeds may widen a replicate's noise: beyond it there is no well
-PRIOR_DF = 4.0  # what the other groups' noise weighs against a group's own
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Sums of squares (nats²) and degrees of freedom of a group's runs about their wells.
-
-    Attributes
-    ----------
-    total, total_df: of all runs. own, own_df: with the mean of each width's seed taken out. misfit, misfit_df: of the
-    means at each learning rate, which only a wrong shape moves more than a run's own noise does.
-    """
-
-    total: float = 0.0
-    total_df: float = 0.0
-    own: float = 0.0
-    own_df: float = 0.0
-    misfit: float = 0.0
-    misfit_df: float = 0.0
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Noise of one run that is its own, nats, with degrees of freedom; by which factor lack of fit has raised it; and
-    what runs of one seed and width share, nats."""
-
-    sd: float
-    df: float
-    raised: float = 1.0
-    common_sd: float = 0.0
-
-
-def scatter_of(residual_WxP, weight_WxP, cell_WxP, seed_WxP) -> Scatter:
-    """The scatter of residuals (nats); `cell_WxP` tells learning rates apart, `weight_WxP` is 0 where padded."""
-    inside = weight_WxP > 0
-    r = np.where(inside, residual_WxP * np.sqrt(weight_WxP), 0.0)
-    freedom = 3 * len(r) + 1
-    own, seeds, misfit, cells = r.copy(), 0, 0.0, 0
-    for w, used in enumerate(inside):
-        codes, seed_P = np.unique(seed_WxP[w, used], return_inverse=True)
-        own[w, used] -= (np.bincount(seed_P, r[w, used]) / np.bincount(seed_P))[seed_P]
-        seeds += len(codes) - 1
-        _, cell_P = np.unique(np.round(cell_WxP[w, used], 6), return_inverse=True)
-        misfit += (np.bincount(cell_P, r[w, used]) ** 2 / np.bincount(cell_P)).sum()
-        cells += cell_P.max() + 1
-    total_df = inside.sum() - freedom
-    total, own_total = (r**2).sum(), (own**2).sum()
-    return Scatter(*map(float, (total, total_df, own_total, total_df - seeds, misfit, cells - freedom)))
-
-
-def noise_of(scatters: list[Scatter], shared: bool) -> list[Noise]:
-    """Each group's noise. A group with few runs to spare leans on the median of the others; one whose curves miss their
-    means by more than noise explains takes the misfit for its noise. `shared`: runs of one seed share some."""
-    pairs = [(s.own, s.own_df) if shared else (s.total, s.total_df) for s in scatters]
-    known = np.array([df >= 1 for _, df in pairs])
-    typical = float(np.median([total / df for total, df in pairs if df >= 1])) if known.any() else 0.0
-    noises = []
-    for g, (scatter, (total, df)) in enumerate(zip(scatters, pairs, strict=True)):
-        lean, df = PRIOR_DF * np.delete(known, g).any(), max(df, 0.0)
-        variance = (total * (df > 0) + lean * typical) / (df + lean) if df + lean else np.nan
-        weight, raised = df + lean, 1.0
-        repeats_df = scatter.total_df - scatter.misfit_df
-        if scatter.misfit_df >= 1 and repeats_df >= 1:
-            misfit = scatter.misfit / scatter.misfit_df
-            if misfit > variance and stats.f.sf(misfit / max(variance, 1e-300), scatter.misfit_df, weight) < 0.1:
-                raised = np.sqrt(misfit / max(variance, 1e-300))
-                variance, weight = misfit, scatter.misfit_df
-        noises.append(Noise(float(np.sqrt(variance)), float(weight), float(raised)))
-    return noises
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,3 +168,104 @@ def ratio_interval(estimate: float, replicates, level: float) -> tuple[float, fl
         return estimate, estimate
     low, high = interval(replicates / typical, level)
     return estimate / high, estimate / low if low > 0 else np.inf
+
+
+SKEW_STEPS = 0.1 * np.arange(-8, 9)
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """B replicates of a group's figures, centred on its estimates; float32 to keep many groups small.
+
+    Attributes
+    ----------
+    log2_lr_BxW, loss_BxW, h_BxW: nan for widths without a well; ±inf where an optimum left the rates tried.
+    theta_Bx7: law's parameters, as in :class:`hpt.metrics.law.LawFit`. at_bound_B: L∞ or α at a bound.
+    E_B, E_extrap_B: the errors as drawn, at the noise estimated; octaves_B: signed, centred.
+    shape_B: octaves that doubt about the basins' shape moves every η* of the group by; in log2_lr_BxW and theta_Bx7.
+    inflation: factor by which misfit of the law widens its intervals.
+    kinked: whether a kinked basin fits evidently better than the smooth one.
+    method: "parametric", "seeds", or both with a plus where some learning rates have a single run.
+    """
+
+    log2_lr_BxW: np.ndarray
+    loss_BxW: np.ndarray
+    h_BxW: np.ndarray
+    theta_Bx7: np.ndarray
+    at_bound_B: np.ndarray
+    E_B: np.ndarray
+    E_extrap_B: np.ndarray
+    octaves_B: np.ndarray
+    shape_B: np.ndarray
+    inflation: float
+    kinked: bool
+    method: str
+
+
+def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng: np.random.Generator) -> Replicates | None:
+    """Draw replicates of the sweep and fit each as the sweep was.
+
+    They are centred on the law, plus that part of the wells' distance from it that noise does not explain (the
+    positive-part shrinkage 1 − 1/F), so that a true law is not blamed for noise nor a false one taken for true.
+    """
+    if not len(fit.fitted) or not np.isfinite(noise.sd):
+        return None
+    part, K = fit.points.take(fit.fitted), len(fit.fitted)
+    u_W, loss_W = (fit.log2_lr_W[fit.fitted] - part.origin_W) * LN2, fit.loss_W[fit.fitted]
+    ln_h_W = np.log(fit.h_W[fit.fitted])
+    inflation, dof = 1.0, 3 * (len(fit.fitted) + len(fit.edges)) - 7
+    if dof > 0:
+        runs = (part.weight_WxP > 0).sum() / len(fit.fitted)
+        seeds = np.mean([len(np.unique(c[c >= 0])) for c in part.seed_WxP])
+        expected = noise.sd**2 + noise.common_sd**2 * runs / seeds * (len(fit.fitted) - 3) / dof
+        F = fit.law.cost_B[0] / dof / max(expected, 1e-18)
+        share = np.sqrt(max(0.0, 1 - 1 / max(F, 1e-300)))
+        if F > 1 and stats.f.sf(F, dof, noise.df) < 0.05:
+            inflation = np.sqrt(F)
+        ln_lr, loss, h = (v[0] for v in fit.law.wells(part.scale_W))
+        u_law = ln_lr - part.origin_W * LN2
+        u_W, loss_W = u_law + share * (u_W - u_law), loss + share * (loss_W - loss)
+        ln_h_W = np.log(h) + share * (ln_h_W - np.log(h))
+    if len(fit.edges):
+        beyond = fit.points.take(fit.edges)
+        ln_lr, loss, h = (v[0] for v in fit.law.wells(beyond.scale_W))
+        u_W = np.append(u_W, ln_lr - beyond.origin_W * LN2)
+        loss_W, ln_h_W = np.append(loss_W, loss), np.append(ln_h_W, np.log(h))
+    used = np.append(fit.fitted, fit.edges)
+    every = fit.points.take(used)
+    centre_WxP = _curve(every, u_W, loss_W, np.exp(ln_h_W), fit.skew)
+    drawn, square_BxF, method = draw_noise(noise, every, shared.take(used), rng)
+    loss_BxWxP = centre_WxP + np.concatenate([np.zeros_like(drawn[:1]), drawn])
+    skews = np.unique(np.clip(fit.skew + (SKEW_STEPS if fit.scatter.total_df >= 1 else 0.0), *SKEW_RANGE))
+    cost = noise.sd**2 * ((skews - SKEW_PRIOR[0]) / SKEW_PRIOR[1]) ** 2
+    every_wells = WellFit(every, skews, cost)(loss_BxWxP, np.arange(len(used)) < K)
+    wells, loss_BxWxP = every_wells.take(slice(K)), loss_BxWxP[:, :K]
+    W, B = len(fit.points.scale_W), len(drawn)
+
+    def centred(value_W, replicates, inflate=1.0):
+        return value_W + inflate * (replicates[1:] - replicates[0])
+
+    out = np.full((3, B, W), np.nan)
+    out[0][:, fit.fitted] = centred(fit.log2_lr_W[fit.fitted], wells.u_BxW / LN2)
+    out[1][:, fit.fitted] = centred(fit.loss_W[fit.fitted], wells.loss_BxW)
+    out[2][:, fit.fitted] = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0]
+    shape_lr_B = fit.shape.draw(wells.skew_B[1:], noise.sd, rng)
+    shape_h_B = CURVATURE * fit.skew * rng.standard_normal(B)
+    out[0] += shape_lr_B[:, None]
+    out[2] *= np.exp(shape_h_B)[:, None]
+    lowest_W, highest_W = fit.points.tried_Wx2.T
+    beyond_W = np.where(fit.points.cliff_W, highest_W, np.inf)
+    out[0] = np.where(out[0] < lowest_W, -np.inf, np.where(out[0] > highest_W, beyond_W, out[0]))
+    theta, bound, E, E_extrap, octaves = np.full((B, 7), np.nan), np.zeros(B, bool), *np.full((3, B), np.nan)
+    if fit.law is not None:
+        law = fit_laws(every, every_wells, fit.law.theta_Bx7[0] if dof > 0 else None, len(fit.edges))
+        theta = centred(fit.law.theta_Bx7[0], law.theta_Bx7, inflation)
+        theta[:, LN_LR] += LN2 * shape_lr_B
+        theta[:, LN_H] += shape_h_B
+        bound = law.at_bound()[1:]
+        E = at_known_noise(rms_error(predict(law, part) - loss_BxWxP, part)[1:], square_BxF)
+        E_extrap, octaves = _leave_out(part, loss_BxWxP, skews, cost, fit.law.theta_Bx7[0] if dof > 0 else None)
+        E_extrap, octaves = at_known_noise(E_extrap[1:], square_BxF), centred(fit.octaves, octaves)
+    single = [np.asarray(v, np.float32) for v in (*out, theta)]
+    return Replicates(*single, bound, E, E_extrap, octaves, shape_lr_B, float(inflation),
+                      fit.shape.tilt(noise.sd) < -EVIDENT, method)

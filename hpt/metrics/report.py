@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-if TYPE_CHECKING:
-    from hpt.metrics.transfer import TransferReport
+from hpt.metrics.group import GroupFit
+from hpt.metrics.noise import Noise
+from hpt.metrics.replicates import Replicates
 
 SHOWN = {"E": "E (nats)", "E_extrap": "E_extrap (nats)", "octave_error": "octave error", "beta": "β", "kappa": "κ",
          "R": "R(∞) (nats)"}
@@ -81,3 +84,71 @@ def as_html(report: TransferReport) -> str:
     table = (f"<table><caption>{html.escape(_title(report))}</caption><thead><tr>{head}</tr></thead>"
              f"<tbody>{body}</tbody></table>")
     return f'<div style="overflow-x:auto">{table}{f"<ul>{notes}</ul>" if notes else ""}</div>'
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """One group of a report and all that is known of it.
+
+    Attributes
+    ----------
+    fit: its wells and its law.
+    noise: of one run.
+    replicates: of its figures; None where the noise is unknown.
+    reference: index in the report of the group that its R compares with.
+    """
+
+    fit: GroupFit
+    noise: Noise
+    replicates: Replicates | None
+    reference: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Values of the group columns."""
+        return self.fit.key
+
+
+@dataclass(frozen=True, eq=False)
+class TransferReport:
+    """What a sweep says about transfer. Prints as a small table; nan and a named reason where nothing is determined.
+
+    Attributes
+    ----------
+    table: the checked table: group columns, the scale, log2_lr, loss (nats, inf where diverged), seed.
+    basins: one row a group and width: log2_lr (η*), loss (L*, nats), curvature (h, nats per (ln η)²), each with _low
+        and _high; edge "", "low" or "high"; determined, reason, method, n (runs fitted).
+    penalty: one row a group and width: R(n) in nats with R_low, R_high, R_determined, R_reason, R_method, R_n (runs).
+    laws: one row a group: L_inf and A of the fitted law (nats), η* at width 1 in log2, α, β, γ_log, skew of the basin,
+        noise (nats, one run) and common_noise (the part that runs of one seed and width share),
+        inflation of the intervals by misfit of the law.
+    reference: the group that R compares with; "" where it is the named parameterization at equal other settings.
+    scale, group_columns, level, bootstraps: as asked for.
+    notes: what was left out or assumed.
+    groups: each group with its fit, noise, replicates and reference, in the order of the tables.
+    """
+
+    table: pd.DataFrame
+    figures: pd.DataFrame
+    basins: pd.DataFrame
+    penalty: pd.DataFrame
+    laws: pd.DataFrame
+    reference: str
+    scale: str
+    group_columns: tuple[str, ...]
+    level: float
+    bootstraps: int
+    notes: tuple[str, ...]
+    groups: tuple[Group, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a group: group columns, then E, E_extrap (nats), octave_error, kappa, alpha, beta, gamma, gamma_log
+        and R (R(∞), nats), each with _low, _high, _determined, _reason, _method (how the interval was made) and _n (how
+        many runs or widths it rests on), as in :mod:`hpt.metrics.figures`."""
+        return self.figures.copy()
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)

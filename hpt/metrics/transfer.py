@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError, did_you_mean
-from hpt.metrics import report as report_view
 from hpt.metrics.basin import EDGE, gather
 from hpt.metrics.figures import (
     asymptotic_penalty,
@@ -32,57 +31,11 @@ from hpt.metrics.figures import (
     penalty_rows,
     table_of,
 )
-from hpt.metrics.group import GroupFit, Replicates, fit_group, replicate
-from hpt.metrics.noise import CommonNoise, common_noise
-from hpt.metrics.replicates import Noise, SharedDraws, noise_of, seeds_to_resample
+from hpt.metrics.group import GroupFit, fit_group
+from hpt.metrics.noise import CommonNoise, Noise, common_noise, noise_of
+from hpt.metrics.replicates import Replicates, SharedDraws, replicate, seeds_to_resample
+from hpt.metrics.report import Group, TransferReport
 from hpt.metrics.table import SweepTable, read_table
-
-
-@dataclass(frozen=True, eq=False)
-class TransferReport:
-    """What a sweep says about transfer. Prints as a small table; nan and a named reason where nothing is determined.
-
-    Attributes
-    ----------
-    table: the checked table: group columns, the scale, log2_lr, loss (nats, inf where diverged), seed.
-    basins: one row a group and width: log2_lr (η*), loss (L*, nats), curvature (h, nats per (ln η)²), each with _low
-        and _high; edge "", "low" or "high"; determined, reason, method, n (runs fitted).
-    penalty: one row a group and width: R(n) in nats with R_low, R_high, R_determined, R_reason, R_method, R_n (runs).
-    laws: one row a group: L_inf and A of the fitted law (nats), η* at width 1 in log2, α, β, γ_log, skew of the basin,
-        noise (nats, one run) and common_noise (the part that runs of one seed and width share),
-        inflation of the intervals by misfit of the law.
-    reference: the group that R compares with; "" where it is the named parameterization at equal other settings.
-    scale, group_columns, level, bootstraps: as asked for.
-    notes: what was left out or assumed.
-    """
-
-    table: pd.DataFrame
-    figures: pd.DataFrame
-    basins: pd.DataFrame
-    penalty: pd.DataFrame
-    laws: pd.DataFrame
-    reference: str
-    scale: str
-    group_columns: tuple[str, ...]
-    level: float
-    bootstraps: int
-    notes: tuple[str, ...]
-    _fits: tuple[GroupFit, ...]
-    _drawn: tuple[Replicates | None, ...]
-    _noises: tuple[Noise, ...]
-    _ref: tuple[int, ...]
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a group: group columns, then E, E_extrap (nats), octave_error, kappa, alpha, beta, gamma, gamma_log
-        and R (R(∞), nats), each with _low, _high, _determined, _reason, _method (how the interval was made) and _n (how
-        many runs or widths it rests on), as in :mod:`hpt.metrics.figures`."""
-        return self.figures.copy()
-
-    def __repr__(self) -> str:
-        return report_view.as_text(self)
-
-    def _repr_html_(self) -> str:
-        return report_view.as_html(self)
 
 
 def transfer_report(
@@ -123,31 +76,32 @@ def transfer_report(
     sweep = read_table(table, scale=scale, by=by, least_scales=2)
     fits, drawn, noises = _fit_all(sweep, bootstraps, seed, resample)
     ref, label = _references(sweep, fits, reference)
-    tables = _tables(fits, drawn, noises, ref, sweep.group_columns, scale, level)
+    groups = tuple(map(Group, fits, noises, drawn, ref))
+    tables = _tables(groups, sweep.group_columns, scale, level)
     notes = sweep.notes + tuple(_left_out(sweep, fits, noises))
     settings = label, scale, sweep.group_columns, level, bootstraps
-    return TransferReport(sweep.frame, *tables, *settings, notes, *map(tuple, (fits, drawn, noises, ref)))
+    return TransferReport(sweep.frame, *tables, *settings, notes, groups)
 
 
-def _tables(fits, drawn, noises, ref: Sequence[int], columns: tuple[str, ...], scale: str, level: float):
+def _tables(groups: Sequence[Group], columns: tuple[str, ...], scale: str, level: float):
     """The report's figures, basins, penalty and laws."""
     figures, penalties, wells, laws = [], [], [], []
-    for g, (fit, reps) in enumerate(zip(fits, drawn, strict=True)):
+    for group in groups:
+        fit, reps, reference = group.fit, group.replicates, groups[group.reference]
         row = {k: v for name, f in group_figures(fit, reps, level).items() for k, v in f.columns(name).items()}
-        pair = (fit, reps, fits[ref[g]], drawn[ref[g]], level)
+        pair = (fit, reps, reference.fit, reference.replicates, level)
         figures.append([row | asymptotic_penalty(*pair).columns("R")])
         penalties.append(penalty_rows(*pair, scale))
         wells.append(basin_rows(fit, reps, level, scale))
-        laws.append([_law_row(fit, reps, noises[g])])
-    return [table_of([f.key for f in fits], columns, rows) for rows in (figures, wells, penalties, laws)]
+        laws.append([_law_row(fit, reps, group.noise)])
+    return [table_of([group.key for group in groups], columns, rows) for rows in (figures, wells, penalties, laws)]
 
 
-def with_laws(report: TransferReport, fits, drawn, notes: Sequence[str]) -> TransferReport:
-    """The report with other laws in the place of its own, all tables made anew."""
-    tables = _tables(fits, drawn, report._noises, report._ref, report.group_columns, report.scale, report.level)
+def with_groups(report: TransferReport, groups: Sequence[Group], notes: Sequence[str]) -> TransferReport:
+    """The report with other groups in the place of its own, all tables made anew."""
+    tables = _tables(groups, report.group_columns, report.scale, report.level)
     names = ("figures", "basins", "penalty", "laws")
-    return replace(report, **dict(zip(names, tables, strict=True)), notes=tuple(notes), _fits=tuple(fits),
-                   _drawn=tuple(drawn))
+    return replace(report, **dict(zip(names, tables, strict=True)), notes=tuple(notes), groups=tuple(groups))
 
 
 def basins(

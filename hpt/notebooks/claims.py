@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from hpt.analysis.compare import gap_closed
-from hpt.metrics.transfer import TransferReport
-from hpt.runs.run_config import RunResult
+from hpt.metrics.report import TransferReport
+from hpt.runs.result import RunResult
 from hpt.runs.stability import roughness
 
 #: How far above the best learning rate the price of a mistake is taken, in octaves.

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import platform
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
 
 from hpt.analysis.compare import gap_closed
 from hpt.data.source import load
-from hpt.metrics.transfer import TransferReport, transfer_report
+from hpt.metrics.report import TransferReport
+from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import claims
-from hpt.notebooks.environment import environment_facts
 from hpt.notebooks.pages import duration, write_report
 from hpt.notebooks.runner import run_notebooks
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.plots.phase_page import write_phase_page
-from hpt.runs.run_config import RunResult
+from hpt.runs.result import RunResult
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
 
@@ -113,3 +119,44 @@ def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
             columns="weight_decay", errors="ignore")
     tables[f"E, κ and R(∞) against {report.reference}, with {report.level:.0%} intervals"] = metrics
     return tables
+
+
+def environment_facts() -> dict[str, str]:
+    """Date, versions of python, torch and hpt, platform, processor, cores and git commit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
+        "python": platform.python_version(), "torch": _version("torch"), "hpt": _version("hpt"),
+        "platform": platform.platform(aliased=True, terse=True), "processor": _processor(), "cores": str(cores),
+        "git": _git_commit(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _run(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _processor() -> str:
+    if sys.platform == "darwin":
+        return _run("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    info = Path("/proc/cpuinfo")
+    name = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return name[1] if name else platform.processor() or platform.machine()
+
+
+def _git_commit() -> str:
+    here = Path(__file__)
+    git = ("git", "-C", str(here.parent))
+    tracked = _run(*git, "ls-files", here.name)  # empty for a package installed inside another repository
+    commit = _run(*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") if tracked else ""
+    return commit.replace("-dirty", " (with uncommitted changes)") or "none (not run from a commit)"

@@ -11,10 +11,9 @@ from torch import nn
 
 from hpt.errors import ConfigError, RoleError
 from hpt.model.transformer import Transformer, wider_copy
-from hpt.parameterization import huggingface
 from hpt.parameterization.forward import refuse_multiplier, warn_attention
 from hpt.parameterization.optimizers import Optimizer, absorb, check_optimizer, for_optimizer
-from hpt.parameterization.roles import ParameterRole, RoleMap, unwrap
+from hpt.parameterization.roles import ParameterRole, RoleMap, huggingface_width, unwrap, wider_huggingface_copy
 from hpt.parameterization.roles import roles as find_roles
 from hpt.parameterization.rules import Rule
 from hpt.parameterization.rules import rule as find_rule
@@ -181,9 +180,9 @@ def _other_width(model: nn.Module, base_model: nn.Module | None, r: Rule,
         return base_model, None
     if isinstance(model, Transformer):
         return wider_copy(model.config), r.multiplier(model.config.width)
-    width = huggingface.config_width(model)
+    width = huggingface_width(model)
     if width and (base_width or r.base_width > 1):
-        return huggingface.wider_copy(model), r.multiplier(width)
+        return wider_huggingface_copy(model), r.multiplier(width)
     raise ConfigError(
         f"the roles of {type(model).__name__} need a narrower copy to compare with.",
         "shapes tell the roles, and its width the multiplier m",

@@ -8,38 +8,17 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hpt.analysis.predict import predict_lr
-from hpt.metrics.transfer import TransferReport, transfer_report
-from hpt.runs.run_config import RunResult
+from hpt.metrics.report import TransferReport
+from hpt.metrics.transfer import transfer_report
+from hpt.plots.style import ROLE_COLORS, _figure, _width_colors, color_of, log_axis
+from hpt.runs.result import RunResult
 from hpt.runs.stability import excess_loss
 
 if TYPE_CHECKING:
     from hpt.parameterization.coordinates import CoordCheck
-
-COLORS = {"SP": "#c1443c", "SP+Embd": "#2c6fbb", "μP": "#2a8a57", "μP-Embd": "#b8860b"}
-STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-         "legend.frameon": False, "figure.dpi": 110, "savefig.dpi": 110, "font.size": 10}
-
-
-def color_of(name: str) -> str:
-    """One colour a parameterization, the same in every figure."""
-    return COLORS.get(name) or plt.get_cmap("tab20")(sum(map(ord, name)) % 20)
-
-
-def _width_colors(widths: Sequence[int]) -> dict[int, tuple]:
-    shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.85, len(widths)))
-    return dict(zip(sorted(widths), shades, strict=True))
-
-
-def _figure(columns: int, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, columns, figsize=(min(4.2 * columns, 12.6) if columns > 1 else 6.4, height),
-                                    squeeze=False, layout="constrained")
-    plt.close(figure)  # shown as a value, once, and not again at the end of the cell
-    return figure, list(axes[0])
 
 
 def _curve(losses: np.ndarray, window: int) -> np.ndarray:
@@ -157,19 +136,6 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     return figure
 
 
-def log_axis(ax: Axes) -> None:
-    """A logarithmic x axis; of a decade or so with its ticks spelt out, since labels like 3×10⁻² run into another."""
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    if high < 30 * low:
-        decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
-        round_ones = [tick for tick in np.outer(decades, (1, 2, 5)).ravel() if low <= tick <= high]
-        ax.set_xticks(round_ones if len(round_ones) > 1 else np.geomspace(1.3 * low, high / 1.3, 2))
-        ax.xaxis.set_major_formatter("{x:.2g}")
-        ax.minorticks_off()
-        ax.set_xlim(low, high)
-
-
 def plot_metrics(report: TransferReport) -> Figure:
     """E, κ and R(∞) with their intervals; what the data do not determine is grey."""
     frame = report.to_frame()
@@ -216,10 +182,6 @@ def plot_gap(shares: pd.DataFrame) -> Figure:
     ax.set(xlabel="width", ylabel="share of the gap closed, %")
     ax.legend(fontsize=8)
     return figure
-
-
-ROLE_COLORS = {"embedding": "#2c6fbb", "hidden": "#c1443c", "readout": "#b8860b", "vector": "#2a8a57",
-               "fixed": "#777777"}
 
 
 def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:

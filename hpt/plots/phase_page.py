@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from hpt.metrics.figures import plain_number
-from hpt.metrics.report import cell, group_name
-from hpt.metrics.transfer import TransferReport
-from hpt.plots.phases import AXES, color_of_variant, figure_range
+from hpt.metrics.report import TransferReport, cell, group_name
+from hpt.plots.phases import AXES, figure_range
+from hpt.plots.style import color_of_variant
 
 TEMPLATE = "phases.html"
 MARK = "/*DATA*/null"
@@ -66,11 +66,11 @@ def page_data(report: TransferReport, title: str) -> dict[str, Any]:
 
 def _wells(report: TransferReport, g: int) -> list[dict[str, Any]]:
     """The runs and the well of every width of a group."""
-    fit = report._fits[g]
+    fit = report.groups[g].fit
     rows = report.table
     for column, value in zip(report.group_columns, fit.key, strict=True):
         rows = rows[rows[column] == value]
-    start = sum(len(f.points.scale_W) for f in report._fits[:g])
+    start = sum(len(other.fit.points.scale_W) for other in report.groups[:g])
     wells = report.basins.iloc[start:start + len(fit.points.scale_W)].to_dict("records")
     out = []
     for well in wells:

@@ -10,23 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hpt.metrics.report import group_name
-from hpt.metrics.transfer import TransferReport
-from hpt.parameterization.sixteen import PARAMETERIZATIONS
-from hpt.plots.figures import COLORS, STYLE, color_of, log_axis
+from hpt.metrics.report import TransferReport, group_name
+from hpt.plots.style import GREY, MARKERS, STYLE, color_of_variant, log_axis
 
 AXES = {"E": "E, nats (log)", "kappa": "κ", "R": "R(∞), nats"}
 PAIRS = (("E", "kappa"), ("kappa", "R"), ("E", "R"))
-GREY = "#a8a8a8"
-MARKERS = "osD^vP*X"
-MORE_COLORS = ("#7b4fa3", "#d97e1f", "#3aa6a0", "#8c5a3c", "#d65fa0", "#5a6b7d", "#9aa51e", "#6c8ee0", "#e08a8a",
-               "#57b36a", "#3d3d7a", "#c9a227")
-
-
-def color_of_variant(name: str) -> str:
-    """One colour for each of the sixteen, those of :mod:`hpt.plots.figures` where it has one."""
-    others = [str(p) for p in PARAMETERIZATIONS if str(p) not in COLORS]
-    return MORE_COLORS[others.index(name) % len(MORE_COLORS)] if name in others else color_of(name)
 
 
 def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure:

@@ -10,7 +10,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from hpt.plots.figures import plot_loss_curves
-from hpt.runs.run_config import RunResult
+from hpt.runs.result import RunResult
 
 
 def _png(figure: Figure) -> bytes:

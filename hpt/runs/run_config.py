@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import os
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from hpt.config import config, from_dict, to_dict
 from hpt.data.source import DataConfig
-from hpt.model.transformer import ModelConfig
+from hpt.errors import ConfigError
+from hpt.model.transformer import ModelConfig, flops_per_token, parameter_count
 from hpt.parameterization.sixteen import Parameterization
 from hpt.runs.train_config import TrainConfig
 
@@ -71,55 +76,34 @@ class RunConfig:
         return hashlib.sha256(canonical.encode()).hexdigest()[:20]
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What one run gave.
+def run_steps(config: RunConfig) -> int:
+    """Optimizer steps of a run."""
+    return config.train.step_count(parameter_count(config.model), config.model.context)
 
-    Attributes
-    ----------
-    config: the run's configuration.
-    run_id: its content hash.
-    val_loss: final validation loss, nats a token; inf if the run diverged.
-    train_loss: loss of each step's batch before its update, float32 (steps,); shorter if diverged.
-    diverged: whether the loss became NaN or passed the bound.
-    seconds: wall time of training and validation.
-    tokens_per_second: training tokens over training time.
-    parameters: trainable parameters.
-    tokens: training tokens seen.
-    device, precision, precision_reason: where and how it ran, and why so.
-    data_fingerprint: of the tokens.
-    versions: of hpt, torch and Python.
-    stacked: how many runs were trained at once, this one included: such runs equal those trained alone to rounding.
-    compiled: whether its step was one compiled program (:mod:`hpt.training.compiled`): equal to rounding too.
-    threads: of the CPU, while it trained; with another number it is equal to rounding too.
+
+def run_flops(config: RunConfig) -> float:
+    """Training FLOPs of a run: 6 per matmul weight and token, and those of attention."""
+    return flops_per_token(config.model) * run_steps(config) * config.train.batch_size * config.model.context
+
+
+def _read(file: str | os.PathLike[str] | None) -> dict[str, Any]:
+    try:
+        text = resources.files("hpt.study").joinpath("profiles.toml") if file is None else Path(file)
+        return tomllib.loads(text.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read configurations from {str(file)!r}: {error}.") from error
+
+
+def load_run(file: str | os.PathLike[str]) -> RunConfig:
+    """One run's configuration from a TOML file, or a JSON file as ``RunConfig.to_dict()`` gives it.
+
+    Raises
+    ------
+    ConfigError: for a file that cannot be read, an unknown key or a bad value.
     """
-
-    config: RunConfig
-    run_id: str
-    val_loss: float
-    train_loss: np.ndarray = field(repr=False)
-    diverged: bool
-    seconds: float
-    tokens_per_second: float
-    parameters: int
-    tokens: int
-    device: str
-    precision: str
-    precision_reason: str
-    data_fingerprint: str
-    versions: dict[str, str]
-    stacked: int = 1
-    compiled: bool = False
-    threads: int = 1
-
-    def row(self) -> dict:
-        """One row of a study's table."""
-        c = self.config
-        return {
-            "parameterization": str(c.parameterization), "base_width": c.parameterization.base_width,
-            "width": c.model.width, "lr": c.train.lr, "log2_lr": float(np.log2(c.train.lr)),
-            "weight_decay": c.train.weight_decay, "seed": c.seed, "loss": self.val_loss,
-            "diverged": self.diverged, "steps": len(self.train_loss), "tokens": self.tokens,
-            "parameters": self.parameters, "seconds": self.seconds, "tokens_per_second": self.tokens_per_second,
-            "device": self.device, "precision": self.precision, "run_id": self.run_id,
-        }
+    if Path(file).suffix != ".json":
+        return RunConfig.from_dict(_read(file))
+    try:
+        return RunConfig.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"cannot read a run from {str(file)!r}: {error}.") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hpt.errors import ConfigError
-from hpt.runs.run_config import RunResult
+from hpt.runs.result import RunResult
 
 
 def excess_loss(run: RunResult, stable: RunResult) -> np.ndarray:

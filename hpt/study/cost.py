@@ -16,8 +16,7 @@ import pandas as pd
 import psutil
 
 from hpt.device import pick_device
-from hpt.runs.flops import run_flops, run_steps
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.study.plan import Plan, forecast
 from hpt.study.threads import wall_seconds
 from hpt.study.timing import Calibration, Workers, at_once, calibrate_as_trained, shape_of, threads_of

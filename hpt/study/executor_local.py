@@ -15,10 +15,10 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
-from hpt.device import pick_device
+from hpt.device import cores_here, pick_device
 from hpt.errors import CompileWarning, StudyError
-from hpt.runs.flops import run_flops
-from hpt.runs.run_config import RunConfig, RunResult
+from hpt.runs.result import RunResult
+from hpt.runs.run_config import RunConfig, run_flops
 from hpt.runs.store import Store
 from hpt.study.jobs import plan_jobs, run_job
 from hpt.study.timing import shape_of, threads_of
@@ -31,11 +31,6 @@ Job = tuple[RunConfig, ...]
 RESTARTS = 3
 #: Programs that are on disk are there by then.
 SECONDS_TO_LOAD = 10
-
-
-def cores_here() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_workers(runs: int, device: str = "auto", asked: int | None = None) -> tuple[int, int, str]:

@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 
 from hpt.data.source import load
+from hpt.device import cores_here
 from hpt.errors import ConfigError, DataError, HptError, StoreError, StudyError
-from hpt.runs.run_config import RunConfig, RunResult
+from hpt.runs.result import RunResult
+from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
-from hpt.study.executor_local import cores_here, keep_freed_memory
+from hpt.study.executor_local import keep_freed_memory
 from hpt.study.jobs import plan_jobs, run_job
 
 #: How often a job is repeated after its worker or its machine was lost.

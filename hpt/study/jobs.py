@@ -12,13 +12,12 @@ import torch
 from hpt.data.source import DataConfig, load
 from hpt.device import pick_device
 from hpt.errors import ConfigError
-from hpt.runs.flops import run_flops, run_steps
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.runs.store import Store
 from hpt.study.timing import shape_of
-from hpt.training.capacity import members_that_fit
 from hpt.training.compiled import obstacle, train_compiled
 from hpt.training.loop import train
+from hpt.training.memory import members_that_fit
 from hpt.training.stacked import even_chunks, stack_key, train_stacked
 
 #: A GPU is taken as full when a kernel launch does so many FLOPs: what 400 TFLOP/s do while one kernel starts, in

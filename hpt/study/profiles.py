@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
-from importlib import resources
-from pathlib import Path
-from typing import Any
 
 from hpt.config import from_dict
 from hpt.errors import ConfigError, did_you_mean
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import _read
 from hpt.study.study import Study
-
-
-def _read(file: str | os.PathLike[str] | None) -> dict[str, Any]:
-    try:
-        text = resources.files("hpt.study").joinpath("profiles.toml") if file is None else Path(file)
-        return tomllib.loads(text.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read configurations from {str(file)!r}: {error}.") from error
-
-
-def load_run(file: str | os.PathLike[str]) -> RunConfig:
-    """One run's configuration from a TOML file, or a JSON file as ``RunConfig.to_dict()`` gives it.
-
-    Raises
-    ------
-    ConfigError: for a file that cannot be read, an unknown key or a bad value.
-    """
-    if Path(file).suffix != ".json":
-        return RunConfig.from_dict(_read(file))
-    try:
-        return RunConfig.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"cannot read a run from {str(file)!r}: {error}.") from error
 
 
 def profile_names(file: str | os.PathLike[str] | None = None) -> list[str]:

@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 
 from tqdm.auto import tqdm
 
-from hpt.runs.run_config import RunConfig, RunResult
+from hpt.runs.result import RunResult
+from hpt.runs.run_config import RunConfig
 from hpt.study.cost import Cost, in_words
 
 

@@ -18,8 +18,8 @@ from hpt.device import pick_device
 from hpt.errors import ConfigError, did_you_mean
 from hpt.metrics.basin import edge_of
 from hpt.parameterization.sixteen import Parameterization
-from hpt.runs.flops import run_flops
-from hpt.runs.run_config import RunConfig, RunResult
+from hpt.runs.result import RunResult
+from hpt.runs.run_config import RunConfig, run_flops
 from hpt.runs.store import Store
 from hpt.study.adaptive import Plan, Run
 from hpt.study.cost import Cost, reckon

@@ -11,10 +11,9 @@ import torch
 
 from hpt.cache_folder import kept
 from hpt.config import to_dict
-from hpt.runs.flops import run_flops, run_steps
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.study.timing import Workers, at_once, calibrate, shape_of
-from hpt.training.capacity import SHARE, available_bytes, member_bytes
+from hpt.training.memory import SHARE, available_bytes, member_bytes
 
 #: A step of fewer FLOPs takes one thread: it has too little between two waits of its threads for each other.
 FLOPS_TO_SHARE = 1e9

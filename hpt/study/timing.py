@@ -17,13 +17,13 @@ import numpy as np
 import psutil
 import torch
 
-from hpt.data.source import TokenSource, load
+from hpt.data.batches import TokenSource
+from hpt.data.source import load
 from hpt.data.token_cache import TextSource
 from hpt.device import pick_device
 from hpt.errors import StudyError
 from hpt.parameterization.sixteen import Parameterization
-from hpt.runs.flops import run_flops, run_steps
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.runs.store import Store
 from hpt.training.compiled import Compiled
 from hpt.training.loop import Training

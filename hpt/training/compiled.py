@@ -23,14 +23,15 @@ import filelock
 import torch
 from torch import Tensor
 
-from hpt.cache_folder import code_of
+from hpt.cache_folder import cache_root, code_of, digest
 from hpt.config import to_dict
-from hpt.data.source import TokenSource, load
-from hpt.data.token_cache import cache_root, digest
+from hpt.data.batches import TokenSource
+from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.model import readout_loss as cross_entropy
 from hpt.model import transformer as model
-from hpt.runs.run_config import RunConfig, RunResult
+from hpt.runs.result import RunResult
+from hpt.runs.run_config import RunConfig
 from hpt.training import adamw as stacked_adamw
 from hpt.training import kernels as gelu
 from hpt.training import stacked

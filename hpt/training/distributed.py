@@ -18,14 +18,15 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from hpt.data.source import TokenSource, load
+from hpt.data.batches import TokenSource
+from hpt.data.source import load
 from hpt.errors import ConfigError, StoreError
 from hpt.model.transformer import Transformer
-from hpt.runs.run_config import RunConfig, RunResult
+from hpt.runs.result import RunResult
+from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
-from hpt.training import checkpoints
 from hpt.training.loop import Training
-from hpt.training.process_group import from_first, process_group, same_everywhere
+from hpt.training.process_group import from_first, process_group, resume_checkpoint, same_everywhere, save_checkpoint
 
 Shard = Literal["ddp", "fsdp"]
 #: How long a job waits for another that trains the same run: one that was killed may take a while to die.
@@ -103,14 +104,14 @@ def _train(config: RunConfig, data: TokenSource, place: torch.device, shard: Sha
     and DDP would do so while it keeps Python's lock, which these threads may want.
     """
     run = WideTraining(config, data, place, shard)
-    if folder is not None and checkpoints.resume(run, folder) and dist.get_rank() == 0:
+    if folder is not None and resume_checkpoint(run, folder) and dist.get_rank() == 0:
         _log.info("goes on from the checkpoint of step %d in %s", run.step, folder)
     while run.step < run.steps and not run.diverged:
         run.advance(min(run.step + every, run.steps))
         if dist.get_rank() == 0:
             _log.info("step %d of %d, loss %.4f, %.0f s", run.step, run.steps, run.losses[run.step - 1], run.seconds)
         if folder is not None and run.step < run.steps and not run.diverged:
-            checkpoints.save(run, folder)
+            save_checkpoint(run, folder)
     return run.result()
 
 

@@ -12,10 +12,12 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 
-from hpt.data.source import TokenSource, load
+from hpt.data.batches import TokenSource
+from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.model.transformer import parameter_count
-from hpt.runs.run_config import RunConfig, RunResult
+from hpt.runs.result import RunResult
+from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
 from hpt.runs.train_config import TrainConfig, lr_factor
 from hpt.training.loop import Training
@@ -31,7 +33,7 @@ def train_horizons(config: RunConfig, steps: Sequence[int] = (), *, tokens_per_p
     nothing but the learning rate depends on the budget, and the learning rate does from its decay on alone:
     initial weights and batches follow the seed and the step, the warm-up is a fixed number of steps, and each kind
     of weight decay acts through the learning rate or its peak. Where each branches off is read off the learning
-    rates themselves. ``data`` has to keep the promise of :class:`hpt.data.source.TokenSource`: a batch is a function of
+    rates themselves. ``data`` has to keep the promise of :class:`hpt.data.batches.TokenSource`: a batch is a function of
     its arguments alone.
 
     Parameters

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpt.data.source import TokenSource, feed, load
+from hpt.data.batches import TokenSource, feed
+from hpt.data.source import load
 from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.model.transformer import Transformer, parameter_count
 from hpt.parameterization.groups import init_weights, param_groups
-from hpt.runs.run_config import RunConfig, RunResult
+from hpt.runs.result import RunResult
+from hpt.runs.run_config import RunConfig
 from hpt.runs.train_config import lr_factor
 
 #: Steps between looks at the losses: each look waits for the device.

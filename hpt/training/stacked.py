@@ -19,16 +19,18 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hpt.data.source import TokenSource, feed, load
+from hpt.data.batches import TokenSource, feed
+from hpt.data.source import load
 from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.errors import ConfigError
 from hpt.model.transformer import parameter_count
-from hpt.runs.run_config import RunConfig, RunResult
+from hpt.runs.result import RunResult
+from hpt.runs.run_config import RunConfig
 from hpt.runs.train_config import lr_factor
 from hpt.training.adamw import stacked_groups, step_scalars
-from hpt.training.capacity import members_that_fit
 from hpt.training.cuda_graph import Captured
 from hpt.training.loop import STEPS_PER_CHECK, build_model, record
+from hpt.training.memory import members_that_fit
 
 
 def train_stacked(configs: Sequence[RunConfig], *, data: TokenSource | None = None,

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hpt.analysis.compare import compare_exponents, share_exponents
 from hpt.analysis.planning import design
 from hpt.analysis.predict import BEYOND, NO_HELP, next_width, predict_lr
-from hpt.analysis.shared import compare_exponents, share_exponents
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import HptError
 from hpt.metrics.transfer import transfer_report

@@ -5,9 +5,10 @@ import threading
 import pytest
 import torch
 
+from hpt.cache_folder import cache_root
 from hpt.config import from_dict, to_dict
-from hpt.data import token_cache as cache
-from hpt.data.source import DataConfig, ahead, batches, feed, load
+from hpt.data.batches import ahead, batches, feed
+from hpt.data.source import DataConfig, load
 from hpt.errors import ConfigError, DataError
 
 TEXT = "\n".join(f"line {i}: the loss at width {i * 7 % 64} and rate {i * 13 % 97}" for i in range(2000))
@@ -122,10 +123,10 @@ def test_installed_of_a_small_package_and_the_cache_folder_of_the_environment(tm
 
 def test_the_users_cache_folder_comes_last(tmp_path, monkeypatch):
     monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path / "environment"))
-    assert cache.cache_root(tmp_path / "given") == tmp_path / "given"
-    assert cache.cache_root() == tmp_path / "environment"
+    assert cache_root(tmp_path / "given") == tmp_path / "given"
+    assert cache_root() == tmp_path / "environment"
     monkeypatch.delenv("HPT_CACHE_DIR")
-    assert cache.cache_root().name == "hpt"
+    assert cache_root().name == "hpt"
 
 
 def test_hub_loads_a_local_folder_up_to_a_number_of_tokens(tmp_path, monkeypatch):

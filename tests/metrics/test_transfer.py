@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from hpt.analysis.compare import gap_closed
+from hpt.analysis.predict import predict_lr
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import TableError
 from hpt.metrics.basin import ALL_DIVERGED, EDGE
 from hpt.metrics.figures import AT_BOUND, FEW_WIDTHS, FIGURES, LACK_OF_FIT, TOO_WIDE
 from hpt.metrics.noise import CommonNoise
 from hpt.metrics.replicates import NOISE_UNKNOWN, SharedDraws, interval, ratio_interval
-from hpt.metrics.transfer import predict_lr, transfer_report
+from hpt.metrics.transfer import transfer_report
 
 LAWS = {
     "SP": Law(),

@@ -17,9 +17,9 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from hpt.errors import NotebookError
-from hpt.notebooks.environment import environment_facts
 from hpt.notebooks.pages import duration, external_references, table_html, write_report
 from hpt.notebooks.rendering import mathml
+from hpt.notebooks.replicate import environment_facts
 from hpt.notebooks.runner import NotebookResult
 
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -13,7 +13,8 @@ from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.transfer import transfer_report
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.plots.phase_page import page_data, write_phase_page
-from hpt.plots.phases import GREY, color_of_variant, figure_range, plot_effects, plot_phases
+from hpt.plots.phases import figure_range, plot_effects, plot_phases
+from hpt.plots.style import GREY, color_of_variant
 
 LAWS = {"SP": Law(), "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.6), "SP+LN": Law(A=0.0, L_inf=3.0),
         "μP </script>": Law(L_inf=2.4)}

@@ -14,7 +14,7 @@ from hpt.runs.store import Store
 from hpt.study import jobs
 from hpt.study.jobs import plan_jobs, run_job
 from hpt.study.profiles import load_profile
-from hpt.training import capacity
+from hpt.training import memory as capacity
 from hpt.training.loop import train
 
 

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from hpt.model.transformer import ModelConfig
-from hpt.runs.flops import run_flops
+from hpt.runs.run_config import run_flops
 from hpt.study import executor_local as pool
 from hpt.study import threads
 from hpt.study.executor_local import Pool
 from hpt.study.threads import choose_threads
 from hpt.study.timing import Calibration, Timing, shape_of
-from hpt.training import capacity
+from hpt.training import memory as capacity
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ import hpt
 from hpt.data.source import load
 from hpt.errors import ConfigError, StoreError
 from hpt.runs.store import Store
-from hpt.training import checkpoints
 from hpt.training import distributed as wide
+from hpt.training import process_group as checkpoints
 
 WAYS = ("ddp", "fsdp")
 

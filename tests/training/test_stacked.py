@@ -13,7 +13,8 @@ from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.model import transformer as model
 from hpt.parameterization.sixteen import Parameterization
-from hpt.training import capacity, stacked
+from hpt.training import memory as capacity
+from hpt.training import stacked
 from hpt.training.adamw import StackedGroup, step_scalars
 from hpt.training.loop import train
 from hpt.training.stacked import Stack, train_stacked

@@ -8,7 +8,7 @@ import torch
 
 from hpt.data.source import load
 from hpt.model.transformer import parameter_count
-from hpt.training.capacity import available_bytes, member_bytes, members_that_fit
+from hpt.training.memory import available_bytes, member_bytes, members_that_fit
 from hpt.training.stacked import Stack
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def test_the_estimate_covers_what_a_stack_holds(tiny_run, architecture):
 
 def test_as_many_fit_as_the_free_memory_holds(tiny_run, monkeypatch):
     assert available_bytes(CPU) > 1e6
-    monkeypatch.setattr("hpt.training.capacity.available_bytes", lambda place: 100 * member_bytes(tiny_run))
+    monkeypatch.setattr("hpt.training.memory.available_bytes", lambda place: 100 * member_bytes(tiny_run))
     assert members_that_fit(tiny_run, CPU) == 80 and members_that_fit(tiny_run, CPU, workers=4) == 20
-    monkeypatch.setattr("hpt.training.capacity.available_bytes", lambda place: 0)
+    monkeypatch.setattr("hpt.training.memory.available_bytes", lambda place: 0)
     assert members_that_fit(tiny_run, CPU) == 1

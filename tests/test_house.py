@@ -13,7 +13,7 @@ import hpt
 from hpt.data.source import PACKAGES
 from hpt.parameterization.sixteen import markdown_table
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line[:1].isalnum()]
 

@@ -1,0 +1,9 @@
+from .compare import compare_exponents as compare_exponents
+from .compare import gap_closed as gap_closed
+from .compare import share_exponents as share_exponents
+from .factorial import effects as effects
+from .planning import design as design
+from .predict import next_width as next_width
+from .predict import predict_lr as predict_lr
+from .synthetic import Law as Law
+from .synthetic import synthetic_sweep as synthetic_sweep
