@@ -1,7 +1,8 @@
 """The baseline of `make bench`: a small GPT trained as people usually write it.
 
-Eager fp32, scaled_dot_product_attention, whole logits, torch's cross-entropy, all cores for one run after another.
-Same architecture, initial weights, tokens, optimizer and schedule as an hpt run of parameterization SP.
+Eager fp32, scaled_dot_product_attention, whole logits, torch's cross-entropy, all cores for one run
+after another. Same architecture, initial weights, tokens, optimizer and schedule as an hpt run of
+parameterization SP.
 """
 
 import time
@@ -22,8 +23,14 @@ class PlainBlock(nn.Module):
         super().__init__()
         self.heads = c.heads
         self.ln_1, self.ln_2 = nn.LayerNorm(c.width, bias=False), nn.LayerNorm(c.width, bias=False)
-        self.c_attn, self.c_proj = nn.Linear(c.width, 3 * c.width, bias=False), nn.Linear(c.width, c.width, bias=False)
-        self.up, self.down = nn.Linear(c.width, 4 * c.width, bias=False), nn.Linear(4 * c.width, c.width, bias=False)
+        self.c_attn, self.c_proj = (
+            nn.Linear(c.width, 3 * c.width, bias=False),
+            nn.Linear(c.width, c.width, bias=False),
+        )
+        self.up, self.down = (
+            nn.Linear(c.width, 4 * c.width, bias=False),
+            nn.Linear(4 * c.width, c.width, bias=False),
+        )
 
     def forward(self, x):
         B, T, C = x.shape
@@ -66,12 +73,20 @@ def plain_model(config: RunConfig) -> PlainGPT:
     return plain
 
 
-def plain_run(config: RunConfig, data: TokenSource, steps: int | None = None) -> tuple[float, float]:
-    """Train ``steps`` steps (all by default) with every core; returns (seconds a step, validation loss)."""
+def plain_run(
+    config: RunConfig, data: TokenSource, steps: int | None = None
+) -> tuple[float, float]:
+    """Train ``steps`` steps (all by default) with every core; returns (seconds a step, validation
+    loss)."""
     c, T = config.train, config.model.context
     model = plain_model(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay,
-                                  fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=c.lr,
+        betas=(c.beta1, c.beta2),
+        weight_decay=c.weight_decay,
+        fused=True,
+    )
     steps = steps or c.steps
     start = time.perf_counter()
     for step in range(steps):
@@ -84,5 +99,8 @@ def plain_run(config: RunConfig, data: TokenSource, steps: int | None = None) ->
         loss.item()  # as is usual, to print and watch it
     seconds = (time.perf_counter() - start) / steps
     with torch.no_grad():
-        chunks = zip(*(t.split(c.batch_size) for t in data.validation(c.validation_sequences, T)), strict=True)
+        chunks = zip(
+            *(t.split(c.batch_size) for t in data.validation(c.validation_sequences, T)),
+            strict=True,
+        )
         return seconds, sum(model(x, y).item() * len(x) for x, y in chunks) / c.validation_sequences

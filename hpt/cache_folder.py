@@ -41,7 +41,9 @@ def code_of(*modules: ModuleType) -> str:
 
 def cache_root(cache_dir: str | os.PathLike | None = None) -> Path:
     """``cache_dir``, else $HPT_CACHE_DIR, else this user's cache folder."""
-    return Path(cache_dir or os.environ.get("HPT_CACHE_DIR") or platformdirs.user_cache_dir("hpt")).expanduser()
+    return Path(
+        cache_dir or os.environ.get("HPT_CACHE_DIR") or platformdirs.user_cache_dir("hpt")
+    ).expanduser()
 
 
 def digest(value: Any) -> str:

@@ -1,4 +1,5 @@
-"""Frozen, checked dataclasses: unknown keys and bad values are refused, with the nearest known name."""
+"""Frozen, checked dataclasses: unknown keys and bad values are refused, with the nearest known
+name."""
 
 from __future__ import annotations
 
@@ -27,9 +28,14 @@ def _explain(cls: type, error: pydantic.ValidationError) -> ConfigError:
             "a misspelt name; " + did_you_mean(path[-1], names),
             f"{owner.__name__}({names[0]}=…, …) with fields: {', '.join(names)}",
         )
-    subject = f"{cls.__name__}.{name} = {value!r}" if name else cls.__name__  # no name: fields that do not go together
-    return ConfigError(f"{subject}: {first['msg'].removeprefix('Value error, ')}.",
-                       "", f"help(hpt.{cls.__name__}) lists each field with its range")
+    subject = (
+        f"{cls.__name__}.{name} = {value!r}" if name else cls.__name__
+    )  # no name: fields that do not go together
+    return ConfigError(
+        f"{subject}: {first['msg'].removeprefix('Value error, ')}.",
+        "",
+        f"help(hpt.{cls.__name__}) lists each field with its range",
+    )
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -41,15 +47,20 @@ def config(cls: type) -> Any:
     ConfigError: for an unknown field or a value of the wrong type or range.
     """
     checked = pydantic.dataclasses.dataclass(
-        cls, frozen=True, kw_only=True, config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+        cls,
+        frozen=True,
+        kw_only=True,
+        config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False),
     )
     build = checked.__init__
 
     @functools.wraps(build)
     def __init__(self, *args, **kwargs):
         if args:
-            raise ConfigError(f"{cls.__name__} takes keywords only, given {args!r}.",
-                              remedy=f"{cls.__name__}({dataclasses.fields(cls)[0].name}=…)")
+            raise ConfigError(
+                f"{cls.__name__} takes keywords only, given {args!r}.",
+                remedy=f"{cls.__name__}({dataclasses.fields(cls)[0].name}=…)",
+            )
         try:
             build(self, **kwargs)
         except pydantic.ValidationError as error:

@@ -17,18 +17,26 @@ Precision = Literal["auto", "fp32", "bf16"]
 def pick_device(asked: str = "auto") -> torch.device:
     """The device that ``asked`` names; "auto" takes CUDA where it is there, else the CPU.
 
-    Apple's "mps" is there for the asking; "auto" leaves it, since nobody has measured it on small models.
+    Apple's "mps" is there for the asking; "auto" leaves it, since nobody has measured it on small
+    models.
 
     Raises
     ------
     ConfigError: where the named device is not there.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if asked == "auto":
         return torch.device("cuda" if there["cuda"] else "cpu")
     if not there.get(asked.partition(":")[0], False):
-        raise ConfigError(f"device {asked!r} is not available here.", "no such accelerator, or a CPU build of torch",
-                          'device="auto", which takes ' + str(pick_device()))
+        raise ConfigError(
+            f"device {asked!r} is not available here.",
+            "no such accelerator, or a CPU build of torch",
+            'device="auto", which takes ' + str(pick_device()),
+        )
     return torch.device(asked)
 
 
@@ -53,7 +61,8 @@ def pick_precision(asked: Precision, device: torch.device) -> tuple[torch.dtype,
 def flushed_denormals() -> Iterator[None]:
     """Numbers below 1.2e-38 count as zero on the CPU, in this thread, while it lasts.
 
-    A CPU takes ten times as long for a softmax that has some of them, and a high learning rate makes many.
+    A CPU takes ten times as long for a softmax that has some of them, and a high learning rate
+    makes many.
     """
     before = bool(torch.full((), torch.finfo(torch.float32).tiny) / 2 == 0)
     torch.set_flush_denormal(True)

@@ -1,4 +1,5 @@
-"""One error type per kind of mistake; each carries the value, the likely cause and the corrected call."""
+"""One error type per kind of mistake; each carries the value, the likely cause and the corrected
+call."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ class HptError(Exception):
             lines.append(f"  try: {remedy}")
         super().__init__("\n".join(lines))
 
-    def __reduce__(self):  # rebuilt from its parts, so that it survives the way back from a worker process
+    def __reduce__(
+        self,
+    ):  # rebuilt from its parts, so that it survives the way back from a worker process
         return type(self), (self.what, self.cause, self.remedy)
 
 

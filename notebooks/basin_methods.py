@@ -21,14 +21,16 @@ STEPS = 401  # points of a basin at which an interpolation is read
 
 
 def parabola(log2_lr_K, loss_KxB, points: int = 3):
-    """Vertex (B,) of the least-squares parabola through the best learning rate and its neighbours."""
+    """Vertex (B,) of the least-squares parabola through the best learning rate and its
+    neighbours."""
     best, half = int(np.argmin(loss_KxB.mean(1))), points // 2
     near = slice(max(best - half, 0), best + half + 1)
     return _lowest(np.polyfit(log2_lr_K[near], loss_KxB[near], 2), log2_lr_K[near])
 
 
 def cubic(log2_lr_K, loss_KxB):
-    """Minimum (B,) of the least-squares cubic through all learning rates of the basin; a parabola below four."""
+    """Minimum (B,) of the least-squares cubic through all learning rates of the basin; a parabola
+    below four."""
     return _lowest(np.polyfit(log2_lr_K, loss_KxB, min(3, len(log2_lr_K) - 1)), log2_lr_K)
 
 
@@ -47,7 +49,9 @@ def own_skew(log2_lr_K, loss_KxB):
         fits.append((((basis @ c - loss_KxB) ** 2).sum(0), s, c))
     pick_B = np.argmin([sse for sse, _, _ in fits], axis=0)
     grid = np.linspace(u_K[0], u_K[-1], STEPS)
-    curve = np.stack([c[0] + np.outer(grid, c[1]) + np.outer(grid**2 * phi2(s * grid), c[2]) for _, s, c in fits])
+    curve = np.stack(
+        [c[0] + np.outer(grid, c[1]) + np.outer(grid**2 * phi2(s * grid), c[2]) for _, s, c in fits]
+    )
     lowest_SxB = grid[curve.argmin(1)]
     return lowest_SxB[pick_B, np.arange(len(pick_B))] / LN2 + log2_lr_K.mean()
 
@@ -86,9 +90,9 @@ def compare_methods(
 ) -> pd.DataFrame:
     """Bias, error and coverage of η* for each method, on sweeps of one seed with known truth.
 
-    All see the same learning rates, those of :func:`hpt.metrics.basin.basin_window`. The interval of every method but hpt's
-    is the central 95 % of its estimates when noise of the true size is added to the losses once more; hpt's own has
-    to estimate the noise.
+    All see the same learning rates, those of :func:`hpt.metrics.basin.basin_window`. The interval
+    of every method but hpt's is the central 95 % of its estimates when noise of the true size is
+    added to the losses once more; hpt's own has to estimate the noise.
 
     Parameters
     ----------
@@ -99,7 +103,8 @@ def compare_methods(
 
     Returns
     -------
-    DataFrame, one row a method, shape, skew and spacing: bias (mean error), error (median absolute error), worst
+    DataFrame, one row a method, shape, skew and spacing: bias (mean error), error (median absolute
+        error), worst
     (95 % quantile of it), all octaves; covered (% of 95 % intervals), width (median, octaves), n.
 
     Raises
@@ -107,24 +112,46 @@ def compare_methods(
     ConfigError: for no sweeps.
     """
     if sweeps < 1:
-        raise ConfigError(f"compare_methods(sweeps={sweeps}) compares nothing.", remedy="compare_methods(sweeps=20)")
+        raise ConfigError(
+            f"compare_methods(sweeps={sweeps}) compares nothing.",
+            remedy="compare_methods(sweeps=20)",
+        )
     rows = []
     for shape, skew in shapes:
         for spacing in spacings:
             for i in range(sweeps):
                 rng = np.random.default_rng([seed, i])
-                law = Law(shape=shape, skew=skew, log2_lr=-7 + rng.uniform(-0.5, 0.5) * spacing, diverges_above=3.7)
+                law = Law(
+                    shape=shape,
+                    skew=skew,
+                    log2_lr=-7 + rng.uniform(-0.5, 0.5) * spacing,
+                    diverges_above=3.7,
+                )
                 count = 9 if spacing >= 1 else 11
-                table = synthetic_sweep(law, widths=widths, spacing=spacing, count=count, noise=noise, seed=seed + i)
+                table = synthetic_sweep(
+                    law, widths=widths, spacing=spacing, count=count, noise=noise, seed=seed + i
+                )
                 for name, errors in _errors(table, law, noise, bootstraps, rng):
                     rows += [(name, shape, skew, spacing, *e) for e in errors]
     columns = ["method", "shape", "skew", "spacing", "off", "low", "high"]
     table = pd.DataFrame(rows, columns=columns)
-    table = table.assign(size=table.off.abs(), inside=100.0 * ((table.low <= 0) & (table.high >= 0)),
-                         span=table.high - table.low)
-    return table.groupby(["method", "shape", "skew", "spacing"], sort=False).agg(
-        bias=("off", "mean"), error=("size", "median"), worst=("size", lambda v: v.quantile(0.95)),
-        covered=("inside", "mean"), width=("span", "median"), n=("off", "size")).reset_index()
+    table = table.assign(
+        size=table.off.abs(),
+        inside=100.0 * ((table.low <= 0) & (table.high >= 0)),
+        span=table.high - table.low,
+    )
+    return (
+        table.groupby(["method", "shape", "skew", "spacing"], sort=False)
+        .agg(
+            bias=("off", "mean"),
+            error=("size", "median"),
+            worst=("size", lambda v: v.quantile(0.95)),
+            covered=("inside", "mean"),
+            width=("span", "median"),
+            n=("off", "size"),
+        )
+        .reset_index()
+    )
 
 
 def _errors(table: pd.DataFrame, law: Law, noise: float, bootstraps: int, rng):

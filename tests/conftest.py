@@ -26,7 +26,14 @@ def tiny_run() -> RunConfig:
     return RunConfig(
         model=ModelConfig(width=16, depth=2, d_head=8, vocab_size=32, context=16),
         data=DataConfig(source="synthetic", vocab_size=32),
-        train=TrainConfig(lr=2.0**-6, steps=12, warmup_steps=2, batch_size=4, validation_sequences=8, precision="fp32"),
+        train=TrainConfig(
+            lr=2.0**-6,
+            steps=12,
+            warmup_steps=2,
+            batch_size=4,
+            validation_sequences=8,
+            precision="fp32",
+        ),
     )
 
 
@@ -34,11 +41,16 @@ def tiny_run() -> RunConfig:
 def tiny_study(tiny_run) -> Study:
     """A study of twelve grid points."""
     return Study(
-        name="tiny", base=dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, steps=6)),
-        parameterizations=("SP", "μP"), log2_lrs={8: (-8, -6, -4), 16: (-8, -6, -4)}, best_seeds=2, extend=1,
+        name="tiny",
+        base=dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, steps=6)),
+        parameterizations=("SP", "μP"),
+        log2_lrs={8: (-8, -6, -4), 16: (-8, -6, -4)},
+        best_seeds=2,
+        extend=1,
     )
 
 
 def pytest_collection_modifyitems(items):
-    """The main job takes longest, so it starts first and the other process runs the rest meanwhile."""
+    """The main job takes longest, so it starts first and the other process runs the rest
+    meanwhile."""
     items.sort(key=lambda item: item.name != "test_the_main_job")

@@ -16,7 +16,9 @@ def test_a_value_is_found_once(tmp_path, monkeypatch):
         return {"a": [1, len(found)]}
 
     assert kept("things", ["x", 1], find) == kept("things", ["x", 1], find) == {"a": [1, 1]}
-    assert kept("things", ["x", 2], find) == {"a": [1, 2]} and kept("others", ["x", 1], find) == {"a": [1, 3]}
+    assert kept("things", ["x", 2], find) == {"a": [1, 2]} and kept("others", ["x", 1], find) == {
+        "a": [1, 3]
+    }
     assert len(found) == 3 and len(list(tmp_path.glob("things/*"))) == 2
 
 

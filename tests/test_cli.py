@@ -19,21 +19,33 @@ def run(*arguments):
 
 
 def test_help_and_tables():
-    assert all(command in run("--help").output for command in ("study", "notebooks", "transfer", "profiles"))
+    assert all(
+        command in run("--help").output
+        for command in ("study", "notebooks", "transfer", "profiles")
+    )
     assert "SP+Embd" in run("parameterizations").output
 
 
 def test_profiles_are_valid_and_priced():
     shown = run("profiles").output
-    assert profile_names() == ["smoke", "quick", "gpu"] and all(name in shown for name in profile_names())
+    assert profile_names() == ["smoke", "quick", "gpu"] and all(
+        name in shown for name in profile_names()
+    )
     paper = load_profile("gpu")
     assert paper.widths == (128, 256, 512, 1024, 2048) and paper.base.model.depth == 12
-    assert paper.base.train.steps == 10_000 and paper.base.train.batch_size * paper.base.model.context == 2**18
+    assert (
+        paper.base.train.steps == 10_000
+        and paper.base.train.batch_size * paper.base.model.context == 2**18
+    )
 
 
 def test_an_unknown_profile_is_told():
     done = run("study", "--profile", "quikc")
-    assert done.exit_code == 1 and "did you mean 'quick'" in done.output and "Traceback" not in done.output
+    assert (
+        done.exit_code == 1
+        and "did you mean 'quick'" in done.output
+        and "Traceback" not in done.output
+    )
 
 
 def test_the_gpu_profile_does_not_start_on_a_cpu(tmp_path):
@@ -42,7 +54,9 @@ def test_the_gpu_profile_does_not_start_on_a_cpu(tmp_path):
 
 
 def test_transfer_reads_a_csv(tmp_path):
-    synthetic_sweep(Law(), widths=(32, 64, 128, 256), noise=0.005, seeds=2, seed=0).to_csv(tmp_path / "sweep.csv")
+    synthetic_sweep(Law(), widths=(32, 64, 128, 256), noise=0.005, seeds=2, seed=0).to_csv(
+        tmp_path / "sweep.csv"
+    )
     done = run("transfer", str(tmp_path / "sweep.csv"), "--width", "1024")
     assert done.exit_code == 0 and "E (nats)" in done.output and "1024" in done.output
 
@@ -55,8 +69,10 @@ def test_transfer_tells_a_bad_table(tmp_path):
 
 def test_own_profiles_are_checked(tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text('[mine]\nparameterizations = ["SP"]\n[mine.log2_lrs]\n16 = [-8, -7, -6]\n'
-                    '[mine.base.train]\nstepz = 4\n')
+    file.write_text(
+        '[mine]\nparameterizations = ["SP"]\n[mine.log2_lrs]\n16 = [-8, -7, -6]\n'
+        "[mine.base.train]\nstepz = 4\n"
+    )
     with pytest.raises(ConfigError, match="stepz"):
         load_profile("mine", file)
     with pytest.raises(ConfigError, match="cannot read"):

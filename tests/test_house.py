@@ -15,7 +15,11 @@ from hpt.parameterization.sixteen import markdown_table
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line[:1].isalnum()]
+LOCK = [
+    Requirement(line)
+    for line in (ROOT / "requirements.lock").read_text().splitlines()
+    if line[:1].isalnum()
+]
 
 
 def test_lock_pins_every_requirement_inside_its_range():
@@ -28,7 +32,8 @@ def test_lock_pins_every_requirement_inside_its_range():
 
 
 def test_lock_gives_every_python_and_platform_the_same_text():
-    """One version each, so that the installed sources, and the tokens made of them, are the same everywhere."""
+    """One version each, so that the installed sources, and the tokens made of them, are the same
+    everywhere."""
     names = [r.name for r in LOCK]
     assert len(names) == len(set(names)) and set(PACKAGES) <= set(names)
     assert all(r.marker is None for r in LOCK if r.name in PACKAGES)
@@ -42,7 +47,10 @@ def test_conda_environment_is_the_lock():
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     python = next(d for d in dependencies if isinstance(d, str) and d.startswith("python"))
     assert python.removeprefix("python") == PROJECT["requires-python"]
-    assert next(d for d in dependencies if isinstance(d, dict))["pip"] == ["-r requirements.lock", "-e ."]
+    assert next(d for d in dependencies if isinstance(d, dict))["pip"] == [
+        "-r requirements.lock",
+        "-e .",
+    ]
 
 
 def test_make_alone_prints_what_there_is():
@@ -56,8 +64,11 @@ def test_make_refuses_an_old_python(tmp_path):
     old = tmp_path / "python"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
-    done = subprocess.run(["make", "-C", ROOT, "env", f"PYTHON={old}", f"VENV={tmp_path}/venv"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "-C", ROOT, "env", f"PYTHON={old}", f"VENV={tmp_path}/venv"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode and "Python 3.11 or newer" in done.stdout
     assert not (tmp_path / "venv").exists()
 
@@ -88,4 +99,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_import_is_light():
     code = "import sys, hpt; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([str(Path(__import__("sys").executable)), "-c", code], check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [str(Path(__import__("sys").executable)), "-c", code], check=False
+        ).returncode
+        == 0
+    )

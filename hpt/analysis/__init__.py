@@ -1,8 +1,9 @@
 """Analysis: questions put to a report.
 
 What learning rate does a larger model want (:mod:`~hpt.analysis.predict`)? Do two variants differ
-(:mod:`~hpt.analysis.compare`)? Which switch does the work (:mod:`~hpt.analysis.factorial`)? Which sweep would tell
-(:mod:`~hpt.analysis.planning`, on sweeps of known truth from :mod:`~hpt.analysis.synthetic`)?
+(:mod:`~hpt.analysis.compare`)? Which switch does the work (:mod:`~hpt.analysis.factorial`)? Which
+sweep would tell (:mod:`~hpt.analysis.planning`, on sweeps of known truth from
+:mod:`~hpt.analysis.synthetic`)?
 """
 
 from lazy_loader import attach_stub

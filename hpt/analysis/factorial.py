@@ -1,13 +1,16 @@
 """What each switch does to a figure: main effects, interactions and Shapley shares, with intervals.
 
-A figure of the 2^k variants of k switches is a sum over sets of switches T of a contribution a_T, counted where all
-of T are on. Every question is then a weighted sum of the a_T: a main effect is the mean over all settings of the other
-switches of "on minus off"; an interaction the mean of the difference of such differences; the Shapley value of a switch
-Σ_{T∋i} a_T/|T|, its part of "all on minus all off" when the switches are turned on in every order (Shapley 1953, in the
-form of Harsanyi 1963). In a full factorial all a_T are known. In a partial one the a_T of large sets are taken to be 0,
-the others fitted by least squares, and an effect is given only where the variants at hand determine it so.
+A figure of the 2^k variants of k switches is a sum over sets of switches T of a contribution a_T,
+counted where all of T are on. Every question is then a weighted sum of the a_T: a main effect is
+the mean over all settings of the other switches of "on minus off"; an interaction the mean of the
+difference of such differences; the Shapley value of a switch Σ_{T∋i} a_T/|T|, its part of "all on
+minus all off" when the switches are turned on in every order (Shapley 1953, in the form of Harsanyi
+1963). In a full factorial all a_T are known. In a partial one the a_T of large sets are taken to be
+0, the others fitted by least squares, and an effect is given only where the variants at hand
+determine it so.
 
-E and E_extrap are analysed as log2: an effect of −1 halves the error. All others are in their own unit.
+E and E_extrap are analysed as log2: an effect of −1 halves the error. All others are in their own
+    unit.
 """
 
 from __future__ import annotations
@@ -20,17 +23,22 @@ import numpy as np
 import pandas as pd
 
 from hpt.errors import ConfigError, TableError, did_you_mean
-from hpt.metrics.figures import Figure, table_of
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG, L_INF
 from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
+from hpt.metrics.verdicts import Figure, table_of
 from hpt.parameterization.sixteen import SWITCHES, Parameterization
 
 NOT_ESTIMABLE = "the variants at hand do not tell it apart"
 MISFIT = "the switches interact beyond what the variants at hand can show"
 NO_TOTAL = "all switches together do nothing that is told from zero"
-LAW_FIGURES = {"alpha": lambda t: t[ALPHA], "beta": lambda t: t[BETA], "kappa": lambda t: t[ALPHA] + t[GAMMA_LOG],
-               "gamma": lambda t: t[GAMMA_LOG] + 2 * t[BETA], "R": lambda t: t[L_INF]}
+LAW_FIGURES = {
+    "alpha": lambda t: t[ALPHA],
+    "beta": lambda t: t[BETA],
+    "kappa": lambda t: t[ALPHA] + t[GAMMA_LOG],
+    "gamma": lambda t: t[GAMMA_LOG] + 2 * t[BETA],
+    "R": lambda t: t[L_INF],
+}
 FIGURES = ("E", "E_extrap", "kappa", "alpha", "beta", "gamma", "R", "penalty", "loss")
 
 
@@ -43,29 +51,36 @@ def effects(
 ) -> pd.DataFrame:
     """Main effects, interactions of two, and Shapley values and shares of switches on one figure.
 
-    Intervals come from the report's replicates, paired: noise that runs of one seed and width share cancels.
+    Intervals come from the report's replicates, paired: noise that runs of one seed and width share
+    cancels.
 
     Parameters
     ----------
-    figure: "E" or "E_extrap" (effects in log2), "kappa", "alpha", "beta", "gamma", "R" (R(∞), nats), "penalty" (R(n),
-        nats) or "loss" (L*, nats). The reference of R drops out of every effect.
+    figure: "E" or "E_extrap" (effects in log2), "kappa", "alpha", "beta", "gamma", "R" (R(∞),
+        nats), "penalty" (R(n), nats) or "loss" (L*, nats). The reference of R drops out of every
+        effect.
     width: for "penalty" and "loss"; by default the largest at which most variants have a well.
-    switches: group columns of two values each, for a factorial of your own. None: the four switches in the names of
-        the column parameterization.
+    switches: group columns of two values each, for a factorial of your own. None: the four switches
+        in the names of the column parameterization.
 
     Returns
     -------
-    DataFrame, one row for each value of the other group columns and effect: kind ("main", "interaction", "shapley",
-    "share" of the sum of all Shapley values), switch ("Embd", "Attn×Embd"), estimate, low, high, determined, reason,
-    order (interactions of more switches than this are taken to be 0), variants (number used), method (how the intervals
-    were made).
+    DataFrame, one row for each value of the other group columns and effect: kind ("main",
+    "interaction", "shapley", "share" of the sum of all Shapley values), switch ("Embd",
+    "Attn×Embd"), estimate, low, high, determined, reason, order (interactions of more switches than
+    this are taken to be 0), variants (number used), method (how the intervals were made).
 
     Raises
     ------
-    ConfigError: for an unknown figure, or a name that is none of the sixteen. TableError: where no switch varies.
+    ConfigError: for an unknown figure, or a name that is none of the sixteen. TableError: where no
+        switch varies.
     """
     if figure not in FIGURES:
-        raise ConfigError(f"effects(figure={figure!r}) is unknown.", did_you_mean(figure, FIGURES), "figure='kappa'")
+        raise ConfigError(
+            f"effects(figure={figure!r}) is unknown.",
+            did_you_mean(figure, FIGURES),
+            "figure='kappa'",
+        )
     names, settings, rests, other_columns = _factorial(report, switches)
     if width is None:
         width = _largest_common_width(report)
@@ -85,12 +100,15 @@ def effects(
 
 
 def _factorial(report: TransferReport, switches):
-    """Names of the switches, each group's setting (a tuple of 0 and 1), its other group values and their columns."""
+    """Names of the switches, each group's setting (a tuple of 0 and 1), its other group values and
+    their columns."""
     columns = report.group_columns
     if switches is None:
         if "parameterization" not in columns:
-            raise TableError("The report has no column parameterization to read switches from.",
-                             remedy="effects(report, switches=['column', …]), columns of two values given to by=")
+            raise TableError(
+                "The report has no column parameterization to read switches from.",
+                remedy="effects(report, switches=['column', …]), columns of two values given to by=",
+            )
         at = columns.index("parameterization")
         on = [Parameterization.parse(fit.key[at]).switches for fit in report.groups]
         settings = [tuple(int(s in names) for s in SWITCHES) for names in on]
@@ -98,22 +116,34 @@ def _factorial(report: TransferReport, switches):
     else:
         missing = [s for s in switches if s not in columns]
         if missing:
-            raise TableError(f"{missing[0]!r} is no group column.", did_you_mean(missing[0], columns),
-                             f"transfer_report(table, by={list(switches)!r})")
+            raise TableError(
+                f"{missing[0]!r} is no group column.",
+                did_you_mean(missing[0], columns),
+                f"transfer_report(table, by={list(switches)!r})",
+            )
         names, used = list(switches), {columns.index(s) for s in switches}
         values = {i: sorted({fit.key[i] for fit in report.groups}) for i in used}
         many = [columns[i] for i in used if len(values[i]) > 2]
         if many:
-            raise TableError(f"Column {many[0]!r} has more than two values, so it is no switch.",
-                             remedy="keep two of its values, or leave it out of switches")
+            raise TableError(
+                f"Column {many[0]!r} has more than two values, so it is no switch.",
+                remedy="keep two of its values, or leave it out of switches",
+            )
         order = [columns.index(s) for s in switches]
         settings = [tuple(values[i].index(fit.key[i]) for i in order) for fit in report.groups]
     varied = [i for i in range(len(names)) if len({s[i] for s in settings}) > 1]
     if not varied:
-        raise TableError("No switch is on in one group and off in another.", remedy="sweep at least two variants")
+        raise TableError(
+            "No switch is on in one group and off in another.", remedy="sweep at least two variants"
+        )
     rests = [tuple(v for i, v in enumerate(fit.key) if i not in used) for fit in report.groups]
     settings = [tuple(s[i] for i in varied) for s in settings]
-    return [names[i] for i in varied], settings, rests, tuple(c for i, c in enumerate(columns) if i not in used)
+    return (
+        [names[i] for i in varied],
+        settings,
+        rests,
+        tuple(c for i, c in enumerate(columns) if i not in used),
+    )
 
 
 def _largest_common_width(report: TransferReport) -> float:
@@ -130,8 +160,16 @@ def _figure_of(report: TransferReport, g: int, figure: str, width: float):
     if figure in ("penalty", "loss"):
         at = np.flatnonzero(fit.points.scale_W == width)
         if not len(at) or fit.points.reason_W[at[0]]:
-            return np.nan, None, fit.points.reason_W[at[0]] if len(at) else f"not measured at {width:g}"
-        return fit.loss_W[at[0]], None if drawn is None else drawn.loss_BxW[:, at[0]].astype(float), ""
+            return (
+                np.nan,
+                None,
+                fit.points.reason_W[at[0]] if len(at) else f"not measured at {width:g}",
+            )
+        return (
+            fit.loss_W[at[0]],
+            None if drawn is None else drawn.loss_BxW[:, at[0]].astype(float),
+            "",
+        )
     estimate, reason = float(row[figure]), str(row[f"{figure}_reason"])
     if figure in ("E", "E_extrap"):
         if drawn is None or not estimate > 0:
@@ -156,7 +194,9 @@ def _all_effects(names: list[str], cells: dict, level: float) -> list[dict]:
     values = np.array([cell[0] for cell in known.values()])
     drawn = [cell[1] for cell in known.values()]
     reps = np.stack(drawn, axis=-1) if drawn and all(d is not None for d in drawn) else None
-    unsure = next((f"{_setting_name(names, s)}: {cell[2]}" for s, cell in known.items() if cell[2]), "")
+    unsure = next(
+        (f"{_setting_name(names, s)}: {cell[2]}" for s, cell in known.items() if cell[2]), ""
+    )
     total = _solve(k, list(known), _difference(k))
     rows = []
     for (kind, which, _), (order, row_N) in zip(questions, solved, strict=True):
@@ -165,11 +205,26 @@ def _all_effects(names: list[str], cells: dict, level: float) -> list[dict]:
             figure = Figure.nothing(NOT_ESTIMABLE)
         else:
             reason = unsure if np.abs(row_N).max() > 0 else ""
-            figure = _effect(values, reps, row_N, total[1] if kind == "share" else None, level,
-                             reason or _misfit(k, list(known), order, values, reps))
-        rows.append(row | {"estimate": figure.estimate, "low": figure.low, "high": figure.high,
-                           "determined": figure.determined, "reason": figure.reason, "order": order,
-                           "variants": len(known)})
+            figure = _effect(
+                values,
+                reps,
+                row_N,
+                total[1] if kind == "share" else None,
+                level,
+                reason or _misfit(k, list(known), order, values, reps),
+            )
+        rows.append(
+            row
+            | {
+                "estimate": figure.estimate,
+                "low": figure.low,
+                "high": figure.high,
+                "determined": figure.determined,
+                "reason": figure.reason,
+                "order": order,
+                "variants": len(known),
+            }
+        )
     return rows
 
 
@@ -185,7 +240,9 @@ def _effect(values, reps, row_N, total_N, level: float, reason: str) -> Figure:
         if not abs(total) > 1e-12:
             return Figure.nothing(NO_TOTAL)
         estimate = estimate / total
-    return Figure.of(estimate, (np.nan, np.nan) if draws is None else interval(draws, level), reason)
+    return Figure.of(
+        estimate, (np.nan, np.nan) if draws is None else interval(draws, level), reason
+    )
 
 
 def _sets(k: int, order: int) -> list[tuple[int, ...]]:
@@ -196,11 +253,17 @@ def _questions(k: int) -> list[tuple[str, tuple[int, ...], dict[tuple, float]]]:
     """(kind, switches, weight of each a_T) of every effect."""
     sets = _sets(k, k)
     main = [("main", (i,), {T: 0.5 ** (len(T) - 1) for T in sets if i in T}) for i in range(k)]
-    pairs = [("interaction", p, {T: 0.5 ** (len(T) - 2) for T in sets if set(p) <= set(T)})
-             for p in combinations(range(k), 2)]
+    pairs = [
+        ("interaction", p, {T: 0.5 ** (len(T) - 2) for T in sets if set(p) <= set(T)})
+        for p in combinations(range(k), 2)
+    ]
     shapley = [{T: 1 / len(T) for T in sets if i in T} for i in range(k)]
-    return [*main, *pairs, *(("shapley", (i,), w) for i, w in enumerate(shapley)),
-            *(("share", (i,), w) for i, w in enumerate(shapley))]
+    return [
+        *main,
+        *pairs,
+        *(("shapley", (i,), w) for i, w in enumerate(shapley)),
+        *(("share", (i,), w) for i, w in enumerate(shapley)),
+    ]
 
 
 def _difference(k: int) -> dict[tuple, float]:
@@ -213,7 +276,8 @@ def _design(settings: list[tuple[int, ...]], sets: list[tuple]) -> np.ndarray:
 
 
 def _solve(k: int, settings: list[tuple[int, ...]], weights: dict[tuple, float]):
-    """The highest order at which the settings determine Σ weight·a_T, and its weights on the cells; None where none."""
+    """The highest order at which the settings determine Σ weight·a_T, and its weights on the cells;
+    None where none."""
     for order in range(k, 0, -1):
         sets = _sets(k, order)
         if not settings:
@@ -228,7 +292,8 @@ def _solve(k: int, settings: list[tuple[int, ...]], weights: dict[tuple, float])
 
 
 def _misfit(k: int, settings, order: int, values, reps) -> str:
-    """A reason where the cells miss a model of this order by more than their noise explains (5 %)."""
+    """A reason where the cells miss a model of this order by more than their noise explains (5
+    %)."""
     X = _design(settings, _sets(k, order))
     miss = np.eye(len(settings)) - X @ np.linalg.pinv(X)
     if reps is None or np.trace(miss) < 0.5:
@@ -245,4 +310,6 @@ def plain_effects(cells: dict[tuple[int, ...], Any]) -> pd.DataFrame:
     """Effects of bare numbers, one for each setting (a tuple of 0 and 1), without intervals."""
     k = len(next(iter(cells)))
     names = [f"x{i + 1}" for i in range(k)]
-    return pd.DataFrame(_all_effects(names, {s: (float(v), None, "") for s, v in cells.items()}, 0.95))
+    return pd.DataFrame(
+        _all_effects(names, {s: (float(v), None, "") for s, v in cells.items()}, 0.95)
+    )

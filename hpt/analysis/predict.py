@@ -1,7 +1,9 @@
-"""The learning rate for a larger model, what trusting it may cost, and the run that would help most.
+"""The learning rate for a larger model, what trusting it may cost, and the run that would help
+most.
 
-The replicates of a report stand for the laws that the sweep leaves possible. Under each of them a learning rate η at
-width n costs h(n)·f_s(ln η − ln η*(n)) nats above the best; the expected penalty is the mean of that over replicates.
+The replicates of a report stand for the laws that the sweep leaves possible. Under each of them a
+learning rate η at width n costs h(n)·f_s(ln η − ln η*(n)) nats above the best; the expected penalty
+is the mean of that over replicates.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ import pandas as pd
 
 from hpt.errors import TableError
 from hpt.metrics.basin import LN2, phi2
-from hpt.metrics.figures import FEW_WIDTHS, LACK_OF_FIT, Figure, bounds, plain_number, table_of
 from hpt.metrics.group import GroupFit
 from hpt.metrics.law import BETA, GAMMA_LOG, LN_H, LN_LR
 from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates
+from hpt.metrics.verdicts import FEW_WIDTHS, LACK_OF_FIT, Figure, bounds, plain_number, table_of
 
 if TYPE_CHECKING:
     from hpt.metrics.report import TransferReport
@@ -28,7 +30,8 @@ RUNS_A_WIDTH = 5  # learning rates around the predicted optimum that a further w
 
 
 def predict_lr(report: TransferReport, *, width: float, small: float | None = None) -> pd.DataFrame:
-    """The learning rate that each group's law predicts at a width (or at another value of the report's scale).
+    """The learning rate that each group's law predicts at a width (or at another value of the
+    report's scale).
 
     Parameters
     ----------
@@ -37,10 +40,13 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
 
     Returns
     -------
-    DataFrame, one row a group: group columns, the scale, log2_lr and lr (hidden LR) with _low and _high, determined,
-    reason, method (how the intervals were made), n (widths in the law); penalty: expected loss above the best from
-    using log2_lr, nats, and penalty_high, which it stays under at the report's level; small: that width, unchanged,
-    unchanged_low, unchanged_high: the same loss from using its η* unchanged, with unchanged_reason where it lies
+    DataFrame, one row a group: group columns, the scale, log2_lr and lr (hidden LR) with _low and
+        _high, determined,
+    reason, method (how the intervals were made), n (widths in the law); penalty: expected loss
+    above the best from using log2_lr, nats, and penalty_high, which it stays under at the report's
+    level; small: that width, unchanged,
+    unchanged_low, unchanged_high: the same loss from using its η* unchanged, with unchanged_reason
+        where it lies
     further from the optimum than the runs reach, so that the loss is at least this.
 
     Raises
@@ -48,11 +54,17 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
     TableError: for a width that is not positive, or a small one that the sweep lacks.
     """
     if not width > 0:
-        raise TableError(f"predict_lr(width={width!r}): a width is positive.", remedy="predict_lr(report, width=4096)")
+        raise TableError(
+            f"predict_lr(width={width!r}): a width is positive.",
+            remedy="predict_lr(report, width=4096)",
+        )
     known = sorted(report.basins[report.scale].unique())
     if small is not None and small not in known:
-        raise TableError(f"predict_lr(small={small!r}) is not in the sweep.", f"known: {known}",
-                         f"small={known[0]!r}, or None for the largest with a well")
+        raise TableError(
+            f"predict_lr(small={small!r}) is not in the sweep.",
+            f"known: {known}",
+            f"small={known[0]!r}, or None for the largest with a well",
+        )
     rows = []
     for group in report.groups:
         fit, drawn = group.fit, group.replicates
@@ -61,9 +73,12 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
         row: dict[str, Any] = {report.scale: width}
         for name, values in (("log2_lr", log2), ("lr", np.exp2(log2))):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(float, values), strict=True))
-        row |= {"determined": figure.determined, "reason": figure.reason,
-                "method": drawn.method if drawn and np.isfinite(figure.estimate) else "",
-                "n": len(fit.fitted) + len(fit.edges)}
+        row |= {
+            "determined": figure.determined,
+            "reason": figure.reason,
+            "method": drawn.method if drawn and np.isfinite(figure.estimate) else "",
+            "n": len(fit.fitted) + len(fit.edges),
+        }
         rows.append([row | _penalties(fit, drawn, width, small, figure.estimate, report.level)])
     return table_of([g.key for g in report.groups], report.group_columns, rows)
 
@@ -78,10 +93,14 @@ def _log2_lr(fit: GroupFit, drawn: Replicates | None, width: float, level: float
     log2_lr = (theta[LN_LR] - theta[BETA] * z) / LN2
     if drawn is None:
         return Figure.of(log2_lr, ends)
-    return Figure.of(log2_lr, (min(log2_lr, ends[0]), max(log2_lr, ends[1])), LACK_OF_FIT if drawn.kinked else "")
+    return Figure.of(
+        log2_lr, (min(log2_lr, ends[0]), max(log2_lr, ends[1])), LACK_OF_FIT if drawn.kinked else ""
+    )
 
 
-def _penalties(fit: GroupFit, drawn: Replicates | None, width: float, small, log2_lr: float, level: float) -> dict:
+def _penalties(
+    fit: GroupFit, drawn: Replicates | None, width: float, small, log2_lr: float, level: float
+) -> dict:
     """Penalty of the predicted η and of a small width's η* unchanged, nats."""
     names = ("penalty", "penalty_high", "small", "unchanged", "unchanged_low", "unchanged_high")
     row: dict[str, Any] = dict.fromkeys(names, np.nan) | {"unchanged_reason": ""}
@@ -89,7 +108,10 @@ def _penalties(fit: GroupFit, drawn: Replicates | None, width: float, small, log
         return row | {"unchanged_reason": FEW_WIDTHS if fit.law is None else NOISE_UNKNOWN}
     z, reps = np.log(width / fit.law.scale0), drawn.theta_Bx7.astype(float)
     ln_best_B, ln_h_B = reps[:, LN_LR] - reps[:, BETA] * z, reps[:, LN_H] + reps[:, GAMMA_LOG] * z
-    u = fit.points.u_WxP[fit.fitted] - (LN2 * (fit.log2_lr_W - fit.points.origin_W))[fit.fitted, None]
+    u = (
+        fit.points.u_WxP[fit.fitted]
+        - (LN2 * (fit.log2_lr_W - fit.points.origin_W))[fit.fitted, None]
+    )
     inside = fit.points.weight_WxP[fit.fitted] > 0
     reach = u[inside].min(), u[inside].max()
 
@@ -100,13 +122,20 @@ def _penalties(fit: GroupFit, drawn: Replicates | None, width: float, small, log
 
     loss_B, _ = cost(log2_lr * LN2)
     row |= {"penalty": float(loss_B.mean()), "penalty_high": float(np.quantile(loss_B, level))}
-    w = int(fit.fitted[-1]) if small is None else int(np.flatnonzero(fit.points.scale_W == small)[0])
+    w = (
+        int(fit.fitted[-1])
+        if small is None
+        else int(np.flatnonzero(fit.points.scale_W == small)[0])
+    )
     row["small"] = plain_number(fit.points.scale_W[w])
     if fit.points.reason_W[w]:
         return row | {"unchanged_reason": fit.points.reason_W[w]}
     loss_B, beyond = cost(fit.log2_lr_W[w] * LN2)
     row |= dict(zip(("unchanged_low", "unchanged_high"), bounds(loss_B, level), strict=True))
-    return row | {"unchanged": float(loss_B.mean()), "unchanged_reason": BEYOND if beyond > 0.05 else ""}
+    return row | {
+        "unchanged": float(loss_B.mean()),
+        "unchanged_reason": BEYOND if beyond > 0.05 else "",
+    }
 
 
 def next_width(
@@ -119,28 +148,34 @@ def next_width(
 ) -> pd.DataFrame:
     """Which further width would shrink the interval of the predicted η* most, per FLOP.
 
-    A width measured like the others gives one more η*, the surer the more curved its basin is. What that leaves of the
-    interval follows from the covariance of the law's parameters over the replicates (a linear, normal reckoning).
-    Candidates lie half a doubling apart, from the smallest width measured to the one predicted.
+    A width measured like the others gives one more η*, the surer the more curved its basin is. What
+    that leaves of the interval follows from the covariance of the law's parameters over the
+    replicates (a linear, normal reckoning). Candidates lie half a doubling apart, from the smallest
+    width measured to the one predicted.
 
     Parameters
     ----------
     width: where the learning rate is wanted.
-    least_gain: share by which the interval must shrink; of those that do, the one with the most shrinkage a cost wins.
-    cost: relative cost of one run at a width; by default width² (a step's FLOPs at fixed depth and tokens), and the
-        scale itself where it is no width.
+    least_gain: share by which the interval must shrink; of those that do, the one with the most
+        shrinkage a cost wins.
+    cost: relative cost of one run at a width; by default width² (a step's FLOPs at fixed depth and
+        tokens), and the scale itself where it is no width.
     every: return every candidate, not the best alone.
 
     Returns
     -------
-    DataFrame, one row a group (or candidate): group columns, the scale (where to measure), log2_lr_from, log2_lr_to
-    (five rates an octave apart around the predicted optimum), span (octaves, the interval of log2 η* at `width` now),
-    span_then (expected), gain (share of the interval that goes, doubt about the basins' shape aside, which no further
-    width takes away), cost (relative to one run at the largest width measured), best, reason.
+    DataFrame, one row a group (or candidate): group columns, the scale (where to measure),
+        log2_lr_from, log2_lr_to
+    (five rates an octave apart around the predicted optimum), span (octaves, the interval of log2
+    η* at `width` now), span_then (expected), gain (share of the interval that goes, doubt about the
+    basins' shape aside, which no further width takes away), cost (relative to one run at the
+    largest width measured), best, reason.
     """
     if not width > 0 or not 0 <= least_gain < 1:
-        raise TableError(f"next_width(width={width!r}, least_gain={least_gain!r}) is out of range.",
-                         remedy="next_width(report, width=4096, least_gain=0.1)")
+        raise TableError(
+            f"next_width(width={width!r}, least_gain={least_gain!r}) is out of range.",
+            remedy="next_width(report, width=4096, least_gain=0.1)",
+        )
     price = cost or ((lambda n: n**2) if report.scale == "width" else (lambda n: n))
     rows = []
     for group in report.groups:
@@ -151,8 +186,12 @@ def next_width(
             row["best"] = False
         if able:
             max(able, key=lambda c: -np.log1p(-min(c["gain"], 1 - 1e-9)) / c["cost"])["best"] = True
-        nothing = {report.scale: np.nan, "gain": np.nan, "best": False,
-                   "reason": NO_HELP if candidates else FEW_WIDTHS if fit.law is None else NOISE_UNKNOWN}
+        nothing = {
+            report.scale: np.nan,
+            "gain": np.nan,
+            "best": False,
+            "reason": NO_HELP if candidates else FEW_WIDTHS if fit.law is None else NOISE_UNKNOWN,
+        }
         chosen = candidates if every else [c for c in candidates if c["best"]]
         rows.append(chosen or [nothing])
     return table_of([g.key for g in report.groups], report.group_columns, rows)
@@ -174,7 +213,8 @@ def _candidates(fit: GroupFit, drawn: Replicates | None, width: float, price, re
     span = float(np.subtract(*bounds(target_B, report.level)[::-1]))
     target_B = target_B - shape_B
     theta, rows = fit.law.theta_Bx7[0], []
-    # What a width tells of its own η*: variance at a measured one, times (h there / h here)², with the law's misfit.
+    # What a width tells of its own η*: variance at a measured one, times (h there / h here)², with
+    # the law's misfit.
     own_BxW = drawn.log2_lr_BxW[finite][:, fit.fitted].astype(float) - shape_B[:, None]
     own_W = drawn.inflation**2 * np.var(own_BxW, axis=0)
     ln_h_W = np.log(fit.h_W[fit.fitted])
@@ -189,8 +229,16 @@ def _candidates(fit: GroupFit, drawn: Replicates | None, width: float, price, re
         stays = np.var(shape_B) / (covariance[0, 0] + np.var(shape_B))
         middle = np.round((theta[LN_LR] - theta[BETA] * z) / LN2)
         half = RUNS_A_WIDTH // 2
-        rows.append({report.scale: plain_number(n), "log2_lr_from": middle - half, "log2_lr_to": middle + half,
-                     "span": span, "span_then": span * float(np.sqrt(stays + (1 - stays) * left)),
-                     "gain": float(1 - np.sqrt(left)),
-                     "cost": float(price(n) / price(float(measured[-1]))), "reason": ""})
+        rows.append(
+            {
+                report.scale: plain_number(n),
+                "log2_lr_from": middle - half,
+                "log2_lr_to": middle + half,
+                "span": span,
+                "span_then": span * float(np.sqrt(stays + (1 - stays) * left)),
+                "gain": float(1 - np.sqrt(left)),
+                "cost": float(price(n) / price(float(measured[-1]))),
+                "reason": "",
+            }
+        )
     return rows

@@ -19,23 +19,26 @@ Shape = Literal["parabola", "linex", "bent", "kinked"]
 class Law:
     """How the loss of one parameterization depends on width and learning rate.
 
-    L(n, η) = L_inf + A·n^(−alpha) + h(n)·f(ln η − ln η*(n)), with η* ∝ n^(−beta), ∂²L/∂η² ∝ n^gamma and hence
-    h ∝ n^(gamma − 2·beta). f is the basin's shape, ½u² to second order.
+    L(n, η) = L_inf + A·n^(−alpha) + h(n)·f(ln η − ln η*(n)), with η* ∝ n^(−beta), ∂²L/∂η² ∝ n^gamma
+    and hence h ∝ n^(gamma − 2·beta). f is the basin's shape, ½u² to second order.
 
     Attributes
     ----------
     L_inf: irreducible loss, nats a token.
     A: reducible loss at width 1, nats.
-    alpha, beta, gamma: exponents of width of the reducible loss, of η*, and of the curvature in linear η.
+    alpha, beta, gamma: exponents of width of the reducible loss, of η*, and of the curvature in
+        linear η.
     log2_lr: log2 η* at `width_ref`.
     curvature: h at `width_ref`, nats per (ln η)².
     width_ref: where `log2_lr` and `curvature` hold.
     shape: "parabola" ½u²; "linex" (e^(su) − 1 − su)/s²; "bent" ½u²(1 + su/3) above the optimum and
-        ½u²/(1 + s|u|/3) below it; "kinked", two parabolas whose curvatures h·e^(±s/2) meet at the optimum.
+        ½u²/(1 + s|u|/3) below it; "kinked", two parabolas whose curvatures h·e^(±s/2) meet at the
+        optimum.
     skew: s, how much steeper the high side is, per unit of ln η; all but "kinked" have f'''(0) = s.
     diverges_above: octaves above η* from which a run diverges.
 
-    Source: Kalra & Barkeshli 2026, arXiv 2605.21486, for the form and κ = α − 2β + γ; the shapes are ours.
+    Source: Kalra & Barkeshli 2026, arXiv 2605.21486, for the form and κ = α − 2β + γ; the shapes
+        are ours.
     """
 
     L_inf: float = Field(2.5, ge=0)
@@ -80,7 +83,8 @@ class Law:
 
 
 def _rise(u, shape: Shape, s: float):
-    """The basin's shape f(u): ½u² to second order, third derivative s at the optimum (but for "kinked")."""
+    """The basin's shape f(u): ½u² to second order, third derivative s at the optimum (but for
+    "kinked")."""
     if shape == "kinked":
         return 0.5 * u**2 * np.exp(np.sign(u) * s / 2)
     if shape == "bent":
@@ -108,26 +112,30 @@ def synthetic_sweep(
     ----------
     laws: one law, or one for each parameterization by name.
     widths: the widths trained.
-    log2_lrs: one grid for all widths, or None: `count` rates `spacing` octaves apart, placed on multiples of
-        `spacing` so that the grid's middle is nearest to the optimum of each width (what an extended sweep ends in).
+    log2_lrs: one grid for all widths, or None: `count` rates `spacing` octaves apart, placed on
+        multiples of `spacing` so that the grid's middle is nearest to the optimum of each width
+        (what an extended sweep ends in).
     seeds: runs at each cell.
     noise: standard deviation of the loss between seeds, nats.
-    common: share of the noise's variance that runs of one width and seed have in common, whatever their learning
-        rate and parameterization (same batches, same validation set), 0 to 1.
+    common: share of the noise's variance that runs of one width and seed have in common, whatever
+        their learning rate and parameterization (same batches, same validation set), 0 to 1.
     seed: of the generator.
 
     Returns
     -------
-    DataFrame with parameterization, width, lr, log2_lr, loss (nats, inf where diverged), diverged, seed.
+    DataFrame with parameterization, width, lr, log2_lr, loss (nats, inf where diverged), diverged,
+    seed.
 
     Raises
     ------
     ConfigError: for a count, noise or share out of range.
     """
     if min(seeds, count) < 1 or noise < 0 or not 0 <= common <= 1 or spacing <= 0:
-        raise ConfigError(f"synthetic_sweep(seeds={seeds}, count={count}, noise={noise}, common={common}, "
-                          f"spacing={spacing}): a value is out of range.",
-                          remedy="synthetic_sweep(law, seeds=2, count=9, noise=0.01, common=0.0, spacing=1.0)")
+        raise ConfigError(
+            f"synthetic_sweep(seeds={seeds}, count={count}, noise={noise}, common={common}, "
+            f"spacing={spacing}): a value is out of range.",
+            remedy="synthetic_sweep(law, seeds=2, count=9, noise=0.01, common=0.0, spacing=1.0)",
+        )
     laws = {"SP": laws} if isinstance(laws, Law) else dict(laws)
     rng = np.random.default_rng(seed)
     shared_WxS = noise * np.sqrt(common) * rng.standard_normal((len(widths), seeds))
@@ -135,17 +143,26 @@ def synthetic_sweep(
     for name, law in laws.items():
         for w, width in enumerate(widths):
             if log2_lrs is None:
-                middle = np.round(law.best_log2_lr(width) / spacing - (count - 1) / 2) + np.arange(count)
+                middle = np.round(law.best_log2_lr(width) / spacing - (count - 1) / 2) + np.arange(
+                    count
+                )
                 log2_lr_K = middle * spacing
             else:
                 log2_lr_K = np.asarray(log2_lrs, float)
             own_KxS = noise * np.sqrt(1 - common) * rng.standard_normal((len(log2_lr_K), seeds))
             loss_KxS = law.loss(width, log2_lr_K)[:, None] + own_KxS + shared_WxS[w]
-            frames.append(pd.DataFrame({
-                "parameterization": name, "width": width, "log2_lr": np.repeat(log2_lr_K, seeds),
-                "loss": loss_KxS.ravel(), "seed": np.tile(np.arange(seeds), len(log2_lr_K)),
-            }))
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "parameterization": name,
+                        "width": width,
+                        "log2_lr": np.repeat(log2_lr_K, seeds),
+                        "loss": loss_KxS.ravel(),
+                        "seed": np.tile(np.arange(seeds), len(log2_lr_K)),
+                    }
+                )
+            )
     table = pd.concat(frames, ignore_index=True)
-    table.insert(2, "lr", 2.0 ** table.log2_lr)
+    table.insert(2, "lr", 2.0**table.log2_lr)
     table["diverged"] = ~np.isfinite(table.loss)
     return table

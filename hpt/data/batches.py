@@ -1,4 +1,5 @@
-"""Windows of tokens: which ones a training step sees, and which ones measure the validation loss."""
+"""Windows of tokens: which ones a training step sees, and which ones measure the validation
+loss."""
 
 from __future__ import annotations
 
@@ -28,35 +29,48 @@ def uniforms(seed: int, step: int, count: int, stream: str = "train") -> np.ndar
     """
     for name, value in (("seed", seed), ("step", step)):
         if not 0 <= value < 2**64:
-            raise ConfigError(f"{name} = {value!r} is outside 0 … 2⁶⁴−1.", "a negative number",
-                              f"{name}={abs(int(value)) % 2**64}")
+            raise ConfigError(
+                f"{name} = {value!r} is outside 0 … 2⁶⁴−1.",
+                "a negative number",
+                f"{name}={abs(int(value)) % 2**64}",
+            )
     key = np.array([seed, STREAMS[stream]], dtype=np.uint64)
     counter = np.array([0, 0, 0, step], dtype=np.uint64)
     words = np.random.Philox(key=key, counter=counter).random_raw(count)
     return (words >> np.uint64(11)) * 2.0**-53
 
 
-def random_starts(seed: int, step: int, count: int, tokens: int, context: int, name: str) -> np.ndarray:
-    """First positions of ``count`` random windows of ``context`` + 1 tokens, int64 of shape (count,)."""
+def random_starts(
+    seed: int, step: int, count: int, tokens: int, context: int, name: str
+) -> np.ndarray:
+    """First positions of ``count`` random windows of ``context`` + 1 tokens, int64 of shape
+    (count,)."""
     choices = tokens - context
     _check(count, context, choices, tokens, name)
     return (uniforms(seed, step, count) * choices).astype(np.int64)
 
 
 def even_starts(count: int, tokens: int, context: int, name: str) -> np.ndarray:
-    """First positions of ``count`` evenly spaced windows of ``context`` + 1 tokens, int64 of shape (count,).
+    """First positions of ``count`` evenly spaced windows of ``context`` + 1 tokens, int64 of shape
+    (count,).
 
-    The windows do not overlap where ``count`` · (``context`` + 1) ≤ ``tokens``, and are never twice the same.
+    The windows do not overlap where ``count`` · (``context`` + 1) ≤ ``tokens``, and are never twice
+    the same.
     """
     choices = tokens - context
     _check(count, context, choices, tokens, name)
     if choices < count:
-        raise DataError(f"{name} has {tokens:,} tokens, so {choices:,} windows of context {context}, not {count:,}.",
-                        "the text is short", f"count={choices}, a shorter context, or more text")
+        raise DataError(
+            f"{name} has {tokens:,} tokens, so {choices:,} windows of context {context}, not {count:,}.",
+            "the text is short",
+            f"count={choices}, a shorter context, or more text",
+        )
     return np.arange(count, dtype=np.int64) * (choices - 1) // max(count - 1, 1)
 
 
-def cut(tokens: np.ndarray, starts_B: np.ndarray, context: int) -> tuple[torch.Tensor, torch.Tensor]:
+def cut(
+    tokens: np.ndarray, starts_B: np.ndarray, context: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets, int64 of shape (B, context); targets are the inputs one token later."""
     return shift(tokens[starts_B[:, None] + np.arange(context + 1)])
 
@@ -71,15 +85,19 @@ def check_sizes(count: int, context: int) -> None:
     """Raise ConfigError unless there is at least one window of at least one token."""
     for name, value in (("the number of windows", count), ("context", context)):
         if value < 1:
-            raise ConfigError(f"{name} = {value}: at least 1 is needed.", remedy=f"{name} = 1 or more")
+            raise ConfigError(
+                f"{name} = {value}: at least 1 is needed.", remedy=f"{name} = 1 or more"
+            )
 
 
 def _check(count: int, context: int, choices: int, tokens: int, name: str) -> None:
     check_sizes(count, context)
     if choices < 1:
-        raise DataError(f"{name} has {tokens:,} tokens; a window of context {context:,} takes {context + 1:,}.",
-                        "the context is longer than the text",
-                        f"context={max(tokens - 1, 1)} or less, or more text")
+        raise DataError(
+            f"{name} has {tokens:,} tokens; a window of context {context:,} takes {context + 1:,}.",
+            "the context is longer than the text",
+            f"context={max(tokens - 1, 1)} or less, or more text",
+        )
 
 
 class TokenSource(Protocol):
@@ -104,27 +122,34 @@ class TokenSource(Protocol):
     @property
     def train_tokens(self) -> int | None: ...
 
-    def batch(self, seed: int, step: int, batch_size: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments alone."""
+    def batch(
+        self, seed: int, step: int, batch_size: int, context: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments
+        alone."""
 
     def validation(self, count: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of fixed, evenly spaced held-out windows, int64 of shape (count, context)."""
+        """Inputs and targets of fixed, evenly spaced held-out windows, int64 of shape (count,
+        context)."""
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids."""
 
 
-def batches(source: TokenSource, seed: int, batch_size: int, context: int,
-            start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    source: TokenSource, seed: int, batch_size: int, context: int, start: int = 0
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The training batches from step ``start`` on, without end; see :meth:`TokenSource.batch`."""
     return (source.batch(seed, step, batch_size, context) for step in itertools.count(start))
 
 
-def feed(read: Callable[[int], Sequence[torch.Tensor]], steps: range,
-         place: torch.device) -> Iterator[tuple[torch.Tensor, ...]]:
+def feed(
+    read: Callable[[int], Sequence[torch.Tensor]], steps: range, place: torch.device
+) -> Iterator[tuple[torch.Tensor, ...]]:
     """``read(step)`` for each step, on the device.
 
-    For a GPU batches are read one step ahead, pinned, and copied while it computes. On a CPU a reader would take the
+    For a GPU batches are read one step ahead, pinned, and copied while it computes. On a CPU a
+    reader would take the
     core that trains: steps of 5 to 27 ms, of which a batch is 0.1, took −2 to 5 % longer with one.
     """
     if place.type != "cuda":

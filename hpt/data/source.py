@@ -2,8 +2,8 @@
 
 `installed`  real text without a download: the Python sources of installed packages (the default)
 `files`      your own .txt, .jsonl, .parquet, or a folder of these
-`hub`        FineWeb-Edu and any other dataset through Hugging Face ``datasets`` (``pip install "hpt[hub]"``)
-`synthetic`  a hidden-Markov source whose entropy rate is known exactly
+`hub`        FineWeb-Edu and any other dataset through Hugging Face ``datasets`` (``pip install
+"hpt[hub]"``) `synthetic`  a hidden-Markov source whose entropy rate is known exactly
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sympy", "torc
 EXAMPLES = {
     "files": "DataConfig(source='files', path='my/texts')",
     "hub": "DataConfig(source='hub', dataset='HuggingFaceFW/fineweb-edu', subset='sample-10BT', "
-           "max_tokens=100_000_000)",
+    "max_tokens=100_000_000)",
 }
 
-PathText = Annotated[str | None, BeforeValidator(lambda p: os.fspath(p) if isinstance(p, os.PathLike) else p)]
+PathText = Annotated[
+    str | None, BeforeValidator(lambda p: os.fspath(p) if isinstance(p, os.PathLike) else p)
+]
 
 
 @config
@@ -42,13 +44,14 @@ class DataConfig:
     vocab_size: size of the model's vocabulary; at least 257 for "bpe", 50257 for "gpt2".
     packages: installed: whose Python sources.
     path: files: a file or a folder.
-    dataset, subset, split, revision: hub: as in ``datasets.load_dataset``; ``dataset`` may be a local folder.
-        The papers' text: dataset="HuggingFaceFW/fineweb-edu", subset="sample-10BT".
+    dataset, subset, split, revision: hub: as in ``datasets.load_dataset``; ``dataset`` may be a
+        local folder. The papers' text: dataset="HuggingFaceFW/fineweb-edu", subset="sample-10BT".
     column: files and hub: the field or column with the text.
     max_tokens: stop reading after so many, training and validation together; hub needs it.
-    validation_every: every so-manyth document is held out; where there are fewer documents, the last
-        such share of each.
-    zipf_exponent, classes, order, language: synthetic: see :class:`hpt.data.synthetic.SyntheticSource`.
+    validation_every: every so-manyth document is held out; where there are fewer documents, the
+        last such share of each.
+    zipf_exponent, classes, order, language: synthetic: see
+        :class:`hpt.data.synthetic.SyntheticSource`.
     """
 
     source: Literal["installed", "files", "hub", "synthetic"] = "installed"
@@ -72,20 +75,28 @@ class DataConfig:
     def _fields_go_together(self):
         least = {"bpe": tokens.MIN_BPE_VOCAB, "gpt2": tokens.GPT2_VOCAB}[self.tokenizer]
         if self.source != "synthetic" and self.vocab_size < least:
-            raise ValueError(f"vocab_size={self.vocab_size} is too small for tokenizer={self.tokenizer!r}; "
-                             f"give vocab_size={least} or more")
+            raise ValueError(
+                f"vocab_size={self.vocab_size} is too small for tokenizer={self.tokenizer!r}; "
+                f"give vocab_size={least} or more"
+            )
         for name, owner in (("path", "files"), ("dataset", "hub")):
             value, call = getattr(self, name), EXAMPLES[owner]
             if value is None and self.source == owner:
                 raise ValueError(f"source={owner!r} needs {name}: {call}")
             if value is not None and self.source != owner:
-                raise ValueError(f"{name}={value!r} belongs to source={owner!r}, given source={self.source!r}: {call}")
+                raise ValueError(
+                    f"{name}={value!r} belongs to source={owner!r}, given source={self.source!r}: {call}"
+                )
         if self.source == "hub" and self.max_tokens is None:
-            raise ValueError(f"source='hub' needs max_tokens, where to stop reading: {EXAMPLES['hub']}")
+            raise ValueError(
+                f"source='hub' needs max_tokens, where to stop reading: {EXAMPLES['hub']}"
+            )
         return self
 
 
-def load(config: DataConfig, cache_dir: str | os.PathLike | None = None, *, build: bool = True) -> TokenSource | None:
+def load(
+    config: DataConfig, cache_dir: str | os.PathLike | None = None, *, build: bool = True
+) -> TokenSource | None:
     """Open a source; text is tokenized the first time, and memory-mapped from the cache ever after.
 
     Parameters
@@ -100,16 +111,27 @@ def load(config: DataConfig, cache_dir: str | os.PathLike | None = None, *, buil
     """
     match config.source:
         case "synthetic":
-            return SyntheticSource.make(vocab_size=config.vocab_size, exponent=config.zipf_exponent,
-                                        classes=config.classes, order=config.order, language=config.language)
+            return SyntheticSource.make(
+                vocab_size=config.vocab_size,
+                exponent=config.zipf_exponent,
+                classes=config.classes,
+                order=config.order,
+                language=config.language,
+            )
         case "installed":
             documents = corpus.installed(config.packages)
         case "files":
             documents = corpus.files(config.path, config.column)
         case "hub":
-            documents = corpus.hub(config.dataset, config.subset, config.split, config.column, config.revision)
-    return cache.open_or_build(documents, cache_root(cache_dir), vocab_size=config.vocab_size,
-                               tokenizer=config.tokenizer, every=config.validation_every,
-                               max_tokens=config.max_tokens, build=build)
-
-
+            documents = corpus.hub(
+                config.dataset, config.subset, config.split, config.column, config.revision
+            )
+    return cache.open_or_build(
+        documents,
+        cache_root(cache_dir),
+        vocab_size=config.vocab_size,
+        tokenizer=config.tokenizer,
+        every=config.validation_every,
+        max_tokens=config.max_tokens,
+        build=build,
+    )

@@ -1,4 +1,5 @@
-"""A language whose entropy rate is known exactly: Zipf's law, given a hidden state of word classes."""
+"""A language whose entropy rate is known exactly: Zipf's law, given a hidden state of word
+classes."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ class SyntheticSource:
     tokens, so there are S = K^order states and the next state is a function of state and token. In
     state s the token of rank r has probability ∝ r^(−exponent), with ranks permuted by state. Given
     the state every token has the entropy H of that Zipf law, so the entropy rate is Σ_s π_s H = H
-    (Shannon 1948, §7: the entropy of a source with finitely many states). The state is hidden in the
-    first ``order`` tokens of a window only, and there the best possible loss is higher.
+    (Shannon 1948, §7: the entropy of a source with finitely many states). The state is hidden in
+    the first ``order`` tokens of a window only, and there the best possible loss is higher.
 
     Attributes
     ----------
@@ -52,8 +53,15 @@ class SyntheticSource:
     train_tokens: None = None
 
     @classmethod
-    def make(cls, *, vocab_size: int, exponent: float = 1.0, classes: int = 8, order: int = 2,
-             language: int = 0) -> SyntheticSource:
+    def make(
+        cls,
+        *,
+        vocab_size: int,
+        exponent: float = 1.0,
+        classes: int = 8,
+        order: int = 2,
+        language: int = 0,
+    ) -> SyntheticSource:
         """Draw a language; ``language`` is its seed.
 
         Raises
@@ -63,39 +71,68 @@ class SyntheticSource:
         classes = min(classes, vocab_size)
         states = classes**order
         if states * vocab_size > MAX_CELLS:
-            raise ConfigError(f"{states:,} states × {vocab_size:,} tokens are more than {MAX_CELLS:,} cells.",
-                              "the number of states is classes to the power of order", "fewer classes, or order=1")
+            raise ConfigError(
+                f"{states:,} states × {vocab_size:,} tokens are more than {MAX_CELLS:,} cells.",
+                "the number of states is classes to the power of order",
+                "fewer classes, or order=1",
+            )
         zipf_V = np.arange(1, vocab_size + 1, dtype=np.float64) ** -exponent
         zipf_V /= zipf_V.sum()
-        u = windows.uniforms(language, 0, vocab_size * (states + 2), "language").reshape(states + 2, vocab_size)
-        class_V = np.empty(vocab_size, dtype=np.int64)  # equal shares of the tokens, so that no class is empty
+        u = windows.uniforms(language, 0, vocab_size * (states + 2), "language").reshape(
+            states + 2, vocab_size
+        )
+        class_V = np.empty(
+            vocab_size, dtype=np.int64
+        )  # equal shares of the tokens, so that no class is empty
         class_V[np.argsort(u[0], kind="stable")] = np.arange(vocab_size) % classes
         noise_SxV = np.log(-np.log1p(-u[2:])) * SHUFFLE
         log_rank_V = np.log1p(np.argsort(np.argsort(u[1], kind="stable"), kind="stable"))
         token_SxV = np.argsort(log_rank_V + noise_SxV, axis=1, kind="stable")
         next_SxV = (np.arange(states)[:, None] * classes + class_V[token_SxV]) % states
         stationary_S = _stationary(next_SxV, zipf_V)
-        digest = hashlib.sha256(f"hpt synthetic {vocab_size} {exponent!r} {classes} {order}\n".encode())
+        digest = hashlib.sha256(
+            f"hpt synthetic {vocab_size} {exponent!r} {classes} {order}\n".encode()
+        )
         for table in (token_SxV, next_SxV):
             digest.update(table.astype("<u4").tobytes())
-        return cls(vocab_size=vocab_size, entropy_rate=float(-zipf_V @ np.log(zipf_V)), fingerprint=digest.hexdigest(),
-                   facts={"states": states, "classes": classes, "order": order, "zipf_exponent": exponent,
-                          "language": language},
-                   zipf_V=zipf_V, token_SxV=token_SxV, next_SxV=next_SxV, stationary_S=stationary_S)
+        return cls(
+            vocab_size=vocab_size,
+            entropy_rate=float(-zipf_V @ np.log(zipf_V)),
+            fingerprint=digest.hexdigest(),
+            facts={
+                "states": states,
+                "classes": classes,
+                "order": order,
+                "zipf_exponent": exponent,
+                "language": language,
+            },
+            zipf_V=zipf_V,
+            token_SxV=token_SxV,
+            next_SxV=next_SxV,
+            stationary_S=stationary_S,
+        )
 
-    def batch(self, seed: int, step: int, batch_size: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments alone."""
+    def batch(
+        self, seed: int, step: int, batch_size: int, context: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments
+        alone."""
         windows.check_sizes(batch_size, context)
         return windows.shift(self.sample(seed, step, batch_size, context + 1))
 
     def validation(self, count: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """``count`` fixed windows that no training seed can draw, int64 of shape (count, context)."""
+        """``count`` fixed windows that no training seed can draw, int64 of shape (count,
+        context)."""
         windows.check_sizes(count, context)
         return windows.shift(self.sample(0, 0, count, context + 1, "validation"))
 
-    def sample(self, seed: int, step: int, count: int, length: int, stream: str = "train") -> np.ndarray:
+    def sample(
+        self, seed: int, step: int, count: int, length: int, stream: str = "train"
+    ) -> np.ndarray:
         """``count`` independent stationary texts, int64 of shape (count, length)."""
-        u_BxT = windows.uniforms(seed, step, count * (length + 1), stream).reshape(count, length + 1)
+        u_BxT = windows.uniforms(seed, step, count * (length + 1), stream).reshape(
+            count, length + 1
+        )
         rank_BxT = _draw(self.zipf_V, u_BxT[:, 1:])
         state_B = _draw(self.stationary_S, u_BxT[:, 0])
         state_BxT = np.empty((count, length), dtype=np.int64)
@@ -109,9 +146,11 @@ class SyntheticSource:
         return " ".join(f"w{int(i)}" for i in ids)
 
     def best_loss_nats(self, inputs_BxT: torch.Tensor, targets_BxT: torch.Tensor) -> np.ndarray:
-        """−ln p(target | all tokens before it) of the true source, shape (B, T): no model does better on average.
+        """−ln p(target | all tokens before it) of the true source, shape (B, T): no model does
+        better on average.
 
-        An exact forward filter: it starts from the stationary law of the states and sees tokens only.
+        An exact forward filter: it starts from the stationary law of the states and sees tokens
+            only.
         """
         rank_SxV = np.argsort(self.token_SxV, axis=1)
         tokens_BxT1 = np.concatenate([inputs_BxT.numpy()[:, :1], targets_BxT.numpy()], axis=1)
@@ -125,7 +164,9 @@ class SyntheticSource:
             loss_BxT1[:, t] = -np.log(total_B)
             belief_BxS = np.zeros_like(joint_BxS)
             rows = np.arange(len(token_B))[:, None]
-            np.add.at(belief_BxS, (rows, self.next_SxV[states, rank_BxS]), joint_BxS / total_B[:, None])
+            np.add.at(
+                belief_BxS, (rows, self.next_SxV[states, rank_BxS]), joint_BxS / total_B[:, None]
+            )
         return loss_BxT1[:, 1:]
 
 
@@ -135,7 +176,8 @@ def _draw(p_K: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def _stationary(next_SxV: np.ndarray, p_V: np.ndarray) -> np.ndarray:
-    """π with π P = π and Σ π = 1; unique, because every state reaches every other in ``order`` steps."""
+    """π with π P = π and Σ π = 1; unique, because every state reaches every other in ``order``
+    steps."""
     states = len(next_SxV)
     p_SxS = np.stack([np.bincount(row, weights=p_V, minlength=states) for row in next_SxV])
     equations = np.vstack([p_SxS.T - np.eye(states), np.ones(states)])

@@ -21,7 +21,8 @@ GPT2_VOCAB = 50257
 def split(documents: Iterable[str], every: int) -> Iterator[tuple[bool, str]]:
     """Yield (held out, text): every ``every``-th document is held out for validation.
 
-    With fewer than ``every`` documents the last 1/``every`` of the text of each is held out instead.
+    With fewer than ``every`` documents the last 1/``every`` of the text of each is held out
+    instead.
     """
     documents = iter(documents)
     head = list(itertools.islice(documents, every))
@@ -36,7 +37,8 @@ def split(documents: Iterable[str], every: int) -> Iterator[tuple[bool, str]]:
 
 
 def sample(parts: Iterable[tuple[bool, str]], chars: int = SAMPLE_CHARS) -> list[tuple[bool, str]]:
-    """The first parts, until their training text has ``chars`` characters; takes them off an iterator."""
+    """The first parts, until their training text has ``chars`` characters; takes them off an
+    iterator."""
     taken, size = [], 0
     for held_out, text in parts:
         taken.append((held_out, text))
@@ -55,8 +57,12 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[END], show_progress=False,
-                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END],
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
     tokenizer.train_from_iterator(itertools.chain.from_iterable(map(pieces, texts)), trainer)
     return tokenizer
 
@@ -71,12 +77,16 @@ def gpt2() -> Tokenizer:
     try:
         return Tokenizer.from_pretrained("gpt2")
     except Exception as error:  # the downloader's errors have no common base
-        raise DataError(f"GPT-2's tokenizer cannot be downloaded: {error}", "no network",
-                        "DataConfig(tokenizer='bpe', vocab_size=1024), which trains its own") from error
+        raise DataError(
+            f"GPT-2's tokenizer cannot be downloaded: {error}",
+            "no network",
+            "DataConfig(tokenizer='bpe', vocab_size=1024), which trains its own",
+        ) from error
 
 
 def pieces(text: str) -> Iterator[str]:
-    """Cut a long text at line ends into pieces of at most ``PIECE_CHARS`` characters; they are encoded in parallel."""
+    """Cut a long text at line ends into pieces of at most ``PIECE_CHARS`` characters; they are
+    encoded in parallel."""
     start = 0
     while len(text) - start > PIECE_CHARS:
         end = text.rfind("\n", start, start + PIECE_CHARS) + 1 or start + PIECE_CHARS
@@ -85,8 +95,11 @@ def pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def encode(parts: Iterable[tuple[bool, str]], tokenizer: Tokenizer) -> Iterator[tuple[bool, np.ndarray, int, bool]]:
-    """Yield (held out, ids, bytes of text, whether it ends a document) for every piece of every document.
+def encode(
+    parts: Iterable[tuple[bool, str]], tokenizer: Tokenizer
+) -> Iterator[tuple[bool, np.ndarray, int, bool]]:
+    """Yield (held out, ids, bytes of text, whether it ends a document) for every piece of every
+    document.
 
     The ids are uint32; ``END`` closes a document. They do not depend on neighbouring documents.
     Where a text spells ``END`` it is read as text.
@@ -94,7 +107,9 @@ def encode(parts: Iterable[tuple[bool, str]], tokenizer: Tokenizer) -> Iterator[
     tokenizer.encode_special_tokens = True
     end = tokenizer.token_to_id(END)
     for batch in _batches(parts):
-        encodings = tokenizer.encode_batch_fast([piece for _, piece, _ in batch], add_special_tokens=False)
+        encodings = tokenizer.encode_batch_fast(
+            [piece for _, piece, _ in batch], add_special_tokens=False
+        )
         for (held_out, piece, last), encoding in zip(batch, encodings, strict=True):
             ids = np.array([*encoding.ids, end] if last else encoding.ids, dtype=np.uint32)
             yield held_out, ids, len(piece.encode()), last

@@ -1,8 +1,10 @@
-"""Metrics: the table of any sweep in, η*, E, κ and R(∞) with intervals and verdicts out; knows no training code.
+"""Metrics: the table of any sweep in, η*, E, κ and R(∞) with intervals and verdicts out; knows no
+training code.
 
-Read :mod:`~hpt.metrics.table`, :mod:`~hpt.metrics.basin` (the optimum of one width), :mod:`~hpt.metrics.law` (all widths),
-:mod:`~hpt.metrics.figures` (each figure once), then how sure they are: :mod:`~hpt.metrics.noise`,
-:mod:`~hpt.metrics.replicates`. :mod:`~hpt.metrics.transfer` puts it together.
+Read :mod:`~hpt.metrics.table`, :mod:`~hpt.metrics.basin` (the optimum of one width),
+:mod:`~hpt.metrics.law` (all widths), :mod:`~hpt.metrics.figures` (each figure once), then how sure
+they are: :mod:`~hpt.metrics.noise`, :mod:`~hpt.metrics.replicates`. :mod:`~hpt.metrics.transfer`
+    puts it together.
 """
 
 from lazy_loader import attach_stub

@@ -1,10 +1,12 @@
-"""The basin of one width: η*, L* and curvature, from a skewed well fitted to the runs near the optimum.
+"""The basin of one width: η*, L* and curvature, from a skewed well fitted to the runs near the
+optimum.
 
-Near its optimum the loss is L* + h·f_s(ln η − ln η*), with f_s(u) = (e^(su) − 1 − su)/s²: ½u² to second order, steeper
-on the high side where s > 0, a parabola at s = 0. Given the skew s the well is linear in three numbers, so that any
-number of bootstrap replicates is one matrix product; s itself is common to the widths of a group, where five or more
-curves determine what one cannot. On synthetic sweeps (rates an octave apart, wells of another family and steeper on the
-high side, noise 0.01 nats) its median error of η* was 0.03 octaves; with a skew for each width 0.05, with parabolas
+Near its optimum the loss is L* + h·f_s(ln η − ln η*), with f_s(u) = (e^(su) − 1 − su)/s²: ½u² to
+second order, steeper on the high side where s > 0, a parabola at s = 0. Given the skew s the well
+is linear in three numbers, so that any number of bootstrap replicates is one matrix product; s
+itself is common to the widths of a group, where five or more curves determine what one cannot. On
+synthetic sweeps (rates an octave apart, wells of another family and steeper on the high side, noise
+0.01 nats) its median error of η* was 0.03 octaves; with a skew for each width 0.05, with parabolas
 through three or five rates 0.09 or 0.24, with Akima and PCHIP interpolation 0.12 and 0.26.
 """
 
@@ -35,13 +37,13 @@ def edge_of(log2_lrs, losses) -> str:
 
     Parameters
     ----------
-    log2_lrs, losses: (N,) each; repeats of a learning rate are averaged. A loss of inf or nan is a diverged run:
-        tried, and worse than any finite loss.
+    log2_lrs, losses: (N,) each; repeats of a learning rate are averaged. A loss of inf or nan is a
+        diverged run: tried, and worse than any finite loss.
 
     Returns
     -------
-    "" where runs on both sides are worse, also where the worse ones diverged; "low" or "high" at an edge. A single
-    learning rate, or nothing finite, is "low": lower ones are the ones to add.
+    "" where runs on both sides are worse, also where the worse ones diverged; "low" or "high" at an
+    edge. A single learning rate, or nothing finite, is "low": lower ones are the ones to add.
     """
     _log2_lr_K, loss_K = _cell_means(np.asarray(log2_lrs, float), np.asarray(losses, float))
     best = int(np.argmin(loss_K)) if len(loss_K) else 0
@@ -58,15 +60,19 @@ def _cell_means(log2_lr_N, loss_N):
 
 
 def basin_window(log2_lr_K, loss_K) -> slice:
-    """The learning rates kept: an unbroken stretch of finite losses around the best, within REACH_OCTAVES of its
-    :func:`middle` and RISE_NATS of it; the nearest neighbour on each side stays however far."""
+    """The learning rates kept: an unbroken stretch of finite losses around the best, within
+    REACH_OCTAVES of its :func:`middle` and RISE_NATS of it; the nearest neighbour on each side
+    stays however far."""
     best = int(np.argmin(loss_K))
     octaves_K = np.abs(log2_lr_K - middle(log2_lr_K, loss_K))
 
     def end_of(step: int, reach: float) -> int:
         end = best
         while 0 <= end + step < len(loss_K) and np.isfinite(loss_K[end + step]):
-            far = octaves_K[end + step] > reach + 1e-6 or loss_K[end + step] - loss_K[best] > RISE_NATS
+            far = (
+                octaves_K[end + step] > reach + 1e-6
+                or loss_K[end + step] - loss_K[best] > RISE_NATS
+            )
             if far and end != best:
                 break
             end += step
@@ -79,8 +85,8 @@ def basin_window(log2_lr_K, loss_K) -> slice:
 
 
 def middle(log2_lr_K, loss_K) -> float:
-    """About where the optimum is: the best learning rate; or, where its better neighbour is more than an octave away,
-    half the way there."""
+    """About where the optimum is: the best learning rate; or, where its better neighbour is more
+    than an octave away, half the way there."""
     best = int(np.argmin(loss_K))
     others = [k for k in (best - 1, best + 1) if 0 <= k < len(loss_K)]
     near = min(others, key=lambda k: loss_K[k], default=best)
@@ -95,9 +101,11 @@ class Points:
     Attributes
     ----------
     scale_W: widths, growing. origin_W: log2 η of the best run of each.
-    u_WxP: ln η − ln of the origin. loss_WxP: nats. weight_WxP: 1, or 0 where padded (or less where robust).
+    u_WxP: ln η − ln of the origin. loss_WxP: nats. weight_WxP: 1, or 0 where padded (or less where
+        robust).
     seed_WxP: seed codes. best_W: lowest cell mean, nats.
-    tried_Wx2: lowest and highest log2 η tried; the lowest that diverged above the basin, where `cliff_W`.
+    tried_Wx2: lowest and highest log2 η tried; the lowest that diverged above the basin, where
+        `cliff_W`.
     edge_W, reason_W: "" or the edge, and why a width has no basin.
     """
 
@@ -147,7 +155,12 @@ def gather(rows: pd.DataFrame, scale: str) -> Points:
         columns["loss_WxP"].append(np.pad(runs.loss.to_numpy(float), pad))
         columns["weight_WxP"].append(np.pad(np.ones(len(runs)), pad))
         columns["seed_WxP"].append(np.pad(runs.seed.to_numpy(int), pad, constant_values=-1))
-    return Points(**{n: np.array(v, dtype=object if n in ("edge_W", "reason_W") else None) for n, v in columns.items()})
+    return Points(
+        **{
+            n: np.array(v, dtype=object if n in ("edge_W", "reason_W") else None)
+            for n, v in columns.items()
+        }
+    )
 
 
 def phi1(t):
@@ -161,7 +174,9 @@ def phi2(t):
     """(e^t − 1 − t)/t²: the skewed well is f_s(u) = u²·phi2(su)."""
     small = np.abs(t) < 1e-2
     safe = np.where(small, 1.0, t)
-    return np.where(small, 0.5 + t / 6 + t**2 / 24 + t**3 / 120 + t**4 / 720, (np.expm1(safe) - safe) / safe**2)
+    return np.where(
+        small, 0.5 + t / 6 + t**2 / 24 + t**3 / 120 + t**4 / 720, (np.expm1(safe) - safe) / safe**2
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,9 +185,10 @@ class Wells:
 
     Attributes
     ----------
-    skew_B: s. z_BxWx3, R_BxWx3x3: the runs' information: the sum of squares of a well with linear coefficients c is
-        |z − R·c|² more than `sse_BxW` (weighted, nats²).
-    u_BxW: ln η* from the origin. loss_BxW: L* in nats. h_BxW: curvature in ln η; nan where of the wrong sign.
+    skew_B: s. z_BxWx3, R_BxWx3x3: the runs' information: the sum of squares of a well with linear
+        coefficients c is |z − R·c|² more than `sse_BxW` (weighted, nats²).
+    u_BxW: ln η* from the origin. loss_BxW: L* in nats. h_BxW: curvature in ln η; nan where of the
+        wrong sign.
     """
 
     skew_B: np.ndarray
@@ -185,12 +201,15 @@ class Wells:
 
     def take(self, widths) -> Wells:
         """The same for some of the widths."""
-        rest = (getattr(self, name)[:, widths] for name in self.__dataclass_fields__ if name != "skew_B")
+        rest = (
+            getattr(self, name)[:, widths] for name in self.__dataclass_fields__ if name != "skew_B"
+        )
         return Wells(self.skew_B, *rest)
 
 
 class WellFit:
-    """Least squares of skewed wells on fixed learning rates, for a grid of skews, for many replicates at once."""
+    """Least squares of skewed wells on fixed learning rates, for a grid of skews, for many
+    replicates at once."""
 
     def __init__(self, points: Points, skew_S, skew_cost_S=None):
         self.skew_S = np.atleast_1d(np.asarray(skew_S, float))
@@ -202,13 +221,17 @@ class WellFit:
         self.Qt_SxWx3xP = np.swapaxes(Q_SxWxPx3, -1, -2)
 
     def __call__(self, loss_BxWxP, pooled=None) -> Wells:
-        """Fit. The skew is chosen once for each replicate, over the widths that `pooled` (W,) marks."""
+        """Fit. The skew is chosen once for each replicate, over the widths that `pooled` (W,)
+        marks."""
         y_WxPxB = np.moveaxis(loss_BxWxP * self.root_WxP, 0, -1)
         shift_WxB = y_WxPxB.sum(1) / np.maximum(self.root_WxP.sum(1), 1e-9)[:, None]
         y_WxPxB = y_WxPxB - self.root_WxP[..., None] * shift_WxB[:, None]
         z_SxWx3xB = self.Qt_SxWx3xP @ y_WxPxB
         sse_SxWxB = np.maximum((y_WxPxB**2).sum(1) - (z_SxWx3xB**2).sum(2), 0.0)
-        total_SxB = sse_SxWxB[:, slice(None) if pooled is None else pooled].sum(1) + self.skew_cost_S[:, None]
+        total_SxB = (
+            sse_SxWxB[:, slice(None) if pooled is None else pooled].sum(1)
+            + self.skew_cost_S[:, None]
+        )
         pick_B = total_SxB.argmin(0)
         B = np.arange(len(pick_B))
         z = np.moveaxis(z_SxWx3xB, -1, 1)[pick_B, B]
@@ -216,7 +239,9 @@ class WellFit:
         z = z + R[..., 0] * shift_WxB.T[..., None]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             u, loss, h = well_of(_back_substitute(R, z), self.skew_S[pick_B, None])
-        return Wells(self.skew_S[pick_B], z, R, np.moveaxis(sse_SxWxB, -1, 1)[pick_B, B], u, loss, h)
+        return Wells(
+            self.skew_S[pick_B], z, R, np.moveaxis(sse_SxWxB, -1, 1)[pick_B, B], u, loss, h
+        )
 
 
 def _back_substitute(R, z):
@@ -228,7 +253,8 @@ def _back_substitute(R, z):
 
 
 def well_of(c, s):
-    """Optimum, loss and curvature there, of c0 + c1·u + c2·f_s(u); nan where there is no minimum."""
+    """Optimum, loss and curvature there, of c0 + c1·u + c2·f_s(u); nan where there is no
+    minimum."""
     c0, c1, c2 = np.moveaxis(c, -1, 0)
     v = -s * c1 / c2
     valid = (c2 > 0) & (v > -1) & np.isfinite(v)
@@ -243,11 +269,14 @@ def well_of(c, s):
 def coefficients(u, loss, h, s):
     """The inverse of :func:`well_of`, shape (…, 3)."""
     t = s * u
-    return np.stack(np.broadcast_arrays(loss + h * u**2 * phi2(-t), -h * u * phi1(-t), h * np.exp(-t)), axis=-1)
+    return np.stack(
+        np.broadcast_arrays(loss + h * u**2 * phi2(-t), -h * u * phi1(-t), h * np.exp(-t)), axis=-1
+    )
 
 
 def common_skew(points: Points) -> float:
-    """The skew that fits all widths best; prior where they hardly tell, its mean where they do not at all."""
+    """The skew that fits all widths best; prior where they hardly tell, its mean where they do not
+    at all."""
     mean, deviation = SKEW_PRIOR
     spare = points.weight_WxP.astype(bool).sum() - 3 * len(points.scale_W) - 1
     rates = [len(np.unique(u[w > 0])) for u, w in zip(points.u_WxP, points.weight_WxP, strict=True)]
@@ -263,6 +292,10 @@ def common_skew(points: Points) -> float:
     k = int(np.argmin(sse_S + noise2 * ((grid - mean) / deviation) ** 2))
     bounds = grid[max(k - 1, 0)], grid[min(k + 1, len(grid) - 1)]
     scale = max(sse_S[k], 1e-300)
-    fit = minimize_scalar(lambda s: (sse(s) + noise2 * ((s - mean) / deviation) ** 2) / scale, bounds=bounds,
-                          method="bounded", options={"xatol": 1e-10})
+    fit = minimize_scalar(
+        lambda s: (sse(s) + noise2 * ((s - mean) / deviation) ** 2) / scale,
+        bounds=bounds,
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
     return float(fit.x)

@@ -1,4 +1,5 @@
-"""Everything one group of a sweep tells: its wells, its law, the two errors of extrapolation, and replicates of all."""
+"""Everything one group of a sweep tells: its wells, its law, the two errors of extrapolation, and
+replicates of all."""
 
 from __future__ import annotations
 
@@ -8,7 +9,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from hpt.metrics.basin import CLIFF, EDGE, LN2, SKEW_PRIOR, WRONG_SIGN, Points, WellFit, common_skew, phi2
+from hpt.metrics.basin import (
+    CLIFF,
+    EDGE,
+    LN2,
+    SKEW_PRIOR,
+    WRONG_SIGN,
+    Points,
+    WellFit,
+    common_skew,
+    phi2,
+)
 from hpt.metrics.kink import ShapeDoubt, shape_doubt
 from hpt.metrics.law import LawFit, fit_laws, predict
 from hpt.metrics.noise import Scatter, scatter_of
@@ -27,11 +38,12 @@ class GroupFit:
     points: its runs near the optima, every width.
     log2_lr_W, loss_W, h_W: the wells; nan where `points.reason_W` says why.
     fitted: indices of the widths with a well: those that the law is fitted to.
-    edges: indices of the widths whose optimum lies beyond an edge and whose runs the law is fitted to all the same.
+    edges: indices of the widths whose optimum lies beyond an edge and whose runs the law is fitted
+        to all the same.
     skew: s, common to the widths with a well.
     law: joint fit, B = 1; None below two widths with a well.
-    E, E_extrap (nats), octaves: RMS residual of the law; the same at the largest width when left out; log2 η* predicted
-        minus measured there.
+    E, E_extrap (nats), octaves: RMS residual of the law; the same at the largest width when left
+        out; log2 η* predicted minus measured there.
     scatter: of the runs about their wells. shape: what a kink would change.
     """
 
@@ -52,8 +64,11 @@ class GroupFit:
 
 
 def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
-    """Fit wells, then the law; widths whose well opens downwards or lies off the grid are named and left out."""
-    points = replace(points, **{n: getattr(points, n).copy() for n in ("edge_W", "reason_W", "weight_WxP")})
+    """Fit wells, then the law; widths whose well opens downwards or lies off the grid are named and
+    left out."""
+    points = replace(
+        points, **{n: getattr(points, n).copy() for n in ("edge_W", "reason_W", "weight_WxP")}
+    )
     W = len(points.scale_W)
     log2_lr_W, loss_W, h_W = np.full((3, W), np.nan)
     skew, scatter, shape = SKEW_PRIOR[0], Scatter(), ShapeDoubt()
@@ -69,9 +84,15 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
         low, high = log2_lr < part.tried_Wx2[:, 0] - 1e-9, log2_lr > part.tried_Wx2[:, 1] + 1e-9
         if not (wrong | low | high).any():
             points.weight_WxP[fitted] = part.weight_WxP
-            log2_lr_W[fitted], loss_W[fitted], h_W[fitted] = log2_lr, wells.loss_BxW[0], wells.h_BxW[0]
+            log2_lr_W[fitted], loss_W[fitted], h_W[fitted] = (
+                log2_lr,
+                wells.loss_BxW[0],
+                wells.h_BxW[0],
+            )
             curve_WxP = _curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], skew)
-            scatter = scatter_of(part.loss_WxP - curve_WxP, part.weight_WxP, part.u_WxP, part.seed_WxP)
+            scatter = scatter_of(
+                part.loss_WxP - curve_WxP, part.weight_WxP, part.u_WxP, part.seed_WxP
+            )
             shape = shape_doubt(part, wells.u_BxW[0], float(wells.sse_BxW[0].sum()))
             break
         falls = part.cliff_W & (part.u_WxP.max(1) == 0)
@@ -86,8 +107,20 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
         E = float(rms_error(predict(law, part) - part.loss_WxP, part)[0])
         others = np.array([common_skew(part.take(slice(-1)))])
         E_extrap, octaves = (float(v[0]) for v in _leave_out(part, part.loss_WxP[None], others))
-    return GroupFit(key, points, log2_lr_W, loss_W, h_W, fitted, edges, skew, law,
-                    *(np.nan if v is None else v for v in (E, E_extrap, octaves)), scatter, shape)
+    return GroupFit(
+        key,
+        points,
+        log2_lr_W,
+        loss_W,
+        h_W,
+        fitted,
+        edges,
+        skew,
+        law,
+        *(np.nan if v is None else v for v in (E, E_extrap, octaves)),
+        scatter,
+        shape,
+    )
 
 
 def _down_weight_outliers(part: Points) -> Points:
@@ -100,7 +133,9 @@ def _down_weight_outliers(part: Points) -> Points:
         wells = WellFit(part, s)(part.loss_WxP[None])
         if not np.isfinite(wells.h_BxW).all():
             return part
-        residual = np.abs(_curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], s) - part.loss_WxP)
+        residual = np.abs(
+            _curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], s) - part.loss_WxP
+        )
         inside = part.weight_WxP > 0
         scale = 1.4826 * np.median(residual[inside]) * np.sqrt(N / (N - 3 * W - 1))
         weight = np.minimum(1.0, OUTLIER * max(scale, 1e-9) / np.maximum(residual, 1e-300))
@@ -109,8 +144,8 @@ def _down_weight_outliers(part: Points) -> Points:
 
 
 def _law(points: Points, fitted, skew: float, scatter: Scatter) -> tuple[np.ndarray, LawFit]:
-    """Which edge widths take part in the law, and the law: those with three learning rates in the window, whose runs
-    the law of the other widths does not contradict."""
+    """Which edge widths take part in the law, and the law: those with three learning rates in the
+    window, whose runs the law of the other widths does not contradict."""
 
     def fit(edges):
         part = points.take(np.append(fitted, edges))
@@ -118,7 +153,9 @@ def _law(points: Points, fitted, skew: float, scatter: Scatter) -> tuple[np.ndar
 
     none = np.array([], int)
     law = fit(none)
-    rates = np.array([len(np.unique(u[w > 0])) for u, w in zip(points.u_WxP, points.weight_WxP, strict=True)])
+    rates = np.array(
+        [len(np.unique(u[w > 0])) for u, w in zip(points.u_WxP, points.weight_WxP, strict=True)]
+    )
     edges = np.flatnonzero((points.reason_W == EDGE) & (rates >= 3))
     if not len(edges) or len(fitted) < 3 or scatter.total_df < 1:
         return none, law
@@ -141,7 +178,8 @@ def rms_error(residual_BxWxP, points: Points):
 
 
 def _leave_out(part: Points, loss_BxWxP, skews, skew_cost_S=None, around=None):
-    """E_extrap and signed octave error at the largest width of `part`; nan below four and three widths."""
+    """E_extrap and signed octave error at the largest width of `part`; nan below four and three
+    widths."""
     B, W = len(loss_BxWxP), len(part.scale_W)
     nothing = np.full(B, np.nan)
     if W < 3:
@@ -155,5 +193,3 @@ def _leave_out(part: Points, loss_BxWxP, skews, skew_cost_S=None, around=None):
     if W < 4:
         return nothing, octaves
     return rms_error(predict(law, last) - loss_BxWxP[:, -1:], last), octaves
-
-

@@ -1,10 +1,12 @@
-"""The joint fit of one group: one law of width for L*, η* and curvature, by least squares over all runs in the basins.
+"""The joint fit of one group: one law of width for L*, η* and curvature, by least squares over all
+runs in the basins.
 
-L(n, η) = L∞ + A·m^(−α) + h0·m^(γ_log)·f_s(ln η − ln η0 + β·ln m), with m = n/n0 and n0 the geometric mean width
-(the fit of Kalra & Barkeshli 2026, arXiv 2605.21486, with the skewed well of :mod:`hpt.metrics.basin` in the place of their
-parabola, which is s = 0). Since a well is linear in three numbers given s, the runs of a width enter through three
-numbers too, and thousands of bootstrap replicates are solved as one batch by a projected Levenberg–Marquardt, started
-from the best of a grid of α.
+L(n, η) = L∞ + A·m^(−α) + h0·m^(γ_log)·f_s(ln η − ln η0 + β·ln m), with m = n/n0 and n0 the
+geometric mean width (the fit of Kalra & Barkeshli 2026, arXiv 2605.21486, with the skewed well of
+:mod:`hpt.metrics.basin` in the place of their parabola, which is s = 0). Since a well is linear in
+three numbers given s, the runs of a width enter through three numbers too, and thousands of
+bootstrap replicates are solved as one batch by a projected Levenberg–Marquardt, started from the
+best of a grid of α.
 """
 
 from __future__ import annotations
@@ -63,15 +65,19 @@ def predict(fit: LawFit, points: Points):
     return loss[..., None] + h[..., None] * rise
 
 
-def fit_laws(points: Points, wells: Wells, around: np.ndarray | None = None, edges: int = 0) -> LawFit:
+def fit_laws(
+    points: Points, wells: Wells, around: np.ndarray | None = None, edges: int = 0
+) -> LawFit:
     """Fit the law to the widths of `points` in every replicate of `wells`.
 
     Two widths fix β and γ_log only; L∞, A and α are then nan.
 
     Parameters
     ----------
-    around: (7,) a second start beside the one found from the wells, for replicates whose wells are no start.
-    edges: how many of the widths, the last ones, have runs on one side of their optimum alone: no wells to start from.
+    around: (7,) a second start beside the one found from the wells, for replicates whose wells are
+        no start.
+    edges: how many of the widths, the last ones, have runs on one side of their optimum alone: no
+        wells to start from.
     """
     whole = slice(len(points.scale_W) - edges)
     scale0 = float(np.exp(np.log(points.scale_W[whole]).mean()))
@@ -83,13 +89,16 @@ def fit_laws(points: Points, wells: Wells, around: np.ndarray | None = None, edg
     usable = np.isfinite(start).all(1)
     if around is not None:
         start = np.where(usable[:, None], start, around)
-    start = np.where(np.isfinite(start), start, np.array([1.0, 0.1, 0.5, origin_W[whole].mean(), 0.0, -2.0, 0.0]))
+    start = np.where(
+        np.isfinite(start), start, np.array([1.0, 0.1, 0.5, origin_W[whole].mean(), 0.0, -2.0, 0.0])
+    )
     theta, cost = _levenberg_marquardt(start, wells, z_W, origin_W)
     return LawFit(theta, cost, wells.skew_B, scale0)
 
 
 def _start(z_W, wells: Wells, origin_W):
-    """Laws through the wells themselves: straight lines in logs, and for L* the best of a grid of α."""
+    """Laws through the wells themselves: straight lines in logs, and for L* the best of a grid of
+    α."""
     ln_lr, ln_h = wells.u_BxW + origin_W, np.log(wells.h_BxW)
     theta = np.full((len(ln_lr), 7), np.nan)
     theta[:, LN_LR], theta[:, LN_H] = ln_lr.mean(1), ln_h.mean(1)
@@ -105,7 +114,10 @@ def _start(z_W, wells: Wells, origin_W):
     level = y.mean(1, keepdims=True) - slope * f_KxW.mean(1)
     through_zero = np.maximum((y @ f_KxW.T) / (f_KxW**2).sum(1), 0.0)
     slope, level = np.where(level < 0, through_zero, slope), np.maximum(level, 0.0)
-    slope, level = np.maximum(slope, 0.0), np.where(slope < 0, np.maximum(y.mean(1, keepdims=True), 0), level)
+    slope, level = (
+        np.maximum(slope, 0.0),
+        np.where(slope < 0, np.maximum(y.mean(1, keepdims=True), 0), level),
+    )
     sse = ((y[:, None, :] - level[..., None] - slope[..., None] * f_KxW) ** 2).sum(-1)
     k, B = np.argmin(np.where(np.isfinite(sse), sse, np.inf), axis=1), np.arange(len(y))
     theta[:, L_INF], theta[:, A], theta[:, ALPHA] = level[B, k], slope[B, k], alpha_K[k]
@@ -127,8 +139,15 @@ def _residual(theta, z_BxWx3, R_BxWx3x3, s_B, z_W, origin_W, jacobian: bool):
     power = np.exp(-theta[:, None, ALPHA] * z_W)
     slope_a = np.stack([power, zero, zero], -1)
     one = np.stack([zero + 1, zero, zero], -1)
-    columns = [one, slope_a, -slope_a * (theta[:, None, A] * z_W)[..., None], by_u, -by_u * z_W[:, None],
-               by_ln_h, by_ln_h * z_W[:, None]]
+    columns = [
+        one,
+        slope_a,
+        -slope_a * (theta[:, None, A] * z_W)[..., None],
+        by_u,
+        -by_u * z_W[:, None],
+        by_ln_h,
+        by_ln_h * z_W[:, None],
+    ]
     return r, (R_BxWx3x3 @ np.stack(columns, -1)).reshape(len(theta), -1, 7)
 
 
@@ -152,15 +171,22 @@ def _levenberg_marquardt(theta, wells: Wells, z_W, origin_W, steps: int = 60):
         g = np.where(held, 0.0, g)
         H = np.where(held[:, :, None] | held[:, None, :], 0.0, H)
         diagonal = np.einsum("bii->bi", H)
-        H = H + np.eye(7) * (damping[live, None] * diagonal + np.where(held, 1.0, 1e-14))[:, None, :]
+        H = (
+            H
+            + np.eye(7) * (damping[live, None] * diagonal + np.where(held, 1.0, 1e-14))[:, None, :]
+        )
         trial = np.clip(now - np.linalg.solve(H, g[..., None])[..., 0], low, high)
         new = (_residual(trial, *part, z_W, origin_W, False)[0] ** 2).sum(1)
         better = new <= cost[live]
         gain = np.where(better, cost[live] - new, 0.0)
         theta[live] = np.where(better[:, None], trial, now)
         cost[live] -= gain
-        damping[live] = np.clip(np.where(better, damping[live] * 0.1, damping[live] * 8), 1e-12, 1e12)
-        finished = (better & (gain <= 1e-9 * cost[live] + 1e-26 * size[live])) | (damping[live] >= 1e8)
+        damping[live] = np.clip(
+            np.where(better, damping[live] * 0.1, damping[live] * 8), 1e-12, 1e12
+        )
+        finished = (better & (gain <= 1e-9 * cost[live] + 1e-26 * size[live])) | (
+            damping[live] >= 1e8
+        )
         live = live[~finished]
         if not len(live):
             break

@@ -1,9 +1,11 @@
-"""The noise that runs of one seed and width share: same batches, same validation set, whatever the learning rate.
+"""The noise that runs of one seed and width share: same batches, same validation set, whatever the
+learning rate.
 
-It moves a whole basin, so that one seed cannot show it within a width. Two things tell of it: seeds that differ alike
-at all learning rates, and L*(n) that strays from its law by more than the runs' own noise explains, alike in all groups
-where seeds are labelled. Their likelihoods, times a prior for its share of a run's variance, are summed on a grid; the
-replicates draw from that posterior. It widens L*, α, E_extrap and R(∞); η*, β, γ and R(n) do not feel it.
+It moves a whole basin, so that one seed cannot show it within a width. Two things tell of it: seeds
+that differ alike at all learning rates, and L*(n) that strays from its law by more than the runs'
+own noise explains, alike in all groups where seeds are labelled. Their likelihoods, times a prior
+for its share of a run's variance, are summed on a grid; the replicates draw from that posterior. It
+widens L*, α, E_extrap and R(∞); η*, β, γ and R(n) do not feel it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from hpt.metrics.group import GroupFit
 
 SHARE_K = np.arange(41) / 43  # of a run's variance, up to 0.93
-PRIOR_K = np.where(SHARE_K == 0, 0.5, 0.5 / 40)  # of each share, before the data speak: none is as likely as some
+PRIOR_K = np.where(
+    SHARE_K == 0, 0.5, 0.5 / 40
+)  # of each share, before the data speak: none is as likely as some
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +46,11 @@ class CommonNoise:
         """Root mean square, nats."""
         return float(np.sqrt(self.p_K @ self.sd_K**2))
 
-    def draw(self, shape: tuple[int, int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Shared noise of `shape` (B, W, S), nats, and the deviation (B,) that each replicate has drawn."""
+    def draw(
+        self, shape: tuple[int, int, int], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Shared noise of `shape` (B, W, S), nats, and the deviation (B,) that each replicate has
+        drawn."""
         sd_B = rng.choice(self.sd_K, size=shape[0], p=self.p_K)
         return sd_B[:, None, None] * rng.standard_normal(shape), sd_B
 
@@ -72,9 +79,9 @@ def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bo
 
 
 def seed_variance(runs: pd.DataFrame) -> tuple[float, float, float, float]:
-    """Two-way analysis of variance, cells by seeds: sum of squares between seeds (nats²), its degrees of freedom, the
-    mean number of cells, and the variance of one run within (nats²). Zeros where no width has two cells with the same
-    two seeds."""
+    """Two-way analysis of variance, cells by seeds: sum of squares between seeds (nats²), its
+    degrees of freedom, the mean number of cells, and the variance of one run within (nats²). Zeros
+    where no width has two cells with the same two seeds."""
     between = within = df_between = df_within = cells = 0.0
     for _, rows in runs.groupby("scale"):
         loss_CxS = rows.pivot_table(index="cell", columns="seed", values="loss")
@@ -90,11 +97,16 @@ def seed_variance(runs: pd.DataFrame) -> tuple[float, float, float, float]:
         df_between += S - 1
         df_within += (C - 1) * (S - 1)
         cells += C * (S - 1)
-    return (between, df_between, cells / df_between, within / df_within) if df_between else (0.0, 0.0, 0.0, 0.0)
+    return (
+        (between, df_between, cells / df_between, within / df_within)
+        if df_between
+        else (0.0, 0.0, 0.0, 0.0)
+    )
 
 
 def _law_likelihood(fits: Sequence[GroupFit], own_sd_G, square_K, paired: bool):
-    """ln likelihood (K,) of what the laws of L* leave over, to a constant, for shared variances `square_K` (nats²)."""
+    """ln likelihood (K,) of what the laws of L* leave over, to a constant, for shared variances
+    `square_K` (nats²)."""
     scales = np.unique(np.concatenate([f.points.scale_W for f in fits]))
     W = len(scales)
     information, pull, seeds = [], [], []
@@ -119,13 +131,15 @@ def _law_likelihood(fits: Sequence[GroupFit], own_sd_G, square_K, paired: bool):
         root_W = 1 / np.sqrt(np.where(np.isfinite(seeds_W), seeds_W, 1))
         m, Q = np.linalg.eigh(P * root_W[:, None] * root_W)
         swing = 1 + np.outer(square_K, np.maximum(m, 0))
-        total_K += (-0.5 * np.log(swing) + 0.5 * square_K[:, None] * (Q.T @ (root_W * b)) ** 2 / swing).sum(1)
+        total_K += (
+            -0.5 * np.log(swing) + 0.5 * square_K[:, None] * (Q.T @ (root_W * b)) ** 2 / swing
+        ).sum(1)
     return total_K
 
 
 def _left_over(fit: GroupFit, own_sd: float):
-    """Information P (W, W) and P·r, 1/nats² and 1/nats, of L* about its law, in the directions that the law's three
-    parameters leave over; and the number of seeds at each width."""
+    """Information P (W, W) and P·r, 1/nats² and 1/nats, of L* about its law, in the directions that
+    the law's three parameters leave over; and the number of seeds at each width."""
     part = fit.points.take(fit.fitted)
     wells = WellFit(part, fit.skew)(part.loss_WxP[None])
     u_W = (fit.log2_lr_W[fit.fitted] - part.origin_W) * LN2
@@ -148,9 +162,16 @@ def _runs(fits: Sequence[GroupFit]) -> pd.DataFrame:
     for g, fit in enumerate(fits):
         for w in fit.fitted:
             inside = fit.points.weight_WxP[w] > 0
-            frames.append(pd.DataFrame({
-                "scale": fit.points.scale_W[w], "cell": [f"{g}:{u:.6f}" for u in fit.points.u_WxP[w, inside]],
-                "seed": fit.points.seed_WxP[w, inside], "loss": fit.points.loss_WxP[w, inside]}))
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "scale": fit.points.scale_W[w],
+                        "cell": [f"{g}:{u:.6f}" for u in fit.points.u_WxP[w, inside]],
+                        "seed": fit.points.seed_WxP[w, inside],
+                        "loss": fit.points.loss_WxP[w, inside],
+                    }
+                )
+            )
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
@@ -163,7 +184,8 @@ class Scatter:
 
     Attributes
     ----------
-    total, total_df: of all runs. own, own_df: with the mean of each width's seed taken out. misfit, misfit_df: of the
+    total, total_df: of all runs. own, own_df: with the mean of each width's seed taken out. misfit,
+        misfit_df: of the
     means at each learning rate, which only a wrong shape moves more than a run's own noise does.
     """
 
@@ -177,8 +199,8 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise of one run that is its own, nats, with degrees of freedom; by which factor lack of fit has raised it; and
-    what runs of one seed and width share, nats."""
+    """Noise of one run that is its own, nats, with degrees of freedom; by which factor lack of fit
+    has raised it; and what runs of one seed and width share, nats."""
 
     sd: float
     df: float
@@ -187,7 +209,8 @@ class Noise:
 
 
 def scatter_of(residual_WxP, weight_WxP, cell_WxP, seed_WxP) -> Scatter:
-    """The scatter of residuals (nats); `cell_WxP` tells learning rates apart, `weight_WxP` is 0 where padded."""
+    """The scatter of residuals (nats); `cell_WxP` tells learning rates apart, `weight_WxP` is 0
+    where padded."""
     inside = weight_WxP > 0
     r = np.where(inside, residual_WxP * np.sqrt(weight_WxP), 0.0)
     freedom = 3 * len(r) + 1
@@ -201,15 +224,20 @@ def scatter_of(residual_WxP, weight_WxP, cell_WxP, seed_WxP) -> Scatter:
         cells += cell_P.max() + 1
     total_df = inside.sum() - freedom
     total, own_total = (r**2).sum(), (own**2).sum()
-    return Scatter(*map(float, (total, total_df, own_total, total_df - seeds, misfit, cells - freedom)))
+    return Scatter(
+        *map(float, (total, total_df, own_total, total_df - seeds, misfit, cells - freedom))
+    )
 
 
 def noise_of(scatters: list[Scatter], shared: bool) -> list[Noise]:
-    """Each group's noise. A group with few runs to spare leans on the median of the others; one whose curves miss their
-    means by more than noise explains takes the misfit for its noise. `shared`: runs of one seed share some."""
+    """Each group's noise. A group with few runs to spare leans on the median of the others; one
+    whose curves miss their means by more than noise explains takes the misfit for its noise.
+    `shared`: runs of one seed share some."""
     pairs = [(s.own, s.own_df) if shared else (s.total, s.total_df) for s in scatters]
     known = np.array([df >= 1 for _, df in pairs])
-    typical = float(np.median([total / df for total, df in pairs if df >= 1])) if known.any() else 0.0
+    typical = (
+        float(np.median([total / df for total, df in pairs if df >= 1])) if known.any() else 0.0
+    )
     noises = []
     for g, (scatter, (total, df)) in enumerate(zip(scatters, pairs, strict=True)):
         lean, df = PRIOR_DF * np.delete(known, g).any(), max(df, 0.0)
@@ -218,7 +246,10 @@ def noise_of(scatters: list[Scatter], shared: bool) -> list[Noise]:
         repeats_df = scatter.total_df - scatter.misfit_df
         if scatter.misfit_df >= 1 and repeats_df >= 1:
             misfit = scatter.misfit / scatter.misfit_df
-            if misfit > variance and stats.f.sf(misfit / max(variance, 1e-300), scatter.misfit_df, weight) < 0.1:
+            if (
+                misfit > variance
+                and stats.f.sf(misfit / max(variance, 1e-300), scatter.misfit_df, weight) < 0.1
+            ):
                 raised = np.sqrt(misfit / max(variance, 1e-300))
                 variance, weight = misfit, scatter.misfit_df
         noises.append(Noise(float(np.sqrt(variance)), float(weight), float(raised)))

@@ -1,14 +1,17 @@
 """Noise of a sweep, replicates of it, and intervals from them.
 
-Where seeds are few the bootstrap is parametric: the noise is the scatter of all runs in a group's basins about their
-wells (repeats and lack of fit together), its uncertainty is drawn along (σ² as df·σ̂²/χ²_df, which widens intervals as
-Student's t does), and every replicate is the fitted curve plus fresh noise. What runs of one seed and width share
-(:mod:`hpt.metrics.noise`) is drawn once for all groups where seeds are labelled: it cancels in differences.
+Where seeds are few the bootstrap is parametric: the noise is the scatter of all runs in a group's
+    basins about their
+wells (repeats and lack of fit together), its uncertainty is drawn along (σ² as df·σ̂²/χ²_df, which
+widens intervals as Student's t does), and every replicate is the fitted curve plus fresh noise.
+What runs of one seed and width share (:mod:`hpt.metrics.noise`) is drawn once for all groups where
+seeds are labelled: it cancels in differences.
 
-Where seeds are many enough, each width's seeds are resampled as a whole, alike in all groups: the deviations of a
-seed's runs from the means of their cells, times one random weight. The weights are normal (a smoothed bootstrap), times
-√(k/(k − 1)) for the means' own freedom and √(ν/χ²_ν), ν = k − 1, for the variance's, so that at one width k seeds give
-the interval of Student's t, whatever the noise of a seed's runs has in common.
+Where seeds are many enough, each width's seeds are resampled as a whole, alike in all groups: the
+deviations of a seed's runs from the means of their cells, times one random weight. The weights are
+normal (a smoothed bootstrap), times √(k/(k − 1)) for the means' own freedom and √(ν/χ²_ν), ν = k −
+1, for the variance's, so that at one width k seeds give the interval of Student's t, whatever the
+noise of a seed's runs has in common.
 """
 
 from __future__ import annotations
@@ -40,8 +43,8 @@ class SharedDraws:
     Attributes
     ----------
     common_BxWxS: noise that runs of one seed share, nats; sd_B: the deviation drawn for it.
-    weight_BxWxS: of each seed's deviations where seeds are resampled, widen_BxW: what these have been widened by; else
-        None.
+    weight_BxWxS: of each seed's deviations where seeds are resampled, widen_BxW: what these have
+        been widened by; else None.
     """
 
     common_BxWxS: np.ndarray
@@ -50,7 +53,9 @@ class SharedDraws:
     widen_BxW: np.ndarray | None = None
 
     @classmethod
-    def draw(cls, common: CommonNoise, shape: tuple[int, int, int], rng, seeds_W=None) -> SharedDraws:
+    def draw(
+        cls, common: CommonNoise, shape: tuple[int, int, int], rng, seeds_W=None
+    ) -> SharedDraws:
         """`seeds_W`: number of seeds at each scale, for resampling them."""
         common_BxWxS, sd_B = common.draw(shape, rng)
         if seeds_W is None:
@@ -61,13 +66,17 @@ class SharedDraws:
 
     def take(self, scales) -> SharedDraws:
         """The same at some of the scales."""
-        return SharedDraws(self.common_BxWxS[:, scales], self.sd_B, *(
-            None if v is None else v[:, scales] for v in (self.weight_BxWxS, self.widen_BxW)))
+        return SharedDraws(
+            self.common_BxWxS[:, scales],
+            self.sd_B,
+            *(None if v is None else v[:, scales] for v in (self.weight_BxWxS, self.widen_BxW)),
+        )
 
 
 def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng: np.random.Generator):
-    """Fresh noise for B replicates of a group's runs, nats, (B, W, P); what each replicate has drawn above the noise
-    known, as squares (B, F) that are 1 or thereabouts on average; and the method."""
+    """Fresh noise for B replicates of a group's runs, nats, (B, W, P); what each replicate has
+    drawn above the noise known, as squares (B, F) that are 1 or thereabouts on average; and the
+    method."""
     B, code_WxP = len(shared.sd_B), np.maximum(points.seed_WxP, 0)[None]
     widen_B = np.sqrt(noise.df / rng.chisquare(noise.df, B))
     drawn = noise.sd * widen_B[:, None, None] * rng.standard_normal((B, *points.loss_WxP.shape))
@@ -100,32 +109,50 @@ def _deviations(points: Points):
     """Each run's distance from the mean of its learning rate times √(k/(k − 1)), nats (W, P)."""
     k_WxP = np.maximum(repeats(points), 1)
     mean_WxP = (_same_rate(points) * points.loss_WxP[:, None]).sum(-1) / k_WxP
-    return (points.loss_WxP - mean_WxP) * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1)) * (points.weight_WxP > 0)
+    return (
+        (points.loss_WxP - mean_WxP)
+        * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1))
+        * (points.weight_WxP > 0)
+    )
 
 
-def seeds_to_resample(resample: str, groups: Sequence[Points], scales, labelled: bool) -> np.ndarray | None:
-    """Number of seeds at each of `scales` (fewest of any group) where seeds are to be resampled, else None.
+def seeds_to_resample(
+    resample: str, groups: Sequence[Points], scales, labelled: bool
+) -> np.ndarray | None:
+    """Number of seeds at each of `scales` (fewest of any group) where seeds are to be resampled,
+    else None.
 
-    "auto" does where nine tenths of the runs near an optimum have LEAST_SEEDS labelled seeds at their learning rate.
+    "auto" does where nine tenths of the runs near an optimum have LEAST_SEEDS labelled seeds at
+    their learning rate.
 
     Raises
     ------
     TableError: for an unknown way, or seeds asked for that are not there.
     """
     if resample not in ("auto", SEEDS, PARAMETRIC):
-        raise TableError(f"transfer_report(resample={resample!r}) is no way to draw replicates.",
-                         did_you_mean(resample, ("auto", SEEDS, PARAMETRIC)), "resample='auto'")
-    counts = [(scale, k[k > 0]) for points in groups
-              for scale, k in zip(points.scale_W, repeats(points), strict=True)]
+        raise TableError(
+            f"transfer_report(resample={resample!r}) is no way to draw replicates.",
+            did_you_mean(resample, ("auto", SEEDS, PARAMETRIC)),
+            "resample='auto'",
+        )
+    counts = [
+        (scale, k[k > 0])
+        for points in groups
+        for scale, k in zip(points.scale_W, repeats(points), strict=True)
+    ]
     every = np.concatenate([k for _, k in counts]) if counts else np.zeros(0)
-    if resample == "auto" and not (labelled and len(every) and np.mean(every >= LEAST_SEEDS) >= 0.9):
+    if resample == "auto" and not (
+        labelled and len(every) and np.mean(every >= LEAST_SEEDS) >= 0.9
+    ):
         return None
     if resample == PARAMETRIC:
         return None
     if not labelled or not (every > 1).any():
-        raise TableError("transfer_report(resample='seeds') has no seeds to resample.",
-                         "no learning rate has two runs" if labelled else "the table has no column 'seed'",
-                         "resample='auto', or a column 'seed' with a label for each repeat")
+        raise TableError(
+            "transfer_report(resample='seeds') has no seeds to resample.",
+            "no learning rate has two runs" if labelled else "the table has no column 'seed'",
+            "resample='auto', or a column 'seed' with a label for each repeat",
+        )
     fewest_W = np.full(len(scales), np.inf)
     for scale, k in counts:
         if (k > 1).any():
@@ -135,8 +162,9 @@ def seeds_to_resample(resample: str, groups: Sequence[Points], scales, labelled:
 
 
 def at_known_noise(size_B, square_BxF):
-    """Sizes (B,) such as E, cleared of the scatter that comes from drawing the noise's size: their interval is a ratio,
-    in which that cancels. The mean square is a sum of the squares drawn, with weights that are not below zero."""
+    """Sizes (B,) such as E, cleared of the scatter that comes from drawing the noise's size: their
+    interval is a ratio, in which that cancels. The mean square is a sum of the squares drawn, with
+    weights that are not below zero."""
     X = np.column_stack([np.ones(len(size_B)), square_BxF])
     total_B = X.sum(1)
     if not np.isfinite(size_B).all() or not np.any(size_B):
@@ -146,21 +174,25 @@ def at_known_noise(size_B, square_BxF):
 
 
 def interval(replicates, level: float) -> tuple[float, float]:
-    """Central interval of replicates (B,). A nan says nothing: it counts half as −inf, half as +inf."""
+    """Central interval of replicates (B,). A nan says nothing: it counts half as −inf, half as
+    +inf."""
     replicates = np.asarray(replicates, float)
     lost = np.isnan(replicates)
     if lost.any():
         replicates = np.where(lost, np.where(np.cumsum(lost) % 2, -np.inf, np.inf), replicates)
     tail = (1 - level) / 2
-    low, high = np.quantile(replicates, tail, method="lower"), np.quantile(replicates, 1 - tail, method="higher")
+    low, high = (
+        np.quantile(replicates, tail, method="lower"),
+        np.quantile(replicates, 1 - tail, method="higher"),
+    )
     return float(low), float(high)
 
 
 def ratio_interval(estimate: float, replicates, level: float) -> tuple[float, float]:
     """Interval of the root mean square that a size, such as E, has over repeats of the sweep.
 
-    The ratio of a replicate to the replicates' root mean square is a pivot; dividing the estimate by its quantiles
-    gives the interval.
+    The ratio of a replicate to the replicates' root mean square is a pivot; dividing the estimate
+    by its quantiles gives the interval.
     """
     replicates = np.asarray(replicates, float)
     typical = np.sqrt(np.mean(replicates**2))
@@ -175,14 +207,18 @@ SKEW_STEPS = 0.1 * np.arange(-8, 9)
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """B replicates of a group's figures, centred on its estimates; float32 to keep many groups small.
+    """B replicates of a group's figures, centred on its estimates; float32 to keep many groups
+    small.
 
     Attributes
     ----------
-    log2_lr_BxW, loss_BxW, h_BxW: nan for widths without a well; ±inf where an optimum left the rates tried.
-    theta_Bx7: law's parameters, as in :class:`hpt.metrics.law.LawFit`. at_bound_B: L∞ or α at a bound.
+    log2_lr_BxW, loss_BxW, h_BxW: nan for widths without a well; ±inf where an optimum left the
+        rates tried.
+    theta_Bx7: law's parameters, as in :class:`hpt.metrics.law.LawFit`. at_bound_B: L∞ or α at a
+        bound.
     E_B, E_extrap_B: the errors as drawn, at the noise estimated; octaves_B: signed, centred.
-    shape_B: octaves that doubt about the basins' shape moves every η* of the group by; in log2_lr_BxW and theta_Bx7.
+    shape_B: octaves that doubt about the basins' shape moves every η* of the group by; in
+        log2_lr_BxW and theta_Bx7.
     inflation: factor by which misfit of the law widens its intervals.
     kinked: whether a kinked basin fits evidently better than the smooth one.
     method: "parametric", "seeds", or both with a plus where some learning rates have a single run.
@@ -202,11 +238,14 @@ class Replicates:
     method: str
 
 
-def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng: np.random.Generator) -> Replicates | None:
+def replicate(
+    fit: GroupFit, noise: Noise, shared: SharedDraws, rng: np.random.Generator
+) -> Replicates | None:
     """Draw replicates of the sweep and fit each as the sweep was.
 
-    They are centred on the law, plus that part of the wells' distance from it that noise does not explain (the
-    positive-part shrinkage 1 − 1/F), so that a true law is not blamed for noise nor a false one taken for true.
+    They are centred on the law, plus that part of the wells' distance from it that noise does not
+    explain (the positive-part shrinkage 1 − 1/F), so that a true law is not blamed for noise nor a
+    false one taken for true.
     """
     if not len(fit.fitted) or not np.isfinite(noise.sd):
         return None
@@ -236,7 +275,9 @@ def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng: np.random.G
     centre_WxP = _curve(every, u_W, loss_W, np.exp(ln_h_W), fit.skew)
     drawn, square_BxF, method = draw_noise(noise, every, shared.take(used), rng)
     loss_BxWxP = centre_WxP + np.concatenate([np.zeros_like(drawn[:1]), drawn])
-    skews = np.unique(np.clip(fit.skew + (SKEW_STEPS if fit.scatter.total_df >= 1 else 0.0), *SKEW_RANGE))
+    skews = np.unique(
+        np.clip(fit.skew + (SKEW_STEPS if fit.scatter.total_df >= 1 else 0.0), *SKEW_RANGE)
+    )
     cost = noise.sd**2 * ((skews - SKEW_PRIOR[0]) / SKEW_PRIOR[1]) ** 2
     every_wells = WellFit(every, skews, cost)(loss_BxWxP, np.arange(len(used)) < K)
     wells, loss_BxWxP = every_wells.take(slice(K)), loss_BxWxP[:, :K]
@@ -256,16 +297,33 @@ def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng: np.random.G
     lowest_W, highest_W = fit.points.tried_Wx2.T
     beyond_W = np.where(fit.points.cliff_W, highest_W, np.inf)
     out[0] = np.where(out[0] < lowest_W, -np.inf, np.where(out[0] > highest_W, beyond_W, out[0]))
-    theta, bound, E, E_extrap, octaves = np.full((B, 7), np.nan), np.zeros(B, bool), *np.full((3, B), np.nan)
+    theta, bound, E, E_extrap, octaves = (
+        np.full((B, 7), np.nan),
+        np.zeros(B, bool),
+        *np.full((3, B), np.nan),
+    )
     if fit.law is not None:
-        law = fit_laws(every, every_wells, fit.law.theta_Bx7[0] if dof > 0 else None, len(fit.edges))
+        law = fit_laws(
+            every, every_wells, fit.law.theta_Bx7[0] if dof > 0 else None, len(fit.edges)
+        )
         theta = centred(fit.law.theta_Bx7[0], law.theta_Bx7, inflation)
         theta[:, LN_LR] += LN2 * shape_lr_B
         theta[:, LN_H] += shape_h_B
         bound = law.at_bound()[1:]
         E = at_known_noise(rms_error(predict(law, part) - loss_BxWxP, part)[1:], square_BxF)
-        E_extrap, octaves = _leave_out(part, loss_BxWxP, skews, cost, fit.law.theta_Bx7[0] if dof > 0 else None)
+        E_extrap, octaves = _leave_out(
+            part, loss_BxWxP, skews, cost, fit.law.theta_Bx7[0] if dof > 0 else None
+        )
         E_extrap, octaves = at_known_noise(E_extrap[1:], square_BxF), centred(fit.octaves, octaves)
     single = [np.asarray(v, np.float32) for v in (*out, theta)]
-    return Replicates(*single, bound, E, E_extrap, octaves, shape_lr_B, float(inflation),
-                      fit.shape.tilt(noise.sd) < -EVIDENT, method)
+    return Replicates(
+        *single,
+        bound,
+        E,
+        E_extrap,
+        octaves,
+        shape_lr_B,
+        float(inflation),
+        fit.shape.tilt(noise.sd) < -EVIDENT,
+        method,
+    )

@@ -13,20 +13,37 @@ from hpt.metrics.group import GroupFit
 from hpt.metrics.noise import Noise
 from hpt.metrics.replicates import Replicates
 
-SHOWN = {"E": "E (nats)", "E_extrap": "E_extrap (nats)", "octave_error": "octave error", "beta": "β", "kappa": "κ",
-         "R": "R(∞) (nats)"}
+SHOWN = {
+    "E": "E (nats)",
+    "E_extrap": "E_extrap (nats)",
+    "octave_error": "octave error",
+    "beta": "β",
+    "kappa": "κ",
+    "R": "R(∞) (nats)",
+}
 LONGEST = 12  # remarks
 
 
 def cell(estimate: float, low: float, high: float, determined: bool) -> str:
-    """An estimate with its interval, rounded to what the interval's width warrants; "?" where undetermined."""
+    """An estimate with its interval, rounded to what the interval's width warrants; "?" where
+    undetermined."""
     if np.isnan(estimate):
         return "—"
     width = high - low
-    digits = 3 if not np.isfinite(width) or width <= 0 else int(np.clip(1 - np.floor(np.log10(width)), 1, 5))
+    digits = (
+        3
+        if not np.isfinite(width) or width <= 0
+        else int(np.clip(1 - np.floor(np.log10(width)), 1, 5))
+    )
 
     def number(v: float) -> str:
-        return ("−∞" if v < 0 else "∞") if np.isinf(v) else "?" if np.isnan(v) else f"{v:.{digits}f}".replace("-", "−")
+        return (
+            ("−∞" if v < 0 else "∞")
+            if np.isinf(v)
+            else "?"
+            if np.isnan(v)
+            else f"{v:.{digits}f}".replace("-", "−")
+        )
 
     ends = "" if np.isnan(width) and np.isnan(low) else f" [{number(low)}, {number(high)}]"
     return number(estimate) + ("" if determined else "?") + ends
@@ -34,24 +51,42 @@ def cell(estimate: float, low: float, high: float, determined: bool) -> str:
 
 def group_name(row: dict, columns: tuple[str, ...]) -> str:
     """A group's name in a figure: its values, a weight decay with its sign."""
-    parts = [f"λ={row[c]:g}" if c == "weight_decay" else f"{row[c]:g}" if isinstance(row[c], float) else str(row[c])
-             for c in columns]
+    parts = [
+        f"λ={row[c]:g}"
+        if c == "weight_decay"
+        else f"{row[c]:g}"
+        if isinstance(row[c], float)
+        else str(row[c])
+        for c in columns
+    ]
     return " ".join(parts) or "all"
 
 
-def _content(report: TransferReport) -> tuple[list[str], list[list[str]], list[list[bool]], list[str]]:
+def _content(
+    report: TransferReport,
+) -> tuple[list[str], list[list[str]], list[list[bool]], list[str]]:
     """Header, cells, which cells are determined, and the reasons."""
     header = [*(report.group_columns or ("sweep",)), *SHOWN.values()]
     cells, sure, because = [], [], {}
     for row in report.figures.to_dict("records"):
-        names = [f"{row[c]:g}" if isinstance(row[c], float) else str(row[c]) for c in report.group_columns] or ["all"]
-        triples = [cell(row[f], row[f"{f}_low"], row[f"{f}_high"], row[f"{f}_determined"]) for f in SHOWN]
+        names = [
+            f"{row[c]:g}" if isinstance(row[c], float) else str(row[c])
+            for c in report.group_columns
+        ] or ["all"]
+        triples = [
+            cell(row[f], row[f"{f}_low"], row[f"{f}_high"], row[f"{f}_determined"]) for f in SHOWN
+        ]
         cells.append(names + triples)
         sure.append([True] * len(names) + [row[f"{f}_determined"] for f in SHOWN])
         for figure, title in SHOWN.items():
             if not row[f"{figure}_determined"]:
-                because.setdefault((" ".join(names), row[f"{figure}_reason"]), []).append(title.split(" (n")[0])
-    reasons = [f"{name}: {', '.join(titles)} not determined ({reason})" for (name, reason), titles in because.items()]
+                because.setdefault((" ".join(names), row[f"{figure}_reason"]), []).append(
+                    title.split(" (n")[0]
+                )
+    reasons = [
+        f"{name}: {', '.join(titles)} not determined ({reason})"
+        for (name, reason), titles in because.items()
+    ]
     return header, cells, sure, reasons + list(report.notes)
 
 
@@ -65,9 +100,15 @@ def as_text(report: TransferReport) -> str:
     """The report as plain text."""
     header, cells, _, remarks = _content(report)
     widths = [max(len(r[i]) for r in [header, *cells]) for i in range(len(header))]
-    lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in [header, *cells]]
+    lines = [
+        "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *cells]
+    ]
     if len(remarks) > LONGEST:
-        remarks = [*remarks[:LONGEST], f"… and {len(remarks) - LONGEST} more: report.to_frame(), report.notes"]
+        remarks = [
+            *remarks[:LONGEST],
+            f"… and {len(remarks) - LONGEST} more: report.to_frame(), report.notes",
+        ]
     return "\n".join([_title(report), *lines, *("  " + remark for remark in remarks)])
 
 
@@ -81,8 +122,10 @@ def as_html(report: TransferReport) -> str:
         texts = zip(map(html.escape, row), flags, strict=True)
         body += "<tr>" + "".join(f"{opening[bool(ok)]}{text}</td>" for text, ok in texts) + "</tr>"
     notes = "".join(f"<li>{html.escape(r)}</li>" for r in remarks)
-    table = (f"<table><caption>{html.escape(_title(report))}</caption><thead><tr>{head}</tr></thead>"
-             f"<tbody>{body}</tbody></table>")
+    table = (
+        f"<table><caption>{html.escape(_title(report))}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
     return f'<div style="overflow-x:auto">{table}{f"<ul>{notes}</ul>" if notes else ""}</div>'
 
 
@@ -111,18 +154,23 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class TransferReport:
-    """What a sweep says about transfer. Prints as a small table; nan and a named reason where nothing is determined.
+    """What a sweep says about transfer. Prints as a small table; nan and a named reason where
+    nothing is determined.
 
     Attributes
     ----------
-    table: the checked table: group columns, the scale, log2_lr, loss (nats, inf where diverged), seed.
-    basins: one row a group and width: log2_lr (η*), loss (L*, nats), curvature (h, nats per (ln η)²), each with _low
-        and _high; edge "", "low" or "high"; determined, reason, method, n (runs fitted).
-    penalty: one row a group and width: R(n) in nats with R_low, R_high, R_determined, R_reason, R_method, R_n (runs).
-    laws: one row a group: L_inf and A of the fitted law (nats), η* at width 1 in log2, α, β, γ_log, skew of the basin,
-        noise (nats, one run) and common_noise (the part that runs of one seed and width share),
-        inflation of the intervals by misfit of the law.
-    reference: the group that R compares with; "" where it is the named parameterization at equal other settings.
+    table: the checked table: group columns, the scale, log2_lr, loss (nats, inf where diverged),
+        seed.
+    basins: one row a group and width: log2_lr (η*), loss (L*, nats), curvature (h, nats per (ln
+        η)²), each with _low and _high; edge "", "low" or "high"; determined, reason, method, n
+        (runs fitted).
+    penalty: one row a group and width: R(n) in nats with R_low, R_high, R_determined, R_reason,
+        R_method, R_n (runs).
+    laws: one row a group: L_inf and A of the fitted law (nats), η* at width 1 in log2, α, β, γ_log,
+        skew of the basin, noise (nats, one run) and common_noise (the part that runs of one seed
+        and width share), inflation of the intervals by misfit of the law.
+    reference: the group that R compares with; "" where it is the named parameterization at equal
+        other settings.
     scale, group_columns, level, bootstraps: as asked for.
     notes: what was left out or assumed.
     groups: each group with its fit, noise, replicates and reference, in the order of the tables.
@@ -142,9 +190,10 @@ class TransferReport:
     groups: tuple[Group, ...]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a group: group columns, then E, E_extrap (nats), octave_error, kappa, alpha, beta, gamma, gamma_log
-        and R (R(∞), nats), each with _low, _high, _determined, _reason, _method (how the interval was made) and _n (how
-        many runs or widths it rests on), as in :mod:`hpt.metrics.figures`."""
+        """One row a group: group columns, then E, E_extrap (nats), octave_error, kappa, alpha,
+        beta, gamma, gamma_log and R (R(∞), nats), each with _low, _high, _determined, _reason,
+        _method (how the interval was made) and _n (how many runs or widths it rests on), as in
+        :mod:`hpt.metrics.verdicts`."""
         return self.figures.copy()
 
     def __repr__(self) -> str:

@@ -1,4 +1,5 @@
-"""The table of a sweep, checked: what is missing is reported, what is nonsense is refused by column and row."""
+"""The table of a sweep, checked: what is missing is reported, what is nonsense is refused by column
+and row."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class SweepTable:
 
     Attributes
     ----------
-    frame: group columns, the scale column, log2_lr, loss (nats; inf where diverged), seed (code); sorted.
+    frame: group columns, the scale column, log2_lr, loss (nats; inf where diverged), seed (code);
+        sorted.
     group_columns: the columns that tell one group from another.
     scale: the column that grows: "width", or any other measure of size.
     paired: whether seeds are labelled, so that runs of one seed and width share their batches.
@@ -51,8 +53,9 @@ def read_table(
 ) -> SweepTable:
     """Check the table of a sweep.
 
-    A row needs `scale`, `lr` (or `log2_lr`) and `loss`. A loss of inf, or `diverged` true, is a diverged run: it
-    counts as tried. A loss of nan without `diverged` is a missing cell: it is left out and noted. Repeats without a
+    A row needs `scale`, `lr` (or `log2_lr`) and `loss`. A loss of inf, or `diverged` true, is a
+    diverged run: it counts as tried. A loss of nan without `diverged` is a missing cell: it is left
+        out and noted. Repeats without a
     seed count as seeds.
 
     Parameters
@@ -64,8 +67,8 @@ def read_table(
 
     Raises
     ------
-    TableError: for missing columns, values that are no number, learning rates or scales that are not positive,
-        losses below zero, duplicate rows that disagree, too few scales.
+    TableError: for missing columns, values that are no number, learning rates or scales that are
+        not positive, losses below zero, duplicate rows that disagree, too few scales.
     """
     frame = _load(table)
     by = (by,) if isinstance(by, str) else tuple(by or ())
@@ -73,9 +76,11 @@ def read_table(
         frame["lr"] = 2.0 ** _number(frame, "log2_lr")
     for column in (scale, "lr", "loss", *by):
         if column not in frame:
-            raise TableError(f"The table has no column {column!r}; it has {list(map(str, frame.columns))}.",
-                             did_you_mean(column, frame.columns) if len(frame.columns) else "the table is empty",
-                             f"table.rename(columns={{…: {column!r}}})")
+            raise TableError(
+                f"The table has no column {column!r}; it has {list(map(str, frame.columns))}.",
+                did_you_mean(column, frame.columns) if len(frame.columns) else "the table is empty",
+                f"table.rename(columns={{…: {column!r}}})",
+            )
     groups = tuple(dict.fromkeys([c for c in GROUPS if c in frame and c != scale] + list(by)))
     notes: list[str] = []
     clean = pd.DataFrame({c: _label(frame, c) for c in groups}, index=frame.index)
@@ -83,13 +88,28 @@ def read_table(
         clean[column] = _number(frame, column)
     clean["loss"] = clean.loss.mask(_flag(frame), np.inf)
     for column in (scale, "lr"):
-        _refuse(clean, column, (clean[column] <= 0) | np.isinf(clean[column]), "is not a positive, finite number",
-                f"table[table[{column!r}] > 0]; log2 values belong in a column log2_lr")
-    _refuse(clean, "loss", clean.loss < 0, "is below zero", "give the loss in nats a token; inf where a run diverged")
+        _refuse(
+            clean,
+            column,
+            (clean[column] <= 0) | np.isinf(clean[column]),
+            "is not a positive, finite number",
+            f"table[table[{column!r}] > 0]; log2 values belong in a column log2_lr",
+        )
+    _refuse(
+        clean,
+        "loss",
+        clean.loss < 0,
+        "is below zero",
+        "give the loss in nats a token; inf where a run diverged",
+    )
     for column in (scale, "lr", "loss"):
         missing = clean[column].isna()
         if missing.any():
-            hint = "; where a run diverged, set loss to inf or diverged to True" if column == "loss" else ""
+            hint = (
+                "; where a run diverged, set loss to inf or diverged to True"
+                if column == "loss"
+                else ""
+            )
             notes.append(f"{missing.sum()} row(s) without {column} left out as missing{hint}")
             clean = clean[~missing]
     paired = "seed" in frame and not frame.loc[clean.index, "seed"].isna().any()
@@ -101,12 +121,17 @@ def read_table(
         clean = clean.sort_values("loss", kind="stable")
         clean["seed"] = clean.groupby([*groups, scale, "lr"], sort=False).cumcount()
     if clean[scale].nunique() < least_scales:
-        raise TableError(f"Column {scale!r} has {clean[scale].nunique()} different value(s) in {len(clean)} usable "
-                         "row(s).", "transfer is a statement about growing size, and needs at least two sizes",
-                         f"train at another {scale}, or name the column that grows: transfer_report(table, scale=…); "
-                         "hpt.basins(table) takes a single one")
+        raise TableError(
+            f"Column {scale!r} has {clean[scale].nunique()} different value(s) in {len(clean)} usable "
+            "row(s).",
+            "transfer is a statement about growing size, and needs at least two sizes",
+            f"train at another {scale}, or name the column that grows: transfer_report(table, scale=…); "
+            "hpt.basins(table) takes a single one",
+        )
     clean.insert(len(groups) + 1, "log2_lr", np.round(np.log2(clean.lr), 9))
-    clean = clean.drop(columns="lr").sort_values([*groups, scale, "log2_lr", "seed"], ignore_index=True)
+    clean = clean.drop(columns="lr").sort_values(
+        [*groups, scale, "log2_lr", "seed"], ignore_index=True
+    )
     return SweepTable(clean, groups, scale, paired, tuple(notes))
 
 
@@ -116,15 +141,21 @@ def _load(table) -> pd.DataFrame:
     path = Path(table)
     readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".pq": pd.read_parquet}
     if path.suffix.lower() not in readers:
-        raise TableError(f"Cannot read {str(path)!r} as a table.", f"its ending is {path.suffix!r}",
-                         "a .csv or .parquet file, or a pandas DataFrame")
+        raise TableError(
+            f"Cannot read {str(path)!r} as a table.",
+            f"its ending is {path.suffix!r}",
+            "a .csv or .parquet file, or a pandas DataFrame",
+        )
     if not path.is_file():
         raise TableError(f"There is no file {str(path)!r}.", "a misspelt path", f"ls {path.parent}")
     try:
         return readers[path.suffix.lower()](path)
     except (ValueError, OSError) as error:
-        raise TableError(f"Cannot read {str(path)!r}: {error}", "the file is empty or damaged",
-                         "write it again with DataFrame.to_csv or to_parquet") from None
+        raise TableError(
+            f"Cannot read {str(path)!r}: {error}",
+            "the file is empty or damaged",
+            "write it again with DataFrame.to_csv or to_parquet",
+        ) from None
 
 
 def _number(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -133,14 +164,25 @@ def _number(frame: pd.DataFrame, column: str) -> pd.Series:
     if raw.dtype.kind not in "fiu":
         raw = raw.map(lambda v: None if isinstance(v, str) and not v.strip() else v)
     numbers = pd.to_numeric(raw, errors="coerce").astype(float)
-    _refuse(frame, column, numbers.isna() & ~raw.isna(), "is not a number",
-            f"table[{column!r}] = pd.to_numeric(table[{column!r}], errors='coerce')")
+    _refuse(
+        frame,
+        column,
+        numbers.isna() & ~raw.isna(),
+        "is not a number",
+        f"table[{column!r}] = pd.to_numeric(table[{column!r}], errors='coerce')",
+    )
     return numbers
 
 
 def _label(frame: pd.DataFrame, column: str) -> pd.Series:
     values = frame[column]
-    _refuse(frame, column, values.isna(), "is missing", f"table.dropna(subset=[{column!r}]), or fill the label in")
+    _refuse(
+        frame,
+        column,
+        values.isna(),
+        "is missing",
+        f"table.dropna(subset=[{column!r}]), or fill the label in",
+    )
     return values if values.dtype.kind in "fiub" else values.astype(str)
 
 
@@ -148,11 +190,26 @@ def _flag(frame: pd.DataFrame) -> pd.Series:
     """Which runs are marked as diverged."""
     if "diverged" not in frame:
         return pd.Series(False, index=frame.index)
-    known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False, "nan": False,
-             "none": False, "<na>": False}
+    known = {
+        "true": True,
+        "1": True,
+        "1.0": True,
+        "false": False,
+        "0": False,
+        "0.0": False,
+        "": False,
+        "nan": False,
+        "none": False,
+        "<na>": False,
+    }
     text = frame.diverged.astype(object).map(lambda v: str(v).strip().lower())
-    _refuse(frame, "diverged", ~text.isin(known), "is neither true nor false",
-            "table['diverged'] = table['loss'].isin([inf])")
+    _refuse(
+        frame,
+        "diverged",
+        ~text.isin(known),
+        "is neither true nor false",
+        "table['diverged'] = table['loss'].isin([inf])",
+    )
     return text.map(known).astype(bool)
 
 
@@ -162,10 +219,16 @@ def _refuse(frame: pd.DataFrame, column: str, bad: pd.Series, why: str, remedy: 
         row = bad.idxmax()
         value = frame.loc[row, column]
         shown = repr(value) if isinstance(value, str) else str(value)
-        raise TableError(f"Column {column!r}, row {row}: {shown} {why} ({int(bad.sum())} such row(s)).", "", remedy)
+        raise TableError(
+            f"Column {column!r}, row {row}: {shown} {why} ({int(bad.sum())} such row(s)).",
+            "",
+            remedy,
+        )
 
 
-def _drop_repeats(clean: pd.DataFrame, cell: list[str], by: tuple[str, ...], notes: list[str]) -> pd.DataFrame:
+def _drop_repeats(
+    clean: pd.DataFrame, cell: list[str], by: tuple[str, ...], notes: list[str]
+) -> pd.DataFrame:
     """Drop rows that repeat a run; refuse rows that claim to be one run and disagree."""
     repeated = clean.duplicated(cell, keep=False)
     if not repeated.any():
@@ -175,9 +238,11 @@ def _drop_repeats(clean: pd.DataFrame, cell: list[str], by: tuple[str, ...], not
         key = spread.index[spread.to_numpy().argmax()]
         rows = clean.index[(clean[cell] == list(key)).all(axis=1)].tolist()
         where = ", ".join(f"{c}={v}" for c, v in zip(cell, key, strict=True))
-        raise TableError(f"Column 'loss', rows {rows}: {clean.loc[rows, 'loss'].tolist()} disagree, all with {where}.",
-                         "the runs differ in a setting that is no group column, or share a seed by mistake",
-                         f"by={[*by, 'the_setting']!r}, or give each run its own seed")
+        raise TableError(
+            f"Column 'loss', rows {rows}: {clean.loc[rows, 'loss'].tolist()} disagree, all with {where}.",
+            "the runs differ in a setting that is no group column, or share a seed by mistake",
+            f"by={[*by, 'the_setting']!r}, or give each run its own seed",
+        )
     kept = clean[~clean.duplicated(cell)]
     notes.append(f"{len(clean) - len(kept)} row(s) that repeat another left out")
     return kept

@@ -1,4 +1,5 @@
-"""Readout and cross-entropy as one function: its gradient is made with its value, so logits are read once."""
+"""Readout and cross-entropy as one function: its gradient is made with its value, so logits are
+read once."""
 
 from __future__ import annotations
 
@@ -9,12 +10,15 @@ from torch import Tensor
 LOGITS_AT_A_TIME = 2**24
 
 
-def readout_loss(x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplier: float = 1.0) -> Tensor:
+def readout_loss(
+    x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplier: float = 1.0
+) -> Tensor:
     """Mean cross-entropy of softmax(multiplier · x Wᵀ) against ``targets_N``, nats.
 
-    Matmuls run in the dtype of ``x_NxD``, and so do the logits and their softmax; sums are taken in fp32. The
-    gradient of the logits is softmax minus one-hot, over N, so it is known as soon as the loss is: those of x and W
-    are made at once and the logits forgotten. Twice differentiable it is not.
+    Matmuls run in the dtype of ``x_NxD``, and so do the logits and their softmax; sums are taken in
+    fp32. The gradient of the logits is softmax minus one-hot, over N, so it is known as soon as the
+    loss is: those of x and W are made at once and the logits forgotten. Twice differentiable it is
+        not.
 
     Parameters
     ----------
@@ -41,7 +45,9 @@ class _ReadoutLoss(torch.autograd.Function):
             at_target = torch.arange(len(x), device=x.device), targets
             p_target = p[at_target].float()
             loss = loss - p_target.clamp_min(smallest).log().sum()
-            p.index_put_(at_target, (p_target - 1).to(p.dtype))  # now it is the gradient of the logits, times N
+            p.index_put_(
+                at_target, (p_target - 1).to(p.dtype)
+            )  # now it is the gradient of the logits, times N
             d_x.append(p @ w_VxD)
             d_weight = d_weight + (p.T @ x).float()
         N = len(x_NxD)

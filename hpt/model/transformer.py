@@ -1,6 +1,7 @@
 """A decoder-only, pre-norm Transformer, plain to read, with the options of both studies.
 
-Shapes: B batch, T context, D width, H query heads, G key and value heads, K head size, V vocabulary.
+Shapes: B batch, T context, D width, H query heads, G key and value heads, K head size, V
+    vocabulary.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ class ModelConfig:
     d_head: size K of one attention head.
     vocab_size: number of token ids V.
     context: longest sequence T, in tokens.
-    kv_heads: heads G of keys and values; None is one for each query head, 1 is multi-query attention.
+    kv_heads: heads G of keys and values; None is one for each query head, 1 is multi-query
+        attention.
     norm: LayerNorm, or RMSNorm (Lingle 2024).
-    norm_gain: trainable gain per channel ("vector"), one per norm ("scalar"), or none (Lingle's base).
+    norm_gain: trainable gain per channel ("vector"), one per norm ("scalar"), or none (Lingle's
+        base).
     positions: learned embeddings, or rotary.
     activation: of the MLP; "swiglu" has 8/3·D hidden units in place of 4·D, so that sizes agree.
     bias: biases in every projection (and in LayerNorm).
@@ -60,10 +63,14 @@ class ModelConfig:
     @model_validator(mode="after")
     def _heads_fit(self):
         if self.width % self.d_head:
-            raise ValueError(f"width {self.width} is not a multiple of d_head {self.d_head}; "
-                             f"choose width={-(-self.width // self.d_head) * self.d_head} or a smaller d_head")
+            raise ValueError(
+                f"width {self.width} is not a multiple of d_head {self.d_head}; "
+                f"choose width={-(-self.width // self.d_head) * self.d_head} or a smaller d_head"
+            )
         if self.kv_heads and self.heads % self.kv_heads:
-            raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} kv_heads evenly")
+            raise ValueError(
+                f"{self.heads} query heads cannot share {self.kv_heads} kv_heads evenly"
+            )
         if self.positions == "rotary" and self.d_head % 2:
             raise ValueError(f"rotary positions need an even d_head, given {self.d_head}")
         return self
@@ -90,7 +97,9 @@ class Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         fused_gain = self.gain if self.gain is not None and self.gain.numel() == self.size else None
         if self.kind == "layernorm":
-            y = F.layer_norm(x, (self.size,), fused_gain, self.bias if fused_gain is not None else None)
+            y = F.layer_norm(
+                x, (self.size,), fused_gain, self.bias if fused_gain is not None else None
+            )
         else:
             y = F.rms_norm(x, (self.size,), fused_gain)
         if fused_gain is None:
@@ -103,18 +112,22 @@ class Linear(nn.Linear):
     """A linear layer that multiplies in its input's dtype; its own weights stay in fp32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        return F.linear(
+            x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        )
 
 
 def rotate(x_BxHxTxK: Tensor, angles_TxK2: Tensor) -> Tensor:
-    """Rotary positions: pair (i, i + K/2) turns by angle t·10000^(−2i/K) (Su et al. 2021, eq. 34)."""
+    """Rotary positions: pair (i, i + K/2) turns by angle t·10000^(−2i/K) (Su et al. 2021, eq.
+    34)."""
     a, b = x_BxHxTxK.float().chunk(2, dim=-1)
     cos, sin = angles_TxK2.cos(), angles_TxK2.sin()
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x_BxHxTxK.dtype)
 
 
 def on_default_device(constant: Tensor) -> Tensor:
-    """A constant that was computed on the CPU: computing on the meta device imports torch's compiler, 1 s."""
+    """A constant that was computed on the CPU: computing on the meta device imports torch's
+    compiler, 1 s."""
     return constant.to(torch.get_default_device())
 
 
@@ -137,14 +150,23 @@ class Attention(nn.Module):
         self.register_buffer("mask_TxT", on_default_device(mask_TxT), persistent=False)
 
     def query_key_value(self, x_BxTxD: Tensor) -> tuple[Tensor, ...]:
-        """Queries BxHxTxK, keys and values BxGxTxK, by one matmul: three small ones take nearly thrice as long."""
+        """Queries BxHxTxK, keys and values BxGxTxK, by one matmul: three small ones take nearly
+        thrice as long."""
         B, T, _ = x_BxTxD.shape
         layers = self.query, self.key, self.value
-        if any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):  # somebody watches the layers
-            heads_BxTxExK = torch.cat([layer(x_BxTxD) for layer in layers], -1).view(B, T, -1, self.c.d_head)
+        if any(
+            layer._forward_hooks or layer._forward_pre_hooks for layer in layers
+        ):  # somebody watches the layers
+            heads_BxTxExK = torch.cat([layer(x_BxTxD) for layer in layers], -1).view(
+                B, T, -1, self.c.d_head
+            )
         else:
             weight_ExD = torch.cat([layer.weight for layer in layers]).to(x_BxTxD.dtype)
-            bias_E = torch.cat([layer.bias for layer in layers]).to(x_BxTxD.dtype) if self.c.bias else None
+            bias_E = (
+                torch.cat([layer.bias for layer in layers]).to(x_BxTxD.dtype)
+                if self.c.bias
+                else None
+            )
             heads_BxTxExK = F.linear(x_BxTxD, weight_ExD, bias_E).view(B, T, -1, self.c.d_head)
         G = self.c.kv_heads or self.c.heads
         return heads_BxTxExK.transpose(1, 2).split([self.c.heads, G, G], dim=1)
@@ -196,7 +218,8 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); x and the norms in fp32, the branches in ``dtype``."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); x and the norms in fp32, the branches in
+    ``dtype``."""
 
     def __init__(self, c: ModelConfig, attention_scale: float):
         super().__init__()
@@ -209,9 +232,12 @@ class Block(nn.Module):
 
 
 def embedding(count: int, width: int) -> nn.Embedding:
-    """As ``nn.Embedding(count, width)``, which on the meta device imports torch's compiler to draw nothing."""
+    """As ``nn.Embedding(count, width)``, which on the meta device imports torch's compiler to draw
+    nothing."""
     weight = torch.empty(count, width)
-    return nn.Embedding.from_pretrained(weight if weight.is_meta else weight.normal_(), freeze=False)
+    return nn.Embedding.from_pretrained(
+        weight if weight.is_meta else weight.normal_(), freeze=False
+    )
 
 
 class Transformer(nn.Module):
@@ -220,15 +246,21 @@ class Transformer(nn.Module):
     Parameters
     ----------
     c: the architecture.
-    attention_scale: factor on attention logits; 1/√d_head when None (the parameterization chooses it).
-    readout_multiplier: factor on the logits; a tied readout needs it, since its matrix starts at std 1.
+    attention_scale: factor on attention logits; 1/√d_head when None (the parameterization chooses
+        it).
+    readout_multiplier: factor on the logits; a tied readout needs it, since its matrix starts at
+        std 1.
     """
 
-    def __init__(self, c: ModelConfig, attention_scale: float | None = None, readout_multiplier: float = 1.0):
+    def __init__(
+        self, c: ModelConfig, attention_scale: float | None = None, readout_multiplier: float = 1.0
+    ):
         super().__init__()
         self.config, self.readout_multiplier = c, readout_multiplier
         self.token_embedding = embedding(c.vocab_size, c.width)
-        self.position_embedding = embedding(c.context, c.width) if c.positions == "learned" else None
+        self.position_embedding = (
+            embedding(c.context, c.width) if c.positions == "learned" else None
+        )
         self.norm_embedding = Norm(c, c.width) if c.embedding_norm else None
         scale = c.d_head**-0.5 if attention_scale is None else attention_scale
         self.blocks = nn.ModuleList(Block(c, scale) for _ in range(c.depth))
@@ -240,9 +272,11 @@ class Transformer(nn.Module):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)  # torch draws them from its global generator
 
-    def forward(self, ids_BxT: Tensor, targets_BxT: Tensor | None = None,
-                dtype: torch.dtype = torch.float32) -> Tensor:
-        """Logits of shape BxTxV; with targets their mean cross-entropy, nats a token. Matmuls run in ``dtype``."""
+    def forward(
+        self, ids_BxT: Tensor, targets_BxT: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Logits of shape BxTxV; with targets their mean cross-entropy, nats a token. Matmuls run
+        in ``dtype``."""
         x_BxTxD = self.token_embedding(ids_BxT)
         if self.position_embedding is not None:
             x_BxTxD = x_BxTxD + self.position_embedding.weight[: ids_BxT.shape[1]]
@@ -252,8 +286,12 @@ class Transformer(nn.Module):
             x_BxTxD = block(x_BxTxD, dtype)
         x_BxTxD = self.norm_final(x_BxTxD).to(dtype)
         if targets_BxT is not None and torch.is_grad_enabled():
-            return readout_loss(x_BxTxD.flatten(0, 1), self.readout.weight, targets_BxT.flatten(),
-                                self.readout_multiplier)
+            return readout_loss(
+                x_BxTxD.flatten(0, 1),
+                self.readout.weight,
+                targets_BxT.flatten(),
+                self.readout_multiplier,
+            )
         logits_BxTxV = self.readout(x_BxTxD)
         if self.readout_multiplier != 1:
             logits_BxTxV = logits_BxTxV * self.readout_multiplier
@@ -262,7 +300,8 @@ class Transformer(nn.Module):
         return F.cross_entropy(logits_BxTxV.flatten(0, 1).float(), targets_BxT.flatten())
 
     def init_factors(self) -> dict[str, float]:
-        """Factors on the initial std beyond a parameterization's: residual branches 1/√(2·depth), zero queries."""
+        """Factors on the initial std beyond a parameterization's: residual branches 1/√(2·depth),
+        zero queries."""
         factors = {}
         for name, _ in self.named_parameters():
             if name.endswith(("attention.out.weight", "mlp.down.weight")):
@@ -274,9 +313,12 @@ class Transformer(nn.Module):
 
 @functools.lru_cache
 def wider_copy(c: ModelConfig) -> Transformer:
-    """The same architecture with twice the heads, shapes only, to read roles from, not to be changed."""
+    """The same architecture with twice the heads, shapes only, to read roles from, not to be
+    changed."""
     with torch.device("meta"):
-        return Transformer(dataclasses.replace(c, width=2 * c.width, kv_heads=c.kv_heads and 2 * c.kv_heads))
+        return Transformer(
+            dataclasses.replace(c, width=2 * c.width, kv_heads=c.kv_heads and 2 * c.kv_heads)
+        )
 
 
 @functools.cache
@@ -288,7 +330,8 @@ def parameter_count(c: ModelConfig) -> int:
 
 @functools.cache
 def flops_per_token(c: ModelConfig) -> float:
-    """FLOPs of a training step per token: 6 per weight of a matmul, 12·depth·width·context/2 for attention."""
+    """FLOPs of a training step per token: 6 per weight of a matmul, 12·depth·width·context/2 for
+    attention."""
     with torch.device("meta"):
         model = Transformer(c)
         matmul_weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))

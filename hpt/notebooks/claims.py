@@ -29,7 +29,8 @@ def price_of_mistake(table: pd.DataFrame, octaves: int = MISTAKE_OCTAVES) -> pd.
 
     Returns
     -------
-    One row a parameterization and width: log2_lr of the best, price (inf where the run diverged, nan where
+    One row a parameterization and width: log2_lr of the best, price (inf where the run diverged,
+        nan where
     the grid ends before).
     """
     rows = []
@@ -42,7 +43,8 @@ def price_of_mistake(table: pd.DataFrame, octaves: int = MISTAKE_OCTAVES) -> pd.
 
 
 def best_runs(results: Sequence[RunResult]) -> dict[tuple[str, int], RunResult]:
-    """For each (parameterization, width) the run of the first seed with the lowest validation loss."""
+    """For each (parameterization, width) the run of the first seed with the lowest validation
+    loss."""
     best: dict[tuple[str, int], RunResult] = {}
     first = min(r.config.seed for r in results)
     for r in results:
@@ -65,23 +67,53 @@ def claims(results: Sequence[RunResult], report: TransferReport) -> pd.DataFrame
     """
     table = pd.DataFrame([r.row() for r in results])
     figures = report.to_frame()
-    figures = figures[figures["weight_decay"] == figures["weight_decay"].min()].set_index("parameterization")
+    figures = figures[figures["weight_decay"] == figures["weight_decay"].min()].set_index(
+        "parameterization"
+    )
     have, width = set(figures.index), int(table["width"].max())
-    rows = [_unstable(table, results, width) if {"SP", "SP+Embd", "μP"} <= have else _missing(*_UNSTABLE)]
+    rows = [
+        _unstable(table, results, width)
+        if {"SP", "SP+Embd", "μP"} <= have
+        else _missing(*_UNSTABLE)
+    ]
     rows.append(_fit_error(figures, "SP's optimal learning rate is poorly predictable", "μP"))
     rows.append(_fit_error(figures, "Embd alone lowers E towards that of μP", "SP+Embd"))
-    rows.append(_gap(report, width, "Embd alone brings the loss near that of μP", "SP+Embd",
-                     "SP+Embd closes most of the gap from SP to μP", holds=lambda low, high: low > 0.5))
-    rows.append(_gap(report, width, "μP without Embd loses its advantage", "μP-Embd",
-                     "μP-Embd is no better than SP", holds=lambda low, high: high < 0.5))
+    rows.append(
+        _gap(
+            report,
+            width,
+            "Embd alone brings the loss near that of μP",
+            "SP+Embd",
+            "SP+Embd closes most of the gap from SP to μP",
+            holds=lambda low, high: low > 0.5,
+        )
+    )
+    rows.append(
+        _gap(
+            report,
+            width,
+            "μP without Embd loses its advantage",
+            "μP-Embd",
+            "μP-Embd is no better than SP",
+            holds=lambda low, high: high < 0.5,
+        )
+    )
     swept = table["weight_decay"].nunique() > 1
-    for claim, paper in (("weight decay lowers E for SP", "E falls as weight decay grows"),
-                         ("at fixed tokens per parameter weight decay raises κ", "κ rises with weight decay")):
-        rows.append(_missing(claim, paper, "see the table of E and κ" if swept else "needs several weight decays"))
+    for claim, paper in (
+        ("weight decay lowers E for SP", "E falls as weight decay grows"),
+        ("at fixed tokens per parameter weight decay raises κ", "κ rises with weight decay"),
+    ):
+        rows.append(
+            _missing(
+                claim, paper, "see the table of E and κ" if swept else "needs several weight decays"
+            )
+        )
     return pd.DataFrame(rows, columns=["claim", "paper", "came out", "verdict"])
 
 
-def _missing(claim: str, paper: str, why: str = "needs other parameterizations than this study has") -> tuple:
+def _missing(
+    claim: str, paper: str, why: str = "needs other parameterizations than this study has"
+) -> tuple:
     return claim, paper, why, "not run"
 
 
@@ -90,15 +122,23 @@ def _unstable(table: pd.DataFrame, results: Sequence[RunResult], width: int) -> 
     best = best_runs(results)
     rough = {name: roughness(best[name, width], best["μP", width]) for name in ("SP", "SP+Embd")}
     sp, embd = price["SP", width], price["SP+Embd", width]
-    came = (f"at width {width} a learning rate {MISTAKE_OCTAVES} octaves too high costs SP {_nats(sp)}, "
-            f"SP+Embd {_nats(embd)}; at the optimum SP's loss moves {rough['SP']:.3f} nats a step against μP's, "
-            f"SP+Embd's {rough['SP+Embd']:.3f}")
+    came = (
+        f"at width {width} a learning rate {MISTAKE_OCTAVES} octaves too high costs SP {_nats(sp)}, "
+        f"SP+Embd {_nats(embd)}; at the optimum SP's loss moves {rough['SP']:.3f} nats a step against μP's, "
+        f"SP+Embd's {rough['SP+Embd']:.3f}"
+    )
     holds = sp > 2 * embd and rough["SP"] > 1.2 * rough["SP+Embd"]
     return *_UNSTABLE, came, _verdict(holds)
 
 
 def _nats(value: float) -> str:
-    return "divergence" if np.isinf(value) else "unknown (the grid ends)" if np.isnan(value) else f"{value:.2f} nats"
+    return (
+        "divergence"
+        if np.isinf(value)
+        else "unknown (the grid ends)"
+        if np.isnan(value)
+        else f"{value:.2f} nats"
+    )
 
 
 def _fit_error(figures: pd.DataFrame, claim: str, better: str) -> tuple:
@@ -111,9 +151,16 @@ def _fit_error(figures: pd.DataFrame, claim: str, better: str) -> tuple:
     if not (a["E_determined"] and b["E_determined"]):
         reason = a["E_reason"] or b["E_reason"]
         return claim, paper, f"E is not determined: {reason}", "not determined"
-    came = " and ".join(f"E {r['E']:.4f} [{r['E_low']:.4f}, {r['E_high']:.4f}] for {name}"
-                        for name, r in (("SP", a), (better, b)))
-    return claim, paper, came + f": {a['E'] / b['E']:.1f}×", _verdict(a["E_low"] > b["E_high"], a["E"] > b["E"])
+    came = " and ".join(
+        f"E {r['E']:.4f} [{r['E_low']:.4f}, {r['E_high']:.4f}] for {name}"
+        for name, r in (("SP", a), (better, b))
+    )
+    return (
+        claim,
+        paper,
+        came + f": {a['E'] / b['E']:.1f}×",
+        _verdict(a["E_low"] > b["E_high"], a["E"] > b["E"]),
+    )
 
 
 def _gap(report: TransferReport, width: int, claim: str, by: str, paper: str, holds) -> tuple:
@@ -123,10 +170,18 @@ def _gap(report: TransferReport, width: int, claim: str, by: str, paper: str, ho
     row = gap_closed(report, by=by).set_index("width").loc[width]
     if not np.isfinite([row["share_low"], row["share_high"]]).all():
         return claim, paper, f"not determined at width {width}: {row['reason']}", "not determined"
-    came = (f"at width {width} it closes {row['share']:.0%} [{row['share_low']:.0%}, {row['share_high']:.0%}] "
-            f"of a gap of {row['gap']:.3f} nats")
+    came = (
+        f"at width {width} it closes {row['share']:.0%} [{row['share_low']:.0%}, {row['share_high']:.0%}] "
+        f"of a gap of {row['gap']:.3f} nats"
+    )
     return claim, paper, came, _verdict(holds(row["share_low"], row["share_high"]))
 
 
 def _verdict(holds: bool, perhaps: bool = False) -> str:
-    return "holds" if holds else "points that way, within the noise" if perhaps else "does not hold here"
+    return (
+        "holds"
+        if holds
+        else "points that way, within the noise"
+        if perhaps
+        else "does not hold here"
+    )

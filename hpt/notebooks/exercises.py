@@ -1,4 +1,5 @@
-"""Checks of a reader's own answers in the notebooks: they encourage, hint, and never stop a batch run."""
+"""Checks of a reader's own answers in the notebooks: they encourage, hint, and never stop a batch
+run."""
 
 from __future__ import annotations
 

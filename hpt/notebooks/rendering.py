@@ -24,12 +24,19 @@ def mathml(tex: str, display: bool = False) -> str:
 def with_math(text: str) -> str:
     """Plain text as HTML, with its ``$…$`` as formulas."""
     parts = re.split(r"\$([^$]+)\$", str(text))
-    return glued("".join(mathml(part) if i % 2 else html.escape(part) for i, part in enumerate(parts)))
+    return glued(
+        "".join(mathml(part) if i % 2 else html.escape(part) for i, part in enumerate(parts))
+    )
 
 
 def glued(markup: str) -> str:
-    """Keep brackets and punctuation on the line of the formula that they touch, where browsers would break it."""
-    return re.sub(r"[(\[]*<math>(?:(?!</math>).)*</math>[)\].,;:!?]*", r'<span class="fixed">\g<0></span>', markup)
+    """Keep brackets and punctuation on the line of the formula that they touch, where browsers
+    would break it."""
+    return re.sub(
+        r"[(\[]*<math>(?:(?!</math>).)*</math>[)\].,;:!?]*",
+        r'<span class="fixed">\g<0></span>',
+        markup,
+    )
 
 
 @cache

@@ -29,12 +29,25 @@ from hpt.runs.result import RunResult
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
 
-PHASES = "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
+PHASES = (
+    "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
+)
 
 
-def replicate(source: Path, profile: str, store: Path, out: Path, *, names: Sequence[str] = (), device: str = "auto",
-              workers: int | None = None, parameters: Mapping[str, str] | None = None, again: bool = False) -> Path:
-    """Run a profile's study, then its notebooks, and write one page each, the phase diagrams and an index.
+def replicate(
+    source: Path,
+    profile: str,
+    store: Path,
+    out: Path,
+    *,
+    names: Sequence[str] = (),
+    device: str = "auto",
+    workers: int | None = None,
+    parameters: Mapping[str, str] | None = None,
+    again: bool = False,
+) -> Path:
+    """Run a profile's study, then its notebooks, and write one page each, the phase diagrams and an
+    index.
 
     Parameters
     ----------
@@ -61,30 +74,50 @@ def replicate(source: Path, profile: str, store: Path, out: Path, *, names: Sequ
     study.run(store, device=device, workers=workers)
     trained = time.perf_counter()
     state = " ".join(r.run_id for r in _all_that_is_there(study, store))
-    pages = run_notebooks(source, out, {"profile": profile, "store": str(store.resolve()), **(parameters or {})},
-                          only=names, state=state, again=again, echo=sys.stdout)
+    pages = run_notebooks(
+        source,
+        out,
+        {"profile": profile, "store": str(store.resolve()), **(parameters or {})},
+        only=names,
+        state=state,
+        again=again,
+        echo=sys.stdout,
+    )
     everything = _all_that_is_there(study, store)  # again: a notebook may have trained more
     results = [r for r in everything if r.config.parameterization in study.parameterizations]
     report = _report(results)
     widest = report if len(results) == len(everything) else _report(everything)
-    phases = write_phase_page(widest, out / "phases.html", title=f"Phase diagrams of transfer, profile {study.name}")
+    phases = write_phase_page(
+        widest, out / "phases.html", title=f"Phase diagrams of transfer, profile {study.name}"
+    )
     seconds = {"runs": trained - started, "notebooks": time.perf_counter() - trained}
-    return write_report(pages, out, facts=facts(study, results, seconds), claims=claims(results, report),
-                        summary_tables=summary_tables(report), more={phases.name: PHASES})
+    return write_report(
+        pages,
+        out,
+        facts=facts(study, results, seconds),
+        claims=claims(results, report),
+        summary_tables=summary_tables(report),
+        more={phases.name: PHASES},
+    )
 
 
 def _all_that_is_there(study: Study, store: Path) -> list[RunResult]:
-    """The study's results, and those of the others of the sixteen that the store happens to hold."""
+    """The study's results, and those of the others of the sixteen that the store happens to
+    hold."""
     own = {p.switches for p in study.parameterizations}
     others = tuple(p for p in PARAMETERIZATIONS if p.switches not in own)
-    return dataclasses.replace(study, parameterizations=study.parameterizations + others).results(store)
+    return dataclasses.replace(study, parameterizations=study.parameterizations + others).results(
+        store
+    )
 
 
 def _report(results: Sequence[RunResult]) -> TransferReport:
     return transfer_report(pd.DataFrame([r.row() for r in results]), reference="μP")
 
 
-def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, float]) -> dict[str, str]:
+def facts(
+    study: Study, results: Sequence[RunResult], seconds: Mapping[str, float]
+) -> dict[str, str]:
     """What the study ran on and with, for the report's index."""
     data = load(study.base.data)
     devices = sorted({f"{r.device}, {r.precision} ({r.precision_reason})" for r in results})
@@ -94,9 +127,9 @@ def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, floa
         "runs": f"{len(results)}, of which {sum(r.diverged for r in results)} diverged",
         "device": "; ".join(devices),
         "model": f"{model.depth} layers, widths {', '.join(map(str, study.widths))}, heads of {model.d_head}, "
-                 f"vocabulary {model.vocab_size}, context {model.context}",
+        f"vocabulary {model.vocab_size}, context {model.context}",
         "training": f"{train.steps} steps of {train.batch_size} × {model.context} tokens, warm-up "
-                    f"{train.warmup_steps} steps, {train.schedule} schedule",
+        f"{train.warmup_steps} steps, {train.schedule} schedule",
         **data.facts,
         "data_fingerprint": data.fingerprint,
         "training time of all runs": duration(sum(r.seconds for r in results)),
@@ -108,15 +141,33 @@ def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, floa
 def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
     """The report's tables of the index: optima, the share of the gap, the metrics."""
     ends = ("", "_low", "_high")
-    basins = report.basins[["parameterization", "width", *(f"{c}{e}" for c in ("log2_lr", "loss") for e in ends),
-                            "edge", "n", "determined", "reason"]]
+    basins = report.basins[
+        [
+            "parameterization",
+            "width",
+            *(f"{c}{e}" for c in ("log2_lr", "loss") for e in ends),
+            "edge",
+            "n",
+            "determined",
+            "reason",
+        ]
+    ]
     figures = report.to_frame()
-    metrics = figures[["parameterization", *(f"{c}{e}" for c in ("E", "E_extrap", "octave_error", "kappa", "R")
-                                             for e in (*ends, "_determined", "_reason"))]]
+    metrics = figures[
+        [
+            "parameterization",
+            *(
+                f"{c}{e}"
+                for c in ("E", "E_extrap", "octave_error", "kappa", "R")
+                for e in (*ends, "_determined", "_reason")
+            ),
+        ]
+    ]
     tables = {"Optimal hidden learning rate and loss there, by width": basins}
     if {"SP", "SP+Embd", "μP"} <= set(basins["parameterization"]):
         tables["Share of the gap from SP to μP that SP+Embd closes"] = gap_closed(report).drop(
-            columns="weight_decay", errors="ignore")
+            columns="weight_decay", errors="ignore"
+        )
     tables[f"E, κ and R(∞) against {report.reference}, with {report.level:.0%} intervals"] = metrics
     return tables
 
@@ -126,8 +177,12 @@ def environment_facts() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
-        "python": platform.python_version(), "torch": _version("torch"), "hpt": _version("hpt"),
-        "platform": platform.platform(aliased=True, terse=True), "processor": _processor(), "cores": str(cores),
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "hpt": _version("hpt"),
+        "platform": platform.platform(aliased=True, terse=True),
+        "processor": _processor(),
+        "cores": str(cores),
         "git": _git_commit(),
     }
 
@@ -141,7 +196,9 @@ def _version(package: str) -> str:
 
 def _run(*command: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 
@@ -150,13 +207,23 @@ def _processor() -> str:
     if sys.platform == "darwin":
         return _run("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
     info = Path("/proc/cpuinfo")
-    name = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    name = (
+        re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if info.exists()
+        else None
+    )
     return name[1] if name else platform.processor() or platform.machine()
 
 
 def _git_commit() -> str:
     here = Path(__file__)
     git = ("git", "-C", str(here.parent))
-    tracked = _run(*git, "ls-files", here.name)  # empty for a package installed inside another repository
-    commit = _run(*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") if tracked else ""
+    tracked = _run(
+        *git, "ls-files", here.name
+    )  # empty for a package installed inside another repository
+    commit = (
+        _run(*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+        if tracked
+        else ""
+    )
     return commit.replace("-dirty", " (with uncommitted changes)") or "none (not run from a commit)"

@@ -25,8 +25,8 @@ class Description:
     Attributes
     ----------
     title: model, rule and what ``lr`` means.
-    frame: one row a parameter: name, shape, elements, role, fan_in, fan_out, m, lr, weight_decay, init_std,
-        multiplier (what the model's forward has to apply) and tied_to.
+    frame: one row a parameter: name, shape, elements, role, fan_in, fan_out, m, lr, weight_decay,
+        init_std, multiplier (what the model's forward has to apply) and tied_to.
     totals: tensors and elements of each role, and of all.
     notes: what groups cannot express, what tying costs, and what else to know.
     """
@@ -41,10 +41,15 @@ class Description:
         return self.frame
 
     def _short(self) -> pd.DataFrame:
-        """Parameters of repeated layers in one row: the same name but for its numbers, and the same values."""
-        f = self.frame.assign(name=[re.sub(r"(?<=\.)\d+(?=\.)", "*", n) for n in self.frame["name"]])
+        """Parameters of repeated layers in one row: the same name but for its numbers, and the same
+        values."""
+        f = self.frame.assign(
+            name=[re.sub(r"(?<=\.)\d+(?=\.)", "*", n) for n in self.frame["name"]]
+        )
         keys = ["name", "shape", "role", "m", "lr", "weight_decay", "init_std", "multiplier"]
-        short = f.groupby(keys, sort=False).agg(tensors=("elements", "size"), elements=("elements", "sum"))
+        short = f.groupby(keys, sort=False).agg(
+            tensors=("elements", "size"), elements=("elements", "sum")
+        )
         shorter = {"weight_decay": "decay", "init_std": "std", "multiplier": "forward ×"}
         return short.reset_index().rename(columns=shorter)
 
@@ -52,20 +57,29 @@ class Description:
         def number(x: float) -> str:
             return f"{x:.4g}"
 
-        return "\n".join([self.title, self._short().to_string(index=False, float_format=number), "",
-                          self.totals.to_string(index=False), *(f"\n{n}" for n in self.notes)])
+        return "\n".join(
+            [
+                self.title,
+                self._short().to_string(index=False, float_format=number),
+                "",
+                self.totals.to_string(index=False),
+                *(f"\n{n}" for n in self.notes),
+            ]
+        )
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p><pre>{n}</pre></p>" for n in self.notes)
-        return (f"<p><b>{self.title}</b></p>{self._short().to_html(index=False, float_format=lambda x: f'{x:.4g}')}"
-                f"{self.totals.to_html(index=False)}{notes}")
+        return (
+            f"<p><b>{self.title}</b></p>{self._short().to_html(index=False, float_format=lambda x: f'{x:.4g}')}"
+            f"{self.totals.to_html(index=False)}{notes}"
+        )
 
 
 def describe(model: nn.Module, rule: AnyRule, *, lr: float, **options: Any) -> Description:
     """What :func:`hpt.param_groups` and :func:`hpt.init_weights` give each parameter.
 
-    Parameters are those of :func:`hpt.param_groups`. Where the rule asks for a forward multiplier and ``forward``
-    is not given, the table shows the rule as written and a note says what to do.
+    Parameters are those of :func:`hpt.param_groups`. Where the rule asks for a forward multiplier
+    and ``forward`` is not given, the table shows the rule as written and a note says what to do.
     """
     inner, r = unwrap(model), find_rule(rule, options.get("base_width"))
     shown = {"forward": "in_model", **options}
@@ -78,17 +92,38 @@ def describe(model: nn.Module, rule: AnyRule, *, lr: float, **options: Any) -> D
     rows = []
     for name, p in inner.named_parameters():
         a, group = assigned[name], group_of[id(p)]
-        rows.append({"name": name, "shape": "×".join(map(str, p.shape)) or "1", "elements": p.numel(),
-                     "role": a.role.role, "fan_in": a.role.fan_in, "fan_out": a.role.fan_out, "m": a.m,
-                     "lr": group["lr"], "weight_decay": group["weight_decay"], "init_std": a.scales.init_std,
-                     "multiplier": a.scales.multiplier, "tied_to": ", ".join(a.role.tied_to)})
+        rows.append(
+            {
+                "name": name,
+                "shape": "×".join(map(str, p.shape)) or "1",
+                "elements": p.numel(),
+                "role": a.role.role,
+                "fan_in": a.role.fan_in,
+                "fan_out": a.role.fan_out,
+                "m": a.m,
+                "lr": group["lr"],
+                "weight_decay": group["weight_decay"],
+                "init_std": a.scales.init_std,
+                "multiplier": a.scales.multiplier,
+                "tied_to": ", ".join(a.role.tied_to),
+            }
+        )
     frame = pd.DataFrame(rows)
-    totals = frame.groupby("role", sort=False)["elements"].agg(tensors="size", elements="sum").reset_index()
+    totals = (
+        frame.groupby("role", sort=False)["elements"]
+        .agg(tensors="size", elements="sum")
+        .reset_index()
+    )
     totals.loc[len(totals)] = ["all", totals["tensors"].sum(), totals["elements"].sum()]
     meaning = "of the hidden matrices at this width" if r.lr_is == "hidden" else "at m = 1"
-    notes = [*_tying(r, assigned, options.get("tied", "embedding")), *_multipliers(r, frame, options.get("forward"))]
+    notes = [
+        *_tying(r, assigned, options.get("tied", "embedding")),
+        *_multipliers(r, frame, options.get("forward")),
+    ]
     notes += [n for n in (attention_note(r, inner, options.get("base_model")),) if n]
-    return Description(f"{type(inner).__name__} under {r.name}; lr {lr:g} {meaning}", frame, totals, tuple(notes))
+    return Description(
+        f"{type(inner).__name__} under {r.name}; lr {lr:g} {meaning}", frame, totals, tuple(notes)
+    )
 
 
 def _tying(r: Rule, assigned: dict[str, Assignment], tied: str) -> list[str]:
@@ -105,7 +140,8 @@ def _tying(r: Rule, assigned: dict[str, Assignment], tied: str) -> list[str]:
             f"{name} is tied to {', '.join(a.role.tied_to)} and follows the {tied}'s rule. As {lost} it would have had "
             f"LR × {other.lr:.4g} (has × {kept.lr:.4g}) and init std {other.init_std:.4g} (has {kept.init_std:.4g}): "
             f"the {lost}'s steps are {kept.lr / other.lr:.4g} and its start {kept.init_std / other.init_std:.4g} times "
-            f"what {r.name} asks for. Untie them to have both.")
+            f"what {r.name} asks for. Untie them to have both."
+        )
     return notes
 
 
@@ -115,6 +151,8 @@ def _multipliers(r: Rule, frame: pd.DataFrame, forward: str | None) -> list[str]
     if forward is not None or asked.empty:
         return []
     first = asked.iloc[0]
-    return [f"{r.name} multiplies the output of {len(asked)} layers (of {first['name']} by {first['multiplier']:.4g}); "
-            'groups cannot. forward="absorb" gives the same training through init and LR; forward="in_model" leaves it '
-            "to you."]
+    return [
+        f"{r.name} multiplies the output of {len(asked)} layers (of {first['name']} by {first['multiplier']:.4g}); "
+        'groups cannot. forward="absorb" gives the same training through init and LR; forward="in_model" leaves it '
+        "to you."
+    ]

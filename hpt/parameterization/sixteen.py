@@ -1,4 +1,5 @@
-"""The sixteen parameterizations of Kalra & Barkeshli 2026: SP plus any of four switches; all four are μP.
+"""The sixteen parameterizations of Kalra & Barkeshli 2026: SP plus any of four switches; all four
+are μP.
 
 One learning rate η is swept: that of the hidden matrices and the readout, at the width at hand.
 With m = width / base_width (Yang et al. 2022, Table 3, taken apart into switches):
@@ -67,8 +68,8 @@ class Parameterization:
     def parse(cls, name: str | Parameterization, base_width: int | None = None) -> Parameterization:
         """The parameterization of a published name, in any spelling.
 
-        "SP+Embd", "sp+embd", "sp_embd", "SP+Embd+Attn", "μP", "mup", "muP-Last", and the keys of the
-        authors' page ("mup_sp", "mup_sp_embd" for μP-Embd, "sp_lr" for μP-Last).
+        "SP+Embd", "sp+embd", "sp_embd", "SP+Embd+Attn", "μP", "mup", "muP-Last", and the keys of
+        the authors' page ("mup_sp", "mup_sp_embd" for μP-Embd, "sp_lr" for μP-Last).
 
         Raises
         ------
@@ -78,7 +79,9 @@ class Parameterization:
             switches, given_base = name.switches, name.base_width
         else:
             switches, given_base = _switches_of(name), 1
-        return cls(**{s.lower(): s in switches for s in SWITCHES}, base_width=base_width or given_base)
+        return cls(
+            **{s.lower(): s in switches for s in SWITCHES}, base_width=base_width or given_base
+        )
 
     @property
     def switches(self) -> frozenset[str]:
@@ -127,9 +130,17 @@ class Parameterization:
         return [
             {"role": "embedding", "init std": "1", "learning rate": lr[self.embd]},
             {"role": "hidden", "init std": "1/√fan_in", "learning rate": "η"},
-            {"role": "readout", "init std": "1/√fan_in · 1/√m" if self.last else "1/√fan_in", "learning rate": "η"},
+            {
+                "role": "readout",
+                "init std": "1/√fan_in · 1/√m" if self.last else "1/√fan_in",
+                "learning rate": "η",
+            },
             {"role": "vector", "init std": "constant", "learning rate": lr[self.ln]},
-            {"role": "attention logits", "init std": "× 1/d_head" if self.attn else "× 1/√d_head", "learning rate": ""},
+            {
+                "role": "attention logits",
+                "init std": "× 1/d_head" if self.attn else "× 1/√d_head",
+                "learning rate": "",
+            },
         ]
 
 
@@ -139,7 +150,7 @@ def _switches_of(name: str) -> frozenset[str]:
     text = {"sp_lr": "mup-last", "mup_sp": "mup"}.get(text, text).replace("mup_sp_", "mup-")
     for spelling in ("μp", "mup", "up"):
         if text == spelling or text.startswith((spelling + "-", spelling + "_")):
-            minus = [s for s in text[len(spelling):].replace("_", "-").split("-") if s]
+            minus = [s for s in text[len(spelling) :].replace("_", "-").split("-") if s]
             base, sign, parts = frozenset(SWITCHES), -1, minus
             break
     else:
@@ -156,25 +167,46 @@ def _switches_of(name: str) -> frozenset[str]:
 
 def _unknown(name: str) -> ConfigError:
     names = [str(p) for p in PARAMETERIZATIONS]
-    return ConfigError(f"no parameterization is named {name!r}.", "a misspelt name; " + did_you_mean(name, names),
-                       "one of " + ", ".join(names))
+    return ConfigError(
+        f"no parameterization is named {name!r}.",
+        "a misspelt name; " + did_you_mean(name, names),
+        "one of " + ", ".join(names),
+    )
 
 
 #: The sixteen, in the paper's order: SP, one switch, two, μP minus one, μP.
 PARAMETERIZATIONS: tuple[Parameterization, ...] = tuple(
     Parameterization.parse(name)
-    for name in ("SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last "
-                 "SP+Embd+LN SP+Embd+Last SP+LN+Last μP-Embd μP-Attn μP-LN μP-Last μP").split()
+    for name in (
+        "SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last "
+        "SP+Embd+LN SP+Embd+Last SP+LN+Last μP-Embd μP-Attn μP-LN μP-Last μP"
+    ).split()
 )
 
 
 def markdown_table() -> str:
     """The sixteen as a Markdown table: each role's learning rate and start, the attention scale."""
-    head = ["name", "embedding LR", "vector LR", "hidden LR", "readout LR", "readout std", "attention logits"]
+    head = [
+        "name",
+        "embedding LR",
+        "vector LR",
+        "hidden LR",
+        "readout LR",
+        "readout std",
+        "attention logits",
+    ]
     rows = [head, ["---"] * len(head)]
     for p in PARAMETERIZATIONS:
         rule = {row["role"]: row for row in p.table()}
-        rows.append([str(p), rule["embedding"]["learning rate"], rule["vector"]["learning rate"],
-                     rule["hidden"]["learning rate"], rule["readout"]["learning rate"],
-                     rule["readout"]["init std"].replace("fan_in", "n"), rule["attention logits"]["init std"]])
+        rows.append(
+            [
+                str(p),
+                rule["embedding"]["learning rate"],
+                rule["vector"]["learning rate"],
+                rule["hidden"]["learning rate"],
+                rule["readout"]["learning rate"],
+                rule["readout"]["init std"].replace("fan_in", "n"),
+                rule["attention logits"]["init std"],
+            ]
+        )
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

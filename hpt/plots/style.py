@@ -14,8 +14,16 @@ from hpt.parameterization.sixteen import PARAMETERIZATIONS
 COLORS = {"SP": "#c1443c", "SP+Embd": "#2c6fbb", "μP": "#2a8a57", "μP-Embd": "#b8860b"}
 
 
-STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
-         "legend.frameon": False, "figure.dpi": 110, "savefig.dpi": 110, "font.size": 10}
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.dpi": 110,
+    "savefig.dpi": 110,
+    "font.size": 10,
+}
 
 
 def color_of(name: str) -> str:
@@ -30,14 +38,20 @@ def _width_colors(widths: Sequence[int]) -> dict[int, tuple]:
 
 def _figure(columns: int, height: float = 3.6) -> tuple[Figure, list[Axes]]:
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, columns, figsize=(min(4.2 * columns, 12.6) if columns > 1 else 6.4, height),
-                                    squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(
+            1,
+            columns,
+            figsize=(min(4.2 * columns, 12.6) if columns > 1 else 6.4, height),
+            squeeze=False,
+            layout="constrained",
+        )
     plt.close(figure)  # shown as a value, once, and not again at the end of the cell
     return figure, list(axes[0])
 
 
 def log_axis(ax: Axes) -> None:
-    """A logarithmic x axis; of a decade or so with its ticks spelt out, since labels like 3×10⁻² run into another."""
+    """A logarithmic x axis; of a decade or so with its ticks spelt out, since labels like 3×10⁻²
+    run into another."""
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     if high < 30 * low:
@@ -49,8 +63,13 @@ def log_axis(ax: Axes) -> None:
         ax.set_xlim(low, high)
 
 
-ROLE_COLORS = {"embedding": "#2c6fbb", "hidden": "#c1443c", "readout": "#b8860b", "vector": "#2a8a57",
-               "fixed": "#777777"}
+ROLE_COLORS = {
+    "embedding": "#2c6fbb",
+    "hidden": "#c1443c",
+    "readout": "#b8860b",
+    "vector": "#2a8a57",
+    "fixed": "#777777",
+}
 
 
 GREY = "#a8a8a8"
@@ -59,8 +78,20 @@ GREY = "#a8a8a8"
 MARKERS = "osD^vP*X"
 
 
-MORE_COLORS = ("#7b4fa3", "#d97e1f", "#3aa6a0", "#8c5a3c", "#d65fa0", "#5a6b7d", "#9aa51e", "#6c8ee0", "#e08a8a",
-               "#57b36a", "#3d3d7a", "#c9a227")
+MORE_COLORS = (
+    "#7b4fa3",
+    "#d97e1f",
+    "#3aa6a0",
+    "#8c5a3c",
+    "#d65fa0",
+    "#5a6b7d",
+    "#9aa51e",
+    "#6c8ee0",
+    "#e08a8a",
+    "#57b36a",
+    "#3d3d7a",
+    "#c9a227",
+)
 
 
 def color_of_variant(name: str) -> str:

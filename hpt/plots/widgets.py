@@ -1,4 +1,5 @@
-"""Things to move in a notebook: they draw finished runs, never train, and leave a picture where no kernel is."""
+"""Things to move in a notebook: they draw finished runs, never train, and leave a picture where no
+kernel is."""
 
 from __future__ import annotations
 
@@ -31,10 +32,16 @@ class RunExplorer(ipywidgets.VBox):
         self._runs = {}
         for run in runs:
             row = run.row()
-            self._runs.setdefault((row["parameterization"], row["width"]), {}).setdefault(row["log2_lr"], run)
+            self._runs.setdefault((row["parameterization"], row["width"]), {}).setdefault(
+                row["log2_lr"], run
+            )
         self._name = ipywidgets.ToggleButtons(options=list(dict.fromkeys(n for n, _ in self._runs)))
-        self._width = ipywidgets.SelectionSlider(description="width", options=sorted({w for _, w in self._runs}))
-        self._lr = ipywidgets.SelectionSlider(description="log₂ η", options=[0.0], continuous_update=False)
+        self._width = ipywidgets.SelectionSlider(
+            description="width", options=sorted({w for _, w in self._runs})
+        )
+        self._lr = ipywidgets.SelectionSlider(
+            description="log₂ η", options=[0.0], continuous_update=False
+        )
         self._image = ipywidgets.Image(format="png")
         super().__init__([self._name, self._width, self._lr, self._image])
         for control in (self._name, self._width):
@@ -54,10 +61,17 @@ class RunExplorer(ipywidgets.VBox):
         cell = self._runs[self._name.value, self._width.value]
         best = min(cell.values(), key=lambda r: r.val_loss)
         chosen = cell[self._lr.value]
-        self._image.value = _png(plot_loss_curves(
-            [best, chosen], [f"best: log₂ η = {best.row()['log2_lr']:g}", f"yours: log₂ η = {self._lr.value:g}"],
-            title=f"{self._name.value}, width {self._width.value}: final loss {chosen.val_loss:.3f} "
-                  f"(best {best.val_loss:.3f})"))
+        self._image.value = _png(
+            plot_loss_curves(
+                [best, chosen],
+                [
+                    f"best: log₂ η = {best.row()['log2_lr']:g}",
+                    f"yours: log₂ η = {self._lr.value:g}",
+                ],
+                title=f"{self._name.value}, width {self._width.value}: final loss {chosen.val_loss:.3f} "
+                f"(best {best.val_loss:.3f})",
+            )
+        )
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)

@@ -1,7 +1,8 @@
 """Runs: one run: its configuration, identity, result, record.
 
-Read :mod:`~hpt.runs.run_config` and :mod:`~hpt.runs.train_config`, then :mod:`~hpt.runs.result` (what a run gave, and its record)
-and :mod:`~hpt.runs.store` (where records are). :mod:`~hpt.runs.stability` reads loss curves.
+Read :mod:`~hpt.runs.run_config` and :mod:`~hpt.runs.train_config`, then :mod:`~hpt.runs.result`
+(what a run gave, and its record) and :mod:`~hpt.runs.store` (where records are).
+:mod:`~hpt.runs.stability` reads loss curves.
 """
 
 from lazy_loader import attach_stub

@@ -30,8 +30,10 @@ class RunResult:
     device, precision, precision_reason: where and how it ran, and why so.
     data_fingerprint: of the tokens.
     versions: of hpt, torch and Python.
-    stacked: how many runs were trained at once, this one included: such runs equal those trained alone to rounding.
-    compiled: whether its step was one compiled program (:mod:`hpt.training.compiled`): equal to rounding too.
+    stacked: how many runs were trained at once, this one included: such runs equal those trained
+        alone to rounding.
+    compiled: whether its step was one compiled program (:mod:`hpt.training.compiled`): equal to
+        rounding too.
     threads: of the CPU, while it trained; with another number it is equal to rounding too.
     """
 
@@ -57,12 +59,23 @@ class RunResult:
         """One row of a study's table."""
         c = self.config
         return {
-            "parameterization": str(c.parameterization), "base_width": c.parameterization.base_width,
-            "width": c.model.width, "lr": c.train.lr, "log2_lr": float(np.log2(c.train.lr)),
-            "weight_decay": c.train.weight_decay, "seed": c.seed, "loss": self.val_loss,
-            "diverged": self.diverged, "steps": len(self.train_loss), "tokens": self.tokens,
-            "parameters": self.parameters, "seconds": self.seconds, "tokens_per_second": self.tokens_per_second,
-            "device": self.device, "precision": self.precision, "run_id": self.run_id,
+            "parameterization": str(c.parameterization),
+            "base_width": c.parameterization.base_width,
+            "width": c.model.width,
+            "lr": c.train.lr,
+            "log2_lr": float(np.log2(c.train.lr)),
+            "weight_decay": c.train.weight_decay,
+            "seed": c.seed,
+            "loss": self.val_loss,
+            "diverged": self.diverged,
+            "steps": len(self.train_loss),
+            "tokens": self.tokens,
+            "parameters": self.parameters,
+            "seconds": self.seconds,
+            "tokens_per_second": self.tokens_per_second,
+            "device": self.device,
+            "precision": self.precision,
+            "run_id": self.run_id,
         }
 
 
@@ -71,7 +84,9 @@ def encode(result: RunResult) -> bytes:
     values: dict[str, Any] = {**vars(result), "config": result.config.to_dict()}
     values["val_loss"] = result.val_loss if np.isfinite(result.val_loss) else None
     # The shortest decimals that give the same float32 back; JSON has no NaN.
-    values["train_loss"] = [float(str(x)) if np.isfinite(x) else None for x in np.float32(result.train_loss)]
+    values["train_loss"] = [
+        float(str(x)) if np.isfinite(x) else None for x in np.float32(result.train_loss)
+    ]
     body = json.dumps(values, sort_keys=True, allow_nan=False).encode()
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n"
 
@@ -91,5 +106,7 @@ def decode(text: bytes, run_id: str) -> RunResult:
         raise ValueError(f"it holds run {values['run_id']}")
     values["config"] = RunConfig.from_dict(values["config"])
     values["val_loss"] = float("inf") if values["val_loss"] is None else values["val_loss"]
-    values["train_loss"] = np.array([np.nan if x is None else x for x in values["train_loss"]], dtype=np.float32)
+    values["train_loss"] = np.array(
+        [np.nan if x is None else x for x in values["train_loss"]], dtype=np.float32
+    )
     return RunResult(**values)

@@ -49,8 +49,10 @@ class RunConfig:
     @model_validator(mode="after")
     def _vocabularies_agree(self):
         if self.model.vocab_size != self.data.vocab_size:
-            raise ValueError(f"model.vocab_size {self.model.vocab_size} differs from data.vocab_size "
-                             f"{self.data.vocab_size}; give both the same")
+            raise ValueError(
+                f"model.vocab_size {self.model.vocab_size} differs from data.vocab_size "
+                f"{self.data.vocab_size}; give both the same"
+            )
         return self
 
     @property
@@ -83,12 +85,19 @@ def run_steps(config: RunConfig) -> int:
 
 def run_flops(config: RunConfig) -> float:
     """Training FLOPs of a run: 6 per matmul weight and token, and those of attention."""
-    return flops_per_token(config.model) * run_steps(config) * config.train.batch_size * config.model.context
+    return (
+        flops_per_token(config.model)
+        * run_steps(config)
+        * config.train.batch_size
+        * config.model.context
+    )
 
 
 def _read(file: str | os.PathLike[str] | None) -> dict[str, Any]:
     try:
-        text = resources.files("hpt.study").joinpath("profiles.toml") if file is None else Path(file)
+        text = (
+            resources.files("hpt.study").joinpath("profiles.toml") if file is None else Path(file)
+        )
         return tomllib.loads(text.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read configurations from {str(file)!r}: {error}.") from error

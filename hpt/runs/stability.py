@@ -18,12 +18,16 @@ def excess_loss(run: RunResult, stable: RunResult) -> np.ndarray:
     ------
     ConfigError: where the two saw different batches.
     """
+
     def batches(r: RunResult) -> tuple:
         return r.data_fingerprint, r.config.seed, r.config.train.batch_size, r.config.model.context
 
     if batches(run) != batches(stable):
-        raise ConfigError("the two runs saw different batches, so the batch noise does not cancel.",
-                          "another seed, data, batch size or context", "two runs of one study with one seed")
+        raise ConfigError(
+            "the two runs saw different batches, so the batch noise does not cancel.",
+            "another seed, data, batch size or context",
+            "two runs of one study with one seed",
+        )
     steps = min(len(run.train_loss), len(stable.train_loss))
     return run.train_loss[:steps].astype(np.float64) - stable.train_loss[:steps]
 
@@ -38,6 +42,6 @@ def roughness(run: RunResult, stable: RunResult, skip: float = 0.1) -> float:
     skip: share of the steps left out at the start, where all runs fall fast.
     """
     excess = excess_loss(run, stable)
-    changes = np.diff(excess[int(skip * len(excess)):])
+    changes = np.diff(excess[int(skip * len(excess)) :])
     changes = changes[np.isfinite(changes)]
     return float(np.sqrt(np.mean(changes**2))) if len(changes) >= 10 else float("nan")

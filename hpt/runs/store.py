@@ -21,14 +21,15 @@ from hpt.runs.result import RunResult, decode, encode
 class Store:
     """A folder of run records.
 
-    A record is at ``records/<run_id>.json``; records packed by :meth:`pack` are read from the ``*.parquet``
-    files beside that folder. A kill at any instant costs at most the run in hand.
+    A record is at ``records/<run_id>.json``; records packed by :meth:`pack` are read from the
+    ``*.parquet`` files beside that folder. A kill at any instant costs at most the run in hand.
 
     Parameters
     ----------
-    path: the folder; made when missing. A URL that fsspec opens will do, such as ``s3://bucket/runs`` or
-        ``file:///shared/runs``. Behind a URL there are no locks: two studies at a time on one store may train a run
-        twice, and the last record stays, with the same losses.
+    path: the folder; made when missing. A URL that fsspec opens will do, such as
+        ``s3://bucket/runs`` or ``file:///shared/runs``. Behind a URL there are no locks: two
+        studies at a time on one store may train a run twice, and the last record stays, with the
+        same losses.
 
     Raises
     ------
@@ -53,8 +54,8 @@ class Store:
     def load(self, run_id: str) -> RunResult | None:
         """The result of a run, or None where there is none.
 
-        A damaged record is renamed to ``<run_id>.json.damaged`` with a :class:`DamagedRecordWarning`, and
-        counts as missing.
+        A damaged record is renamed to ``<run_id>.json.damaged`` with a
+        :class:`DamagedRecordWarning`, and counts as missing.
         """
         name = _name(run_id)
         try:
@@ -66,8 +67,12 @@ class Store:
             return decode(text, run_id)
         except (ValueError, KeyError, TypeError, HptError) as error:
             self._folder.rename(name, f"{name}.damaged")
-            warnings.warn(f"run record {self._folder.where(name)} is damaged ({error}); set aside as {run_id}.json."
-                          "damaged, the run repeats.", DamagedRecordWarning, stacklevel=2)
+            warnings.warn(
+                f"run record {self._folder.where(name)} is damaged ({error}); set aside as {run_id}.json."
+                "damaged, the run repeats.",
+                DamagedRecordWarning,
+                stacklevel=2,
+            )
             return None
 
     def save(self, result: RunResult) -> Path | str:
@@ -76,12 +81,16 @@ class Store:
         try:
             self._folder.write(_name(result.run_id), encode(result))
         except OSError as error:
-            raise StoreError(f"cannot write {str(where)!r}: {error.strerror or error}.",
-                             "the disk is full or read-only", "the same command again, once there is room") from error
+            raise StoreError(
+                f"cannot write {str(where)!r}: {error.strerror or error}.",
+                "the disk is full or read-only",
+                "the same command again, once there is room",
+            ) from error
         return where
 
     def lock(self, run_id: str) -> contextlib.AbstractContextManager:
-        """A lock between processes for one run; the system frees it when its holder dies. None behind a URL."""
+        """A lock between processes for one run; the system frees it when its holder dies. None
+        behind a URL."""
         return self._folder.lock(run_id)
 
     def table(self, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
@@ -90,9 +99,12 @@ class Store:
         return pd.DataFrame([r.row() for r in results if r is not None])
 
     def pack(self, run_ids: Iterable[str], file: str | os.PathLike[str]) -> Path:
-        """Write the records of a finished study into one Parquet file, readable as a table by any tool."""
+        """Write the records of a finished study into one Parquet file, readable as a table by any
+        tool."""
         results = [self.load(i) for i in run_ids]
-        frame = pd.DataFrame([{**r.row(), "record": encode(r).decode()} for r in results if r is not None])
+        frame = pd.DataFrame(
+            [{**r.row(), "record": encode(r).decode()} for r in results if r is not None]
+        )
         file = Path(file)
         aside = file.with_name(file.name + ".tmp")
         frame.to_parquet(aside, compression="zstd", index=False)
@@ -101,9 +113,14 @@ class Store:
 
     @cached_property
     def _packed(self) -> dict[str, str]:
-        files = [io.BytesIO(self._folder.read(name)) for name in sorted(self._folder.names("", ".parquet"))]
+        files = [
+            io.BytesIO(self._folder.read(name))
+            for name in sorted(self._folder.names("", ".parquet"))
+        ]
         frames = [pd.read_parquet(f, columns=["run_id", "record"]) for f in files]
-        return {i: r for frame in frames for i, r in zip(frame["run_id"], frame["record"], strict=True)}
+        return {
+            i: r for frame in frames for i, r in zip(frame["run_id"], frame["record"], strict=True)
+        }
 
 
 def _name(run_id: str) -> str:
@@ -117,11 +134,14 @@ def open_folder(path: str | os.PathLike[str]) -> LocalFolder | RemoteFolder:
     ------
     StoreError: where it cannot be made or reached.
     """
-    return RemoteFolder(path) if isinstance(path, str) and "://" in path else LocalFolder(Path(path))
+    return (
+        RemoteFolder(path) if isinstance(path, str) and "://" in path else LocalFolder(Path(path))
+    )
 
 
 class LocalFolder:
-    """A folder with atomic writes and locks between processes. Names are relative, as in ``records/x.json``."""
+    """A folder with atomic writes and locks between processes. Names are relative, as in
+    ``records/x.json``."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -129,8 +149,11 @@ class LocalFolder:
             for part in ("records", "locks"):
                 (path / part).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot use {str(path)!r} as a run store: {error.strerror}.",
-                             "a file is in the way, or the folder is read-only", 'Store("runs/store")') from error
+            raise StoreError(
+                f"cannot use {str(path)!r} as a run store: {error.strerror}.",
+                "a file is in the way, or the folder is read-only",
+                'Store("runs/store")',
+            ) from error
 
     def where(self, name: str) -> Path:
         """The path of a file."""
@@ -165,8 +188,9 @@ class LocalFolder:
 class RemoteFolder:
     """The same behind a URL that fsspec opens, without locks.
 
-    A file system that can rename (``file://``, ``sftp://``) gets each file aside first; on one that cannot, an
-    object store (``s3://``, ``gs://``, ``memory://``), a file appears when its upload ends.
+    A file system that can rename (``file://``, ``sftp://``) gets each file aside first; on one that
+    cannot, an object store (``s3://``, ``gs://``, ``memory://``), a file appears when its upload
+    ends.
     """
 
     def __init__(self, url: str):
@@ -178,9 +202,11 @@ class RemoteFolder:
             self._renames = type(self._fs).mv is not fsspec.AbstractFileSystem.mv
             self._fs.makedirs(f"{self._root}/records", exist_ok=True)
         except (ImportError, ValueError, OSError) as error:
-            raise StoreError(f"cannot use {url!r} as a run store: {error}.",
-                             "a misspelt URL, no rights there, or a package for this kind of storage is missing",
-                             'pip install "hpt[ray]", and s3fs for s3://, gcsfs for gs://') from error
+            raise StoreError(
+                f"cannot use {url!r} as a run store: {error}.",
+                "a misspelt URL, no rights there, or a package for this kind of storage is missing",
+                'pip install "hpt[ray]", and s3fs for s3://, gcsfs for gs://',
+            ) from error
 
     def where(self, name: str) -> str:
         """The URL of a file."""
@@ -209,5 +235,6 @@ class RemoteFolder:
         self._fs.mv(f"{self._root}/{name}", f"{self._root}/{to}")
 
     def lock(self, name: str) -> contextlib.nullcontext:
-        """No lock: two studies at a time may train one run twice; the last record stays, with the same losses."""
+        """No lock: two studies at a time may train one run twice; the last record stays, with the
+        same losses."""
         return contextlib.nullcontext()

@@ -22,10 +22,10 @@ class TrainConfig:
     steps: optimizer steps; or leave it None and give ``tokens_per_parameter``.
     tokens_per_parameter: budget as training tokens over all trainable parameters.
     batch_size: sequences a step.
-    micro_batch_size: sequences that go through the model at once; gradients add up to the whole batch's.
-        None is the whole batch: less memory changes the rounding alone.
-    schedule: "wsd" is warm-up, stable, polynomial decay (Kalra & Barkeshli 2026); or cosine, or linear
-        decay after the warm-up (Lingle 2024).
+    micro_batch_size: sequences that go through the model at once; gradients add up to the whole
+        batch's. None is the whole batch: less memory changes the rounding alone.
+    schedule: "wsd" is warm-up, stable, polynomial decay (Kalra & Barkeshli 2026); or cosine, or
+        linear decay after the warm-up (Lingle 2024).
     warmup_steps: steps of linear warm-up.
     decay_fraction: share of the steps that "wsd" decays over.
     decay_power: power of the polynomial decay.
@@ -62,8 +62,10 @@ class TrainConfig:
     @model_validator(mode="after")
     def _one_budget(self):
         if (self.steps is None) == (self.tokens_per_parameter is None):
-            raise ValueError(f"give either steps or tokens_per_parameter, "
-                             f"given steps={self.steps}, tokens_per_parameter={self.tokens_per_parameter}")
+            raise ValueError(
+                f"give either steps or tokens_per_parameter, "
+                f"given steps={self.steps}, tokens_per_parameter={self.tokens_per_parameter}"
+            )
         if self.steps is not None and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} exceeds steps={self.steps}")
         return self
@@ -79,7 +81,8 @@ class TrainConfig:
 def lr_factor(c: TrainConfig, step: int, steps: int) -> float:
     """The learning rate at ``step`` (from 0) as a share of the peak, at the middle of the step.
 
-    Warm-up rises linearly and reaches 1 at its end; decay falls from 1 to ``final_lr`` at ``steps``.
+    Warm-up rises linearly and reaches 1 at its end; decay falls from 1 to ``final_lr`` at
+    ``steps``.
     """
     t = step + 0.5
     if t < c.warmup_steps:
@@ -89,5 +92,9 @@ def lr_factor(c: TrainConfig, step: int, steps: int) -> float:
     if t <= decay_start:
         return 1.0
     left = (steps - t) / (steps - decay_start)
-    shape = {"wsd": left**c.decay_power, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[c.schedule]
+    shape = {
+        "wsd": left**c.decay_power,
+        "linear": left,
+        "cosine": (1 - math.cos(math.pi * left)) / 2,
+    }[c.schedule]
     return c.final_lr + (1 - c.final_lr) * shape

@@ -33,8 +33,11 @@ RESTARTS = 3
 SECONDS_TO_LOAD = 10
 
 
-def choose_workers(runs: int, device: str = "auto", asked: int | None = None) -> tuple[int, int, str]:
-    """How many worker processes serve ``runs`` runs best here, how many cores they have for their threads, and why."""
+def choose_workers(
+    runs: int, device: str = "auto", asked: int | None = None
+) -> tuple[int, int, str]:
+    """How many worker processes serve ``runs`` runs best here, how many cores they have for their
+    threads, and why."""
     if asked:
         return asked, asked, f"processes {asked}, as asked"
     if pick_device(device).type != "cpu":
@@ -58,12 +61,19 @@ class Pool:
     ----------
     why: why so many workers.
     cores: that the workers share.
-    threads: of a run of each shape, one where a shape is not named; runs start as their threads find free cores.
+    threads: of a run of each shape, one where a shape is not named; runs start as their threads
+        find free cores.
     compiled: shapes whose steps are compiled, once :meth:`compile` was called.
     """
 
-    def __init__(self, store: Store | None, workers: int | None = None, device: str = "auto",
-                 stack: bool | None = None, runs: int = 1):
+    def __init__(
+        self,
+        store: Store | None,
+        workers: int | None = None,
+        device: str = "auto",
+        stack: bool | None = None,
+        runs: int = 1,
+    ):
         self.store, self.device, self.stack = store, device, stack
         self.workers, self.cores, self.why = choose_workers(runs, device, workers)
         self.threads: dict[RunConfig, int] = {}
@@ -72,7 +82,9 @@ class Pool:
         self._pool = self._start()
 
     def _start(self) -> futures.ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")  # a fork would inherit the parent's thread pools
+        context = multiprocessing.get_context(
+            "spawn"
+        )  # a fork would inherit the parent's thread pools
         return futures.ProcessPoolExecutor(self.workers, context, _start_worker)
 
     def __enter__(self) -> Pool:
@@ -91,36 +103,51 @@ class Pool:
         return self._pool.submit(task, *args)
 
     def compile(self, shapes: Collection[RunConfig], quiet: bool = False) -> None:
-        """Have the steps of these shapes compiled where they are not on disk; one that fails runs as it is.
+        """Have the steps of these shapes compiled where they are not on disk; one that fails runs
+        as it is.
 
         Raises
         ------
         StudyError: a worker died.
         """
-        tasks = {self._pool.submit(_with_threads, threads_of(self, shape), try_to_compile, shape): shape
-                 for shape in sorted(shapes, key=run_flops, reverse=True)}
+        tasks = {
+            self._pool.submit(_with_threads, threads_of(self, shape), try_to_compile, shape): shape
+            for shape in sorted(shapes, key=run_flops, reverse=True)
+        }
         waiting = futures.wait(tasks, timeout=SECONDS_TO_LOAD).not_done
         if waiting and not quiet:
-            print(f"compiling the training steps of {len(waiting)} shapes, once; a core takes about 20 s for each")
+            print(
+                f"compiling the training steps of {len(waiting)} shapes, once; a core takes about 20 s for each"
+            )
         try:
             failures = {shape: task.result() for task, shape in tasks.items()}
         except BrokenProcessPool:
-            raise StudyError("a worker died while steps were compiled.", "the machine ran out of memory",
-                             "fewer workers, or compiled=False") from None
+            raise StudyError(
+                "a worker died while steps were compiled.",
+                "the machine ran out of memory",
+                "fewer workers, or compiled=False",
+            ) from None
         for shape, failure in failures.items():
             if failure:
-                warnings.warn(f"the step at width {shape.model.width} could not be compiled and runs as it is: "
-                              f"{failure}", CompileWarning, stacklevel=2)
+                warnings.warn(
+                    f"the step at width {shape.model.width} could not be compiled and runs as it is: "
+                    f"{failure}",
+                    CompileWarning,
+                    stacklevel=2,
+                )
         self.compiled = frozenset(shape for shape, failure in failures.items() if not failure)
 
     def plan(self, configs: Sequence[RunConfig]) -> tuple[list[Job], str]:
         """The jobs that :meth:`run` makes of runs, and the reason in words."""
-        return plan_jobs(configs, self.device, workers=self.workers, stack=self.stack, compiled=self.compiled)
+        return plan_jobs(
+            configs, self.device, workers=self.workers, stack=self.stack, compiled=self.compiled
+        )
 
     def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
         """Train every configuration and yield each result as it is stored.
 
-        A worker that is killed (out of memory, say) is replaced and its job, a run or a stack of runs, repeated.
+        A worker that is killed (out of memory, say) is replaced and its job, a run or a stack of
+        runs, repeated.
 
         Raises
         ------
@@ -136,7 +163,9 @@ class Pool:
                 run_ids = [run_id for task in done for run_id in task.result()]
                 for task in done:
                     del running[task]
-                self._start_jobs(waiting, running)  # before whoever takes the results lets a core idle
+                self._start_jobs(
+                    waiting, running
+                )  # before whoever takes the results lets a core idle
             except BrokenProcessPool:
                 self._pool.shutdown(cancel_futures=True)
                 waiting.extendleft(running.values())
@@ -145,7 +174,8 @@ class Pool:
                     raise StudyError(
                         f"worker processes died {RESTARTS + 1} times, with {sum(map(len, waiting))} runs left.",
                         "the machine ran out of memory, or something kills them",
-                        f"the same command with fewer workers than {self.workers}; finished runs are kept") from None
+                        f"the same command with fewer workers than {self.workers}; finished runs are kept",
+                    ) from None
                 self._restarts_left -= 1
                 self._pool = self._start()
             yield from map(self.store.load, run_ids)
@@ -154,11 +184,22 @@ class Pool:
         """Start jobs in their order as long as there are cores for the next."""
         while waiting:
             shape = shape_of(waiting[0][0])
-            threads, busy = threads_of(self, shape), sum(threads_of(self, shape_of(job[0])) for job in running.values())
+            threads, busy = (
+                threads_of(self, shape),
+                sum(threads_of(self, shape_of(job[0])) for job in running.values()),
+            )
             if busy + threads > self.cores:
                 return
-            task = self._pool.submit(_with_threads, threads, run_job, waiting[0], str(self.store.path), self.device,
-                                     self.stack, shape in self.compiled)
+            task = self._pool.submit(
+                _with_threads,
+                threads,
+                run_job,
+                waiting[0],
+                str(self.store.path),
+                self.device,
+                self.stack,
+                shape in self.compiled,
+            )
             running[task] = waiting.popleft()
 
 
@@ -174,7 +215,8 @@ def _with_threads(threads: int, task: Callable, *args):
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory of large tensors; giving it back each step costs small models a third of their time."""
+    """Let glibc keep the memory of large tensors; giving it back each step costs small models a
+    third of their time."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h

@@ -1,4 +1,5 @@
-"""Jobs: runs that one worker trains together into a store, whichever executor the worker belongs to."""
+"""Jobs: runs that one worker trains together into a store, whichever executor the worker belongs
+to."""
 
 from __future__ import annotations
 
@@ -40,12 +41,14 @@ WHY = {
 }
 
 
-def shapes_to_compile(configs: Sequence[RunConfig], device: str = "auto",
-                      wanted: bool | None = None) -> tuple[frozenset[RunConfig], str]:
+def shapes_to_compile(
+    configs: Sequence[RunConfig], device: str = "auto", wanted: bool | None = None
+) -> tuple[frozenset[RunConfig], str]:
     """The shapes of a whole study whose step is to be a compiled program, and the reason in words.
 
-    A function of all runs of the study, not of those that are missing: then a run's bits do not hang on how much of
-    the study was done before. ``wanted`` True or False replaces the question whether it pays.
+    A function of all runs of the study, not of those that are missing: then a run's bits do not
+    hang on how much of the study was done before. ``wanted`` True or False replaces the question
+    whether it pays.
 
     Raises
     ------
@@ -59,15 +62,30 @@ def shapes_to_compile(configs: Sequence[RunConfig], device: str = "auto",
     if hindrance:
         return frozenset(), f"steps not compiled: {hindrance}"
     for config in configs:
-        if not config.train.micro_batch_size:  # a program of many micro-batches takes minutes to make
+        if (
+            not config.train.micro_batch_size
+        ):  # a program of many micro-batches takes minutes to make
             steps[shape_of(config)] += run_steps(config)
-    found = frozenset(shape for shape, count in steps.items() if wanted or count >= STEPS_TO_COMPILE)
+    found = frozenset(
+        shape for shape, count in steps.items() if wanted or count >= STEPS_TO_COMPILE
+    )
     widths = ", ".join(map(str, sorted({shape.model.width for shape in found})))
-    return found, f"steps compiled at width {widths}" if found else "steps not compiled: too few to pay for it"
+    return (
+        found,
+        f"steps compiled at width {widths}"
+        if found
+        else "steps not compiled: too few to pay for it",
+    )
 
 
-def plan_jobs(configs: Sequence[RunConfig], device: str = "auto", *, workers: int = 1, stack: bool | None = None,
-              compiled: Collection[RunConfig] = ()) -> tuple[list[tuple[RunConfig, ...]], str]:
+def plan_jobs(
+    configs: Sequence[RunConfig],
+    device: str = "auto",
+    *,
+    workers: int = 1,
+    stack: bool | None = None,
+    compiled: Collection[RunConfig] = (),
+) -> tuple[list[tuple[RunConfig, ...]], str]:
     """Group runs into jobs: a stack of runs that train at once, or a run alone.
 
     Parameters
@@ -75,7 +93,8 @@ def plan_jobs(configs: Sequence[RunConfig], device: str = "auto", *, workers: in
     configs: the runs.
     device: as in :func:`hpt.train`.
     workers: how many processes share the device; every one gets a job where there are enough runs.
-    stack: True stacks what goes together and fits into memory, False nothing; None decides by device and width.
+    stack: True stacks what goes together and fits into memory, False nothing; None decides by
+        device and width.
     compiled: shapes whose steps are compiled: alone, they are faster than in a stack.
 
     Returns
@@ -94,13 +113,20 @@ def plan_jobs(configs: Sequence[RunConfig], device: str = "auto", *, workers: in
         sizes[key.model.width] = max(sizes.get(key.model.width, 1), *map(len, chunks))
         jobs += chunks
     jobs.sort(key=lambda job: sum(map(run_flops, job)), reverse=True)
-    stacks = ", ".join(f"{size} at width {width}" for width, size in sorted(sizes.items()) if size > 1)
-    why = "as asked" if stack is not None else WHY.get(place.type, f"no gain is known on {place.type}")
+    stacks = ", ".join(
+        f"{size} at width {width}" for width, size in sorted(sizes.items()) if size > 1
+    )
+    why = (
+        "as asked"
+        if stack is not None
+        else WHY.get(place.type, f"no gain is known on {place.type}")
+    )
     return jobs, f"stacks of {stacks}; {why}" if stacks else f"one by one; {why}"
 
 
 def members_wanted(config: RunConfig, place: torch.device) -> int:
-    """How many runs of a shape keep the device busy when they train at once; 1 where stacking does not pay."""
+    """How many runs of a shape keep the device busy when they train at once; 1 where stacking does
+    not pay."""
     c = config.train
     flops_a_step = run_flops(config) / run_steps(config)
     if place.type == "cpu":
@@ -117,17 +143,25 @@ def _data(config: DataConfig):
     return load(config)
 
 
-def run_job(configs: Sequence[RunConfig], store_path: str, device: str, stack: bool | None = None,
-            compiled: bool = False) -> list[str]:
-    """Train the configurations that no other process stored meanwhile, several as a stack; returns the ids of all.
+def run_job(
+    configs: Sequence[RunConfig],
+    store_path: str,
+    device: str,
+    stack: bool | None = None,
+    compiled: bool = False,
+) -> list[str]:
+    """Train the configurations that no other process stored meanwhile, several as a stack; returns
+    the ids of all.
 
-    Where "auto" stacks runs of this shape, one alone is a stack of one: then its bits do not hang on how many were
-    missing, as far as the device's batched matmuls do not.
+    Where "auto" stacks runs of this shape, one alone is a stack of one: then its bits do not hang
+    on how many were missing, as far as the device's batched matmuls do not.
     """
     store = Store(store_path)
     by_id = {config.run_id(_data(config.data).fingerprint): config for config in configs}
     with ExitStack() as locks:
-        for run_id in sorted(i for i in by_id if i not in store):  # sorted: two jobs never wait for each other
+        for run_id in sorted(
+            i for i in by_id if i not in store
+        ):  # sorted: two jobs never wait for each other
             locks.enter_context(store.lock(run_id))
         missing = [config for run_id, config in by_id.items() if run_id not in store]
         data = _data(configs[0].data)

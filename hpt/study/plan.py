@@ -13,8 +13,11 @@ from hpt.runs.run_config import RunConfig
 Plan = Callable[[dict[RunConfig, float]], Sequence[RunConfig]]
 
 
-def forecast(plan: Plan, losses: Mapping[RunConfig, float]) -> tuple[list[RunConfig], list[RunConfig], int]:
-    """Runs to train now; those that results will ask for if optima lie inside the grid; how many more at most.
+def forecast(
+    plan: Plan, losses: Mapping[RunConfig, float]
+) -> tuple[list[RunConfig], list[RunConfig], int]:
+    """Runs to train now; those that results will ask for if optima lie inside the grid; how many
+    more at most.
 
     Parameters
     ----------
@@ -25,7 +28,9 @@ def forecast(plan: Plan, losses: Mapping[RunConfig, float]) -> tuple[list[RunCon
     now = [c for c in first if c not in losses]
     inside = _asked_for(plan, losses, _optimum_at(first, None))
     most = len(inside)
-    for beyond in itertools.count():  # the further out the optimum, the more learning rates are added, up to a limit
+    for beyond in (
+        itertools.count()
+    ):  # the further out the optimum, the more learning rates are added, up to a limit
         asked = len(_asked_for(plan, losses, _optimum_at(first, beyond)))
         if asked <= most and beyond > 0:
             break
@@ -34,7 +39,9 @@ def forecast(plan: Plan, losses: Mapping[RunConfig, float]) -> tuple[list[RunCon
     return now, [c for c in inside if c not in begun], most - len(inside)
 
 
-def _asked_for(plan: Plan, losses: Mapping[RunConfig, float], guess: Callable[[RunConfig], float]) -> list[RunConfig]:
+def _asked_for(
+    plan: Plan, losses: Mapping[RunConfig, float], guess: Callable[[RunConfig], float]
+) -> list[RunConfig]:
     """All runs that are missing, if each comes out as guessed."""
     known = dict(losses)
     while new := [c for c in plan(known) if c not in known]:
@@ -43,7 +50,8 @@ def _asked_for(plan: Plan, losses: Mapping[RunConfig, float], guess: Callable[[R
 
 
 def _optimum_at(configs: Sequence[RunConfig], beyond: int | None) -> Callable[[RunConfig], float]:
-    """A loss that is least in the middle of each grid, or so many of its steps beyond its upper edge."""
+    """A loss that is least in the middle of each grid, or so many of its steps beyond its upper
+    edge."""
     rates: dict[tuple, set[float]] = {}
     for c in configs:
         rates.setdefault(_cell(c), set()).add(float(np.log2(c.train.lr)))

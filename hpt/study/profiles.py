@@ -29,6 +29,9 @@ def load_profile(name: str, file: str | os.PathLike[str] | None = None) -> Study
     """
     profiles = _read(file)
     if name not in profiles:
-        raise ConfigError(f"no profile is named {name!r}.", did_you_mean(name, profiles),
-                          "load_profile(one of " + ", ".join(map(repr, profiles)) + ")")
+        raise ConfigError(
+            f"no profile is named {name!r}.",
+            did_you_mean(name, profiles),
+            "load_profile(one of " + ", ".join(map(repr, profiles)) + ")",
+        )
     return from_dict(Study, {"name": name, **profiles[name]})

@@ -37,16 +37,20 @@ class Study:
     Attributes
     ----------
     name: what reports call it (a profile's name).
-    base: the run that all others vary; its width, learning rate, parameterization and seed are replaced.
+    base: the run that all others vary; its width, learning rate, parameterization and seed are
+        replaced.
     parameterizations: names, or :class:`Parameterization`.
-    log2_lrs: for each width, log₂ of the hidden learning rates of the grid, evenly spaced, ascending.
+    log2_lrs: for each width, log₂ of the hidden learning rates of the grid, evenly spaced,
+        ascending.
     weight_decays: each is swept in full.
     seeds: how many seeds every grid point gets.
     best_seeds: how many seeds the best learning rate and its two neighbours get.
     extend: how many learning rates are added, at most, beyond an edge where the optimum sits.
-    search: "grid", or "adaptive": runs are added where they tell most, see :mod:`hpt.study.adaptive`. The grid then says
-        where the optimum is expected, and ``best_seeds`` how many seeds any learning rate gets at most.
-    target: width of the 95 % interval of log2 η*, octaves, at which the adaptive search of a width ends.
+    search: "grid", or "adaptive": runs are added where they tell most, see
+        :mod:`hpt.study.adaptive`. The grid then says where the optimum is expected, and
+        ``best_seeds`` how many seeds any learning rate gets at most.
+    target: width of the 95 % interval of log2 η*, octaves, at which the adaptive search of a width
+        ends.
     needs: "cuda" for a study that no CPU finishes in a useful time.
     """
 
@@ -73,43 +77,64 @@ class Study:
         for width, points in grid.items():
             steps = np.diff(points)
             if len(points) < 3 or not (steps > 0).all() or not np.allclose(steps, steps[0]):
-                raise ValueError(f"width {width} needs three or more evenly spaced, ascending log2_lrs, given {points}")
+                raise ValueError(
+                    f"width {width} needs three or more evenly spaced, ascending log2_lrs, given {points}"
+                )
         return grid
 
     @property
     def widths(self) -> tuple[int, ...]:
         return tuple(sorted(self.log2_lrs))
 
-    def select(self, parameterizations: Iterable[str | Parameterization] | None = None,
-               widths: Iterable[int] | None = None) -> Study:
+    def select(
+        self,
+        parameterizations: Iterable[str | Parameterization] | None = None,
+        widths: Iterable[int] | None = None,
+    ) -> Study:
         """The part of the study with these parameterizations and widths.
 
         Raises
         ------
         ConfigError: for one that the study does not have.
         """
-        wanted = [Parameterization.parse(p).switches for p in parameterizations or self.parameterizations]
+        wanted = [
+            Parameterization.parse(p).switches for p in parameterizations or self.parameterizations
+        ]
         kept = tuple(p for p in self.parameterizations if p.switches in wanted)
         grid = {w: self.log2_lrs.get(w) for w in (self.widths if widths is None else widths)}
         if len(kept) < len(set(wanted)) or None in grid.values():
-            raise ConfigError(f"study {self.name!r} has no such part: {parameterizations}, widths {widths}.", "",
-                              f"parameterizations {[str(p) for p in self.parameterizations]}, widths {self.widths}")
+            raise ConfigError(
+                f"study {self.name!r} has no such part: {parameterizations}, widths {widths}.",
+                "",
+                f"parameterizations {[str(p) for p in self.parameterizations]}, widths {self.widths}",
+            )
         return dataclasses.replace(self, parameterizations=kept, log2_lrs=grid)
 
-    def run_config(self, parameterization: Parameterization, width: int, log2_lr: float, weight_decay: float = 0.0,
-                   seed: int = 0) -> RunConfig:
+    def run_config(
+        self,
+        parameterization: Parameterization,
+        width: int,
+        log2_lr: float,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+    ) -> RunConfig:
         """The run at one point of the study."""
         base = self.base
         return dataclasses.replace(
-            base, parameterization=parameterization, seed=seed, model=dataclasses.replace(base.model, width=width),
-            train=dataclasses.replace(base.train, lr=2.0**log2_lr, weight_decay=weight_decay))
+            base,
+            parameterization=parameterization,
+            seed=seed,
+            model=dataclasses.replace(base.model, width=width),
+            train=dataclasses.replace(base.train, lr=2.0**log2_lr, weight_decay=weight_decay),
+        )
 
     def plan(self, losses: dict[RunConfig, float]) -> list[RunConfig]:
         """The runs that the study consists of, as far as the losses known so far tell.
 
-        The grid; then, where the best grid point of seed 0 is at an edge, one more learning rate beyond it at
-        a time; then more seeds at the best and its neighbours. A function of the losses alone, so that an
-        interrupted study goes on as if it had not been. The adaptive search is one too.
+        The grid; then, where the best grid point of seed 0 is at an edge, one more learning rate
+        beyond it at a time; then more seeds at the best and its neighbours. A function of the
+        losses alone, so that an interrupted study goes on as if it had not been. The adaptive
+        search is one too.
         """
         if self.search == "adaptive":
             return self._adaptive(losses)
@@ -121,7 +146,8 @@ class Study:
         return runs
 
     def _priced(self, losses: dict[RunConfig, float]) -> list[RunConfig]:
-        """The plan to reckon with: an adaptive search asks for fewer runs, nobody knows beforehand which."""
+        """The plan to reckon with: an adaptive search asks for fewer runs, nobody knows beforehand
+        which."""
         return dataclasses.replace(self, search="grid").plan(losses)
 
     def _adaptive(self, losses: dict[RunConfig, float]) -> list[RunConfig]:
@@ -136,7 +162,9 @@ class Study:
 
         return [config_of(r) for r in search.runs(lambda r: losses.get(config_of(r)))]
 
-    def _cell(self, p: Parameterization, width: int, decay: float, losses: dict[RunConfig, float]) -> list[RunConfig]:
+    def _cell(
+        self, p: Parameterization, width: int, decay: float, losses: dict[RunConfig, float]
+    ) -> list[RunConfig]:
         """Runs of one parameterization, weight decay and width."""
         points = list(self.log2_lrs[width])
         spacing, added = points[1] - points[0], {"low": 0, "high": 0}
@@ -149,61 +177,95 @@ class Study:
             if not edge or added[edge] == self.extend:
                 break
             added[edge] += 1
-            points = [points[0] - spacing, *points] if edge == "low" else [*points, points[-1] + spacing]
-        runs = [self.run_config(p, width, x, decay, seed) for x in points for seed in range(self.seeds)]
+            points = (
+                [points[0] - spacing, *points] if edge == "low" else [*points, points[-1] + spacing]
+            )
+        runs = [
+            self.run_config(p, width, x, decay, seed) for x in points for seed in range(self.seeds)
+        ]
         if all(c in losses for c in first) and np.isfinite(found).any():
             best = int(np.nanargmin(found))
             near = points[max(best - 1, 0) : best + 2]
-            runs += [self.run_config(p, width, x, decay, seed)
-                     for x in near for seed in range(self.seeds, self.best_seeds)]
+            runs += [
+                self.run_config(p, width, x, decay, seed)
+                for x in near
+                for seed in range(self.seeds, self.best_seeds)
+            ]
         return runs
 
-    def run(self, store: str | os.PathLike[str] | Store = "runs/store", *, executor: str = "local",
-            workers: int | None = None, device: str = "auto", stack: bool | None = None, compiled: bool | None = None,
-            quiet: bool = False, address: str | None = None, gpus_per_job: float | None = None) -> pd.DataFrame:
+    def run(
+        self,
+        store: str | os.PathLike[str] | Store = "runs/store",
+        *,
+        executor: str = "local",
+        workers: int | None = None,
+        device: str = "auto",
+        stack: bool | None = None,
+        compiled: bool | None = None,
+        quiet: bool = False,
+        address: str | None = None,
+        gpus_per_job: float | None = None,
+    ) -> pd.DataFrame:
         """Train the runs that the store lacks and return the table of all.
 
         Parameters
         ----------
-        store: a folder or a URL, see :class:`hpt.Store`. The same call after an interruption goes on where it stopped.
-        executor: "local", a pool of processes on this machine, or "ray", tasks on a Ray cluster, whose machines all
-            have to reach the store.
-        workers: how many processes, or, where runs get several threads, cores; by default as many as serve the
-            machine, or the cluster, best.
+        store: a folder or a URL, see :class:`hpt.Store`. The same call after an interruption goes
+            on where it stopped.
+        executor: "local", a pool of processes on this machine, or "ray", tasks on a Ray cluster,
+            whose machines all have to reach the store.
+        workers: how many processes, or, where runs get several threads, cores; by default as many
+            as serve the machine, or the cluster, best.
         device: "auto", "cpu", "cuda", "mps".
         stack: train runs that differ only in learning rate, weight decay or seed in one program
             (:func:`hpt.train_stacked`); None decides by device and width.
-        compiled: train by compiled steps (:func:`hpt.train_compiled`), on this machine's CPU; None decides by how
-            many steps the whole study takes at a width.
+        compiled: train by compiled steps (:func:`hpt.train_compiled`), on this machine's CPU; None
+            decides by how many steps the whole study takes at a width.
         quiet: print nothing.
         address, gpus_per_job: of the executor "ray", see :class:`hpt.study.executor_ray.RayPool`.
 
         Returns
         -------
-        A table with one row a run (see :meth:`RunResult.row`), ordered by parameterization, width, learning
-        rate and seed.
+        A table with one row a run (see :meth:`RunResult.row`), ordered by parameterization, width,
+        learning rate and seed.
 
         Raises
         ------
         ConfigError: for an unknown executor, or a study that needs a GPU where there is none.
-        StudyError: when worker processes keep dying, or the cluster is lost; finished runs are kept.
+        StudyError: when worker processes keep dying, or the cluster is lost; finished runs are
+            kept.
         """
         if executor not in ("local", "ray"):
-            raise ConfigError(f"no executor is named {executor!r}.", did_you_mean(executor, ["local", "ray"]),
-                              'executor="local"')
+            raise ConfigError(
+                f"no executor is named {executor!r}.",
+                did_you_mean(executor, ["local", "ray"]),
+                'executor="local"',
+            )
         if compiled and (stack or executor == "ray"):
-            raise ConfigError(f"compiled=True with stack={stack}, executor={executor!r}.",
-                              "a compiled step is that of a single run, by this machine's processes", "compiled=None")
+            raise ConfigError(
+                f"compiled=True with stack={stack}, executor={executor!r}.",
+                "a compiled step is that of a single run, by this machine's processes",
+                "compiled=None",
+            )
         if executor == "local" and (address is not None or gpus_per_job is not None):
-            raise ConfigError(f"address={address!r}, gpus_per_job={gpus_per_job!r}: only a cluster has these.", "",
-                              'executor="ray"')
+            raise ConfigError(
+                f"address={address!r}, gpus_per_job={gpus_per_job!r}: only a cluster has these.",
+                "",
+                'executor="ray"',
+            )
         if self.needs == "cuda" and executor == "ray" and device == "auto":
             device = "cuda"  # the cluster's; this machine may have none
-        if self.needs == "cuda" and (device if executor == "ray" else pick_device(device).type) != "cuda":
+        if (
+            self.needs == "cuda"
+            and (device if executor == "ray" else pick_device(device).type) != "cuda"
+        ):
             grid = self.plan({})
-            raise ConfigError(f"study {self.name!r} needs a CUDA GPU and this machine has none: the {len(grid)} runs "
-                              f"of its grid take {sum(map(run_flops, grid)):.1e} FLOPs.", "a profile for GPUs",
-                              'hpt.load_profile("quick"), made for a laptop')
+            raise ConfigError(
+                f"study {self.name!r} needs a CUDA GPU and this machine has none: the {len(grid)} runs "
+                f"of its grid take {sum(map(run_flops, grid)):.1e} FLOPs.",
+                "a profile for GPUs",
+                'hpt.load_profile("quick"), made for a laptop',
+            )
         store = store if isinstance(store, Store) else Store(store)
         fingerprint = load(self.base.data).fingerprint
         results: dict[RunConfig, RunResult] = {}
@@ -212,13 +274,21 @@ class Study:
             print(f"{self.name}: all {len(results)} runs are in the store")
         if missing:
             if executor == "ray":
-                pool = RayPool(store, workers, device, address=address, gpus_per_job=gpus_per_job, stack=stack)
+                pool = RayPool(
+                    store, workers, device, address=address, gpus_per_job=gpus_per_job, stack=stack
+                )
                 tried = None  # steps are timed on this machine alone
             else:
                 tried = pool = Pool(store, workers, device, stack, len(missing))
             with pool:
                 prepare = functools.partial(self._prepare, pool, missing, compiled, quiet)
-                cost = None if quiet else reckon(self.name, self._priced, _losses(results), tried, prepare, store.path)
+                cost = (
+                    None
+                    if quiet
+                    else reckon(
+                        self.name, self._priced, _losses(results), tried, prepare, store.path
+                    )
+                )
                 if quiet:
                     prepare()
                 progress = Progress(self.name, cost)
@@ -232,34 +302,68 @@ class Study:
         order = sorted(results.values(), key=self._order)
         return pd.DataFrame([r.row() for r in order])
 
-    def cost(self, store: str | os.PathLike[str] | Store = "runs/store", *, workers: int | None = None,
-             device: str = "auto") -> Cost:
+    def cost(
+        self,
+        store: str | os.PathLike[str] | Store = "runs/store",
+        *,
+        workers: int | None = None,
+        device: str = "auto",
+    ) -> Cost:
         """What :meth:`run` with the same arguments costs; nothing is trained.
 
-        Steps of each shape are timed for about two seconds, in as many processes as would work; those that the study
-        would compile are compiled first, once.
+        Steps of each shape are timed for about two seconds, in as many processes as would work;
+        those that the study would compile are compiled first, once.
         """
-        path, tokens = store.path if isinstance(store, Store) else store, load(self.base.data, build=False)
+        path, tokens = (
+            store.path if isinstance(store, Store) else store,
+            load(self.base.data, build=False),
+        )
         results: dict[RunConfig, RunResult] = {}
         if tokens and os.path.isdir(path):
             self._missing(results, Store(path), tokens.fingerprint)
         losses = _losses(results)
         missing = [c for c in self.plan(losses) if c not in losses]
-        notes = () if tokens else ("the text is tokenized first, once: not counted here, nor what the store holds",)
+        notes = (
+            ()
+            if tokens
+            else ("the text is tokenized first, once: not counted here, nor what the store holds",)
+        )
         if self.needs == "cuda" and pick_device(device).type != "cuda":
-            return reckon(self.name, self._priced, losses, None, lambda: "it needs a CUDA GPU, and here is none", path,
-                          notes)
+            return reckon(
+                self.name,
+                self._priced,
+                losses,
+                None,
+                lambda: "it needs a CUDA GPU, and here is none",
+                path,
+                notes,
+            )
         with Pool(None, workers, device, runs=len(missing)) as pool:
-            return reckon(self.name, self._priced, losses, pool, functools.partial(self._prepare, pool, missing), path,
-                          notes)
+            return reckon(
+                self.name,
+                self._priced,
+                losses,
+                pool,
+                functools.partial(self._prepare, pool, missing),
+                path,
+                notes,
+            )
 
-    def _prepare(self, pool: Pool | RayPool, missing: list[RunConfig], compiled: bool | None = None,
-                 quiet: bool = False) -> str:
-        """Choose each shape's threads and have the pool compile what pays for it, or what is wanted; why so."""
+    def _prepare(
+        self,
+        pool: Pool | RayPool,
+        missing: list[RunConfig],
+        compiled: bool | None = None,
+        quiet: bool = False,
+    ) -> str:
+        """Choose each shape's threads and have the pool compile what pays for it, or what is
+        wanted; why so."""
         if isinstance(pool, RayPool) or not missing:
             return pool.why
         grid = self._priced({})
-        shapes, why_compiled = shapes_to_compile(grid, pool.device, False if pool.stack else compiled)
+        shapes, why_compiled = shapes_to_compile(
+            grid, pool.device, False if pool.stack else compiled
+        )
         pool.threads, why_threads = choose_threads(pool, grid)
         pool.compile(shapes, quiet)
         return f"{pool.why}; {why_threads}; {why_compiled}; {pool.plan(missing)[1]}"
@@ -271,7 +375,9 @@ class Study:
         self._missing(results, store, load(self.base.data).fingerprint)
         return sorted(results.values(), key=self._order)
 
-    def _missing(self, results: dict[RunConfig, RunResult], store: Store, fingerprint: str) -> list[RunConfig]:
+    def _missing(
+        self, results: dict[RunConfig, RunResult], store: Store, fingerprint: str
+    ) -> list[RunConfig]:
         """Fill ``results`` from the store; return the planned runs it lacks, longest first."""
         while True:
             new = [c for c in self.plan(_losses(results)) if c not in results]
@@ -282,8 +388,13 @@ class Study:
 
     def _order(self, result: RunResult) -> tuple:
         c = result.config
-        return (self.parameterizations.index(c.parameterization), c.train.weight_decay, c.model.width, c.train.lr,
-                c.seed)
+        return (
+            self.parameterizations.index(c.parameterization),
+            c.train.weight_decay,
+            c.model.width,
+            c.train.lr,
+            c.seed,
+        )
 
 
 def _losses(results: dict[RunConfig, RunResult]) -> dict[RunConfig, float]:

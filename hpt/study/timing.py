@@ -1,4 +1,5 @@
-"""How long a run takes here: a few steps of each shape, timed in the workers while all of them are busy."""
+"""How long a run takes here: a few steps of each shape, timed in the workers while all of them are
+busy."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ PATIENCE = 60
 
 
 class Workers(Protocol):
-    """What :class:`hpt.study.executor_local.Pool` is: ``workers`` processes on ``cores`` cores, each taking one task at a time."""
+    """What :class:`hpt.study.executor_local.Pool` is: ``workers`` processes on ``cores`` cores,
+    each taking one task at a time."""
 
     workers: int
     cores: int
@@ -53,7 +55,8 @@ class Workers(Protocol):
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one shape's run in a worker: its set-up with its record's writing, a step, a validation sequence."""
+    """Seconds of one shape's run in a worker: its set-up with its record's writing, a step, a
+    validation sequence."""
 
     setup_seconds: float
     step_seconds: float
@@ -78,13 +81,17 @@ class Calibration:
     def run_seconds(self, config: RunConfig) -> float:
         """Seconds of a run in a worker, while the others are busy too; nan where nothing was timed.
 
-        A shape that was too large to try is taken to need as long for a FLOP as the largest that was tried.
+        A shape that was too large to try is taken to need as long for a FLOP as the largest that
+        was tried.
         """
         shape = shape_of(config)
         if shape in self.timings:
             found = self.timings[shape]
-            return (found.setup_seconds + run_steps(config) * found.step_seconds
-                    + config.train.validation_sequences * found.sequence_seconds)
+            return (
+                found.setup_seconds
+                + run_steps(config) * found.step_seconds
+                + config.train.validation_sequences * found.sequence_seconds
+            )
         if not self.timings:
             return float("nan")
         largest = max(self.timings, key=run_flops)
@@ -92,9 +99,18 @@ class Calibration:
 
 
 def shape_of(config: RunConfig) -> RunConfig:
-    """The same run with all replaced that costs no time: one step of it stands for all steps of many runs."""
-    train = dataclasses.replace(config.train, lr=1e-6, weight_decay=0.0, steps=1, warmup_steps=0,
-                                tokens_per_parameter=None, loss_bound=1e30, validation_sequences=1)
+    """The same run with all replaced that costs no time: one step of it stands for all steps of
+    many runs."""
+    train = dataclasses.replace(
+        config.train,
+        lr=1e-6,
+        weight_decay=0.0,
+        steps=1,
+        warmup_steps=0,
+        tokens_per_parameter=None,
+        loss_bound=1e30,
+        validation_sequences=1,
+    )
     return dataclasses.replace(config, seed=0, parameterization=Parameterization(), train=train)
 
 
@@ -108,9 +124,11 @@ def at_once(workers: Workers, threads: int) -> int:
     return max(1, min(workers.workers, workers.cores // threads))
 
 
-def calibrate(workers: Workers, configs: Sequence[RunConfig], threads: int = 1,
-              seconds: float = SECONDS) -> Calibration:
-    """Time runs like these in as many workers as train at once: a step is slower while the other cores are busy.
+def calibrate(
+    workers: Workers, configs: Sequence[RunConfig], threads: int = 1, seconds: float = SECONDS
+) -> Calibration:
+    """Time runs like these in as many workers as train at once: a step is slower while the other
+    cores are busy.
 
     Parameters
     ----------
@@ -130,16 +148,26 @@ def calibrate(workers: Workers, configs: Sequence[RunConfig], threads: int = 1,
         free = psutil.virtual_memory().available
         number = at_once(workers, threads)
         each = min(SECONDS_A_SHAPE, seconds / max(len(shapes), 1))
-        tasks = [workers.submit(_measure, shapes, workers.device, meeting, number, workers.compiled, threads, each)
-                 for _ in range(number)]
+        tasks = [
+            workers.submit(
+                _measure, shapes, workers.device, meeting, number, workers.compiled, threads, each
+            )
+            for _ in range(number)
+        ]
         try:
             found = [task.result() for task in tasks]
         except BrokenProcessPool:
-            raise StudyError("a worker died while steps were tried.", "the machine ran out of memory",
-                             "fewer workers, or a smaller micro_batch_size") from None
+            raise StudyError(
+                "a worker died while steps were tried.",
+                "the machine ran out of memory",
+                "fewer workers, or a smaller micro_batch_size",
+            ) from None
     timings, base, free_for_worker = zip(*found, strict=True)
-    mean = {s: Timing(*np.mean([dataclasses.astuple(t[s]) for t in timings], axis=0).tolist()) for s in shapes
-            if all(s in t for t in timings)}
+    mean = {
+        s: Timing(*np.mean([dataclasses.astuple(t[s]) for t in timings], axis=0).tolist())
+        for s in shapes
+        if all(s in t for t in timings)
+    }
     return Calibration(mean, max(base), min(free_for_worker) if place.type == "cuda" else free)
 
 
@@ -148,21 +176,39 @@ def calibrate_as_trained(workers: Workers, configs: Sequence[RunConfig]) -> Cali
     alike = defaultdict(list)
     for config in configs:
         alike[threads_of(workers, shape_of(config))].append(config)
-    parts = [calibrate(workers, tried, threads) for threads, tried in sorted(alike.items() or [(1, ())])]
-    return Calibration({shape: timing for part in parts for shape, timing in part.timings.items()},
-                       max(part.base_bytes for part in parts), parts[0].free_bytes)
+    parts = [
+        calibrate(workers, tried, threads) for threads, tried in sorted(alike.items() or [(1, ())])
+    ]
+    return Calibration(
+        {shape: timing for part in parts for shape, timing in part.timings.items()},
+        max(part.base_bytes for part in parts),
+        parts[0].free_bytes,
+    )
 
 
-def _measure(shapes: Sequence[RunConfig], device: str, meeting: str, workers: int, compiled: Collection[RunConfig],
-             threads: int, seconds: float):
-    """In a worker: timings by shape, memory that the process takes by itself, and what a GPU has free then."""
+def _measure(
+    shapes: Sequence[RunConfig],
+    device: str,
+    meeting: str,
+    workers: int,
+    compiled: Collection[RunConfig],
+    threads: int,
+    seconds: float,
+):
+    """In a worker: timings by shape, memory that the process takes by itself, and what a GPU has
+    free then."""
     torch.set_num_threads(threads)
     place, own = pick_device(device), f"{meeting}/{os.getpid()}"
     free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else 0
     smallest = {shape in compiled: shape for shape in reversed(shapes)}
-    for is_compiled, shape in smallest.items():  # the first run of each kind also loads what torch loads late
+    for (
+        is_compiled,
+        shape,
+    ) in smallest.items():  # the first run of each kind also loads what torch loads late
         _time(shape, device, 0.0, own, is_compiled)
-    base = 0 if place.type == "cuda" else psutil.Process().memory_full_info().uss  # unshared pages alone
+    base = (
+        0 if place.type == "cuda" else psutil.Process().memory_full_info().uss
+    )  # unshared pages alone
     _meet(Path(meeting), workers)
     timings = {}
     for shape in shapes:
@@ -184,9 +230,15 @@ def _meet(folder: Path, workers: int) -> None:
 def _time(shape: RunConfig, device: str, seconds: float, store: str, compiled: bool) -> Timing:
     """Set a run up, take steps for so many seconds and validate, by the code that trains."""
     batch = shape.train.batch_size
-    tried = max(1, min(batch, int(batch * MOST_STEP_FLOPS[pick_device(device).type] / run_flops(shape))))
-    config = dataclasses.replace(shape, train=dataclasses.replace(
-        shape.train, steps=MOST_STEPS, batch_size=tried, validation_sequences=tried))
+    tried = max(
+        1, min(batch, int(batch * MOST_STEP_FLOPS[pick_device(device).type] / run_flops(shape)))
+    )
+    config = dataclasses.replace(
+        shape,
+        train=dataclasses.replace(
+            shape.train, steps=MOST_STEPS, batch_size=tried, validation_sequences=tried
+        ),
+    )
     data, compiled = _stand_in(config), compiled and tried == batch  # a program's batch is fixed
     if compiled:
         Compiled(config, data)  # loads the program, once in a process
@@ -195,7 +247,9 @@ def _time(shape: RunConfig, device: str, seconds: float, store: str, compiled: b
     setup = time.perf_counter() - start
     run.advance(COLD_STEPS)  # waits for the device at its end, as does each call below
     start, chunk = time.perf_counter(), 1
-    while run.step == COLD_STEPS or (run.step < run.steps and time.perf_counter() - start < seconds):
+    while run.step == COLD_STEPS or (
+        run.step < run.steps and time.perf_counter() - start < seconds
+    ):
         run.advance(min(run.step + chunk, run.steps))
         chunk = min(2 * chunk, 25)
     step = (time.perf_counter() - start) / (run.step - COLD_STEPS)
@@ -220,5 +274,12 @@ def _stand_in(config: RunConfig) -> TokenSource:
     size = max(1_000_000, 4 * (context + 1) * config.train.batch_size)
     ids = np.random.default_rng(0).integers(vocabulary, size=size, dtype=np.uint32)
     ids = ids.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
-    return TextSource(vocab_size=vocabulary, fingerprint="none", facts={}, name="random tokens", folder=Path(),
-                      train=ids, held_out=ids)
+    return TextSource(
+        vocab_size=vocabulary,
+        fingerprint="none",
+        facts={},
+        name="random tokens",
+        folder=Path(),
+        train=ids,
+        held_out=ids,
+    )

@@ -18,8 +18,9 @@ class Captured:
 
     Parameters
     ----------
-    step: takes tensors, whose shapes stay, and changes tensors of its own in place. It must not ask for a tensor's
-        value, and not keep values in Python numbers: a replay repeats the launches, not the Python code.
+    step: takes tensors, whose shapes stay, and changes tensors of its own in place. It must not ask
+        for a tensor's value, and not keep values in Python numbers: a replay repeats the launches,
+        not the Python code.
     place: the device.
     """
 

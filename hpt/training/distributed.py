@@ -26,7 +26,13 @@ from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
 from hpt.training.loop import Training
-from hpt.training.process_group import from_first, process_group, resume_checkpoint, same_everywhere, save_checkpoint
+from hpt.training.process_group import (
+    from_first,
+    process_group,
+    resume_checkpoint,
+    same_everywhere,
+    save_checkpoint,
+)
 
 Shard = Literal["ddp", "fsdp"]
 #: How long a job waits for another that trains the same run: one that was killed may take a while to die.
@@ -35,41 +41,57 @@ LOCK_SECONDS = 60
 _log = logging.getLogger(__name__)
 
 
-def train_wide(config: RunConfig, *, data: TokenSource | None = None, device: str = "auto", shard: Shard = "ddp",
-               store: str | os.PathLike[str] | Store | None = None, checkpoint: str | os.PathLike[str] | None = None,
-               every: int = 500) -> RunResult:
+def train_wide(
+    config: RunConfig,
+    *,
+    data: TokenSource | None = None,
+    device: str = "auto",
+    shard: Shard = "ddp",
+    store: str | os.PathLike[str] | Store | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int = 500,
+) -> RunResult:
     """Train one model on all processes of a torchrun job; each of them calls this.
 
     Parameters
     ----------
-    config, data: as in :func:`hpt.train`. Each process takes its slice of every batch; ``micro_batch_size`` counts
-        the sequences that go through the model at once in one process.
+    config, data: as in :func:`hpt.train`. Each process takes its slice of every batch;
+        ``micro_batch_size`` counts the sequences that go through the model at once in one process.
     device: "auto", "cuda" (each process takes the GPU of its local rank; nccl) or "cpu" (gloo).
-    shard: "ddp": every process holds the whole model. "fsdp": weights, gradients and moments are shared out
-        (``fully_shard``), for models that one GPU does not hold.
-    store: a folder of run records: a run that is there is not trained, and a new one is put there. The first
-        process alone reads and writes it.
-    checkpoint: a folder that all processes see, for the state of unfinished runs: the same call after an
-        interruption goes on there, also with another number of processes. Once the record is stored it is removed.
+    shard: "ddp": every process holds the whole model. "fsdp": weights, gradients and moments are
+        shared out (``fully_shard``), for models that one GPU does not hold.
+    store: a folder of run records: a run that is there is not trained, and a new one is put there.
+        The first process alone reads and writes it.
+    checkpoint: a folder that all processes see, for the state of unfinished runs: the same call
+        after an interruption goes on there, also with another number of processes. Once the record
+        is stored it is removed.
     every: steps between checkpoints, and between lines of the log.
 
     Returns
     -------
-    The result, in every process. Losses are those of one process to rounding; weights start from the same bits.
+    The result, in every process. Losses are those of one process to rounding; weights start from
+    the same bits.
 
     Raises
     ------
-    ConfigError: outside a torchrun job, where processes do not divide the batch, or differ in configuration or data.
+    ConfigError: outside a torchrun job, where processes do not divide the batch, or differ in
+        configuration or data.
     StoreError: where another job trains the same run.
     """
     if shard not in ("ddp", "fsdp") or every < 1:
-        raise ConfigError(f"shard={shard!r}, every={every}.", remedy='shard="ddp" or "fsdp"; every=500')
-    data = data or load(config.data)  # before the processes wait for each other: text may have to be tokenized
+        raise ConfigError(
+            f"shard={shard!r}, every={every}.", remedy='shard="ddp" or "fsdp"; every=500'
+        )
+    data = data or load(
+        config.data
+    )  # before the processes wait for each other: text may have to be tokenized
     run_id = config.run_id(data.fingerprint)
     with process_group(device) as place:
         if not same_everywhere(run_id):
-            raise ConfigError(f"the processes train different runs; this one {run_id}.",
-                              "machines differ in the configuration, or in the packages or files that are the data")
+            raise ConfigError(
+                f"the processes train different runs; this one {run_id}.",
+                "machines differ in the configuration, or in the packages or files that are the data",
+            )
         folder = None if checkpoint is None else Path(checkpoint) / run_id
         with contextlib.ExitStack() as held:
             found = None
@@ -87,20 +109,32 @@ def train_wide(config: RunConfig, *, data: TokenSource | None = None, device: st
             return result
 
 
-def _lock_and_look(store: Store, run_id: str, held: contextlib.ExitStack) -> RunResult | StoreError | None:
+def _lock_and_look(
+    store: Store, run_id: str, held: contextlib.ExitStack
+) -> RunResult | StoreError | None:
     try:
         held.enter_context(store.lock(run_id).acquire(timeout=LOCK_SECONDS))
     except filelock.Timeout:
-        return StoreError(f"run {run_id} is being trained into {str(store.path)!r} by another job.", "",
-                          "the same command once that one has ended; it then finds the record")
+        return StoreError(
+            f"run {run_id} is being trained into {str(store.path)!r} by another job.",
+            "",
+            "the same command once that one has ended; it then finds the record",
+        )
     return store.load(run_id)
 
 
-def _train(config: RunConfig, data: TokenSource, place: torch.device, shard: Shard, folder: Path | None,
-           every: int) -> RunResult:
+def _train(
+    config: RunConfig,
+    data: TokenSource,
+    place: torch.device,
+    shard: Shard,
+    folder: Path | None,
+    every: int,
+) -> RunResult:
     """Take all steps, with checkpoints.
 
-    The model ends with this function, before the group does: the last owner of a gloo group waits for its threads,
+    The model ends with this function, before the group does: the last owner of a gloo group waits
+        for its threads,
     and DDP would do so while it keeps Python's lock, which these threads may want.
     """
     run = WideTraining(config, data, place, shard)
@@ -109,7 +143,13 @@ def _train(config: RunConfig, data: TokenSource, place: torch.device, shard: Sha
     while run.step < run.steps and not run.diverged:
         run.advance(min(run.step + every, run.steps))
         if dist.get_rank() == 0:
-            _log.info("step %d of %d, loss %.4f, %.0f s", run.step, run.steps, run.losses[run.step - 1], run.seconds)
+            _log.info(
+                "step %d of %d, loss %.4f, %.0f s",
+                run.step,
+                run.steps,
+                run.losses[run.step - 1],
+                run.seconds,
+            )
         if folder is not None and run.step < run.steps and not run.diverged:
             save_checkpoint(run, folder)
     return run.result()
@@ -126,20 +166,27 @@ class WideTraining(Training):
     def __init__(self, config: RunConfig, data: TokenSource, place: torch.device, shard: Shard):
         self.rank, self.ranks, self.shard = dist.get_rank(), dist.get_world_size(), shard
         if config.train.batch_size % self.ranks:
-            raise ConfigError(f"batch_size={config.train.batch_size} is not a multiple of the {self.ranks} processes.",
-                              "every process takes an equal slice of the batch",
-                              f"batch_size={-(-config.train.batch_size // self.ranks) * self.ranks}")
+            raise ConfigError(
+                f"batch_size={config.train.batch_size} is not a multiple of the {self.ranks} processes.",
+                "every process takes an equal slice of the batch",
+                f"batch_size={-(-config.train.batch_size // self.ranks) * self.ranks}",
+            )
         self.share = config.train.batch_size // self.ranks
         super().__init__(config, data, str(place))
 
     def placed(self, model: Transformer) -> nn.Module:
         if self.shard == "ddp":
             ddp = DistributedDataParallel(model.to(self.place), gradient_as_bucket_view=True)
-            ddp.broadcast_buffers = False  # masks never change; which argument says so depends on torch's version
+            ddp.broadcast_buffers = (
+                False  # masks never change; which argument says so depends on torch's version
+            )
             return ddp
-        # What the forward would do to these matrices, done before they are gathered: the same numbers, half the
-        # traffic, and no bf16 copy of them that waits for the backward. Embeddings, norms, readout are the root's.
-        policy = MixedPrecisionPolicy(self.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        # What the forward would do to these matrices, done before they are gathered: the same
+        # numbers, half the traffic, and no bf16 copy of them that waits for the backward.
+        # Embeddings, norms, readout are the root's.
+        policy = MixedPrecisionPolicy(
+            self.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
         mesh = init_device_mesh(self.place.type, (self.ranks,))
         for part in (part for block in model.blocks for part in (block.attention, block.mlp)):
             fully_shard(part, mesh=mesh, mp_policy=policy)  # goes to the device part by part
@@ -155,7 +202,8 @@ class WideTraining(Training):
         parts = list(zip(inputs_BxT.split(size), targets_BxT.split(size), strict=True))
         total = torch.zeros((), device=self.place)
         for i, (x, y) in enumerate(parts):
-            # DDP averages over processes once a step; sharded gradients have no room for the whole and go at once.
+            # DDP averages over processes once a step; sharded gradients have no room for the whole
+            # and go at once.
             wait = self.shard == "ddp" and i + 1 < len(parts)
             with self.model.no_sync() if wait else contextlib.nullcontext():
                 loss = self.model(x, y, self.dtype) * (len(x) / self.share)
@@ -164,19 +212,24 @@ class WideTraining(Training):
         return total
 
     def settle(self, first: int, end: int) -> None:
-        """Losses of the slices become those of the batches, so that all processes take one decision."""
+        """Losses of the slices become those of the batches, so that all processes take one
+        decision."""
         dist.all_reduce(self.losses[first:end])
         self.losses[first:end] /= self.ranks
 
     @torch.no_grad()
     def validation_loss(self) -> float:
         c = self.config
-        inputs_NxT, targets_NxT = self.data.validation(c.train.validation_sequences, c.model.context)
+        inputs_NxT, targets_NxT = self.data.validation(
+            c.train.validation_sequences, c.model.context
+        )
         size = c.train.micro_batch_size or self.share
         chunks = list(zip(inputs_NxT.split(size), targets_NxT.split(size), strict=True))
         total = torch.zeros((), dtype=torch.float64, device=self.place)
         for i in range(self.rank, -(-len(chunks) // self.ranks) * self.ranks, self.ranks):
-            x, y = chunks[i % len(chunks)]  # past the end too: all processes gather weights equally often
+            x, y = chunks[
+                i % len(chunks)
+            ]  # past the end too: all processes gather weights equally often
             loss = self.model(x.to(self.place), y.to(self.place), self.dtype)
             total += loss.double() * len(x) * (i < len(chunks))
         dist.all_reduce(total)

@@ -1,8 +1,10 @@
-"""Several training horizons from one run: a warm-up–stable–decay trunk, with a decay branched off for each.
+"""Several training horizons from one run: a warm-up–stable–decay trunk, with a decay branched off
+for each.
 
-The schedule "wsd" does not know its end before the decay starts, so runs that differ in their budget alone take the
-same steps until then. Training them together costs the longest run and the decays of the others: for horizons of 200,
-400 and 800 steps with a decay over the last fifth, 920 steps in place of 1400.
+The schedule "wsd" does not know its end before the decay starts, so runs that differ in their
+budget alone take the same steps until then. Training them together costs the longest run and the
+decays of the others: for horizons of 200, 400 and 800 steps with a decay over the last fifth, 920
+    steps in place of 1400.
 """
 
 from __future__ import annotations
@@ -23,32 +25,40 @@ from hpt.runs.train_config import TrainConfig, lr_factor
 from hpt.training.loop import Training
 
 
-def train_horizons(config: RunConfig, steps: Sequence[int] = (), *, tokens_per_parameter: Sequence[float] = (),
-                   store: str | os.PathLike[str] | Store | None = None, data: TokenSource | None = None,
-                   device: str = "auto") -> list[RunResult]:
+def train_horizons(
+    config: RunConfig,
+    steps: Sequence[int] = (),
+    *,
+    tokens_per_parameter: Sequence[float] = (),
+    store: str | os.PathLike[str] | Store | None = None,
+    data: TokenSource | None = None,
+    device: str = "auto",
+) -> list[RunResult]:
     """Train one configuration for several budgets, with one trunk for all.
 
-    Each result is the one that :func:`hpt.train` gives for the configuration with that budget: same ``run_id``,
-    training losses and validation loss, bit for bit on the same machine with as many threads. That holds because
-    nothing but the learning rate depends on the budget, and the learning rate does from its decay on alone:
-    initial weights and batches follow the seed and the step, the warm-up is a fixed number of steps, and each kind
-    of weight decay acts through the learning rate or its peak. Where each branches off is read off the learning
-    rates themselves. ``data`` has to keep the promise of :class:`hpt.data.batches.TokenSource`: a batch is a function of
-    its arguments alone.
+    Each result is the one that :func:`hpt.train` gives for the configuration with that budget: same
+    ``run_id``, training losses and validation loss, bit for bit on the same machine with as many
+    threads. That holds because nothing but the learning rate depends on the budget, and the
+    learning rate does from its decay on alone: initial weights and batches follow the seed and the
+        step, the warm-up is a fixed number of steps, and each kind
+    of weight decay acts through the learning rate or its peak. Where each branches off is read off
+    the learning rates themselves. ``data`` has to keep the promise of
+    :class:`hpt.data.batches.TokenSource`: a batch is a function of its arguments alone.
 
     Parameters
     ----------
     config: the run; its budget is replaced, its schedule has to be "wsd".
     steps: horizons in optimizer steps.
-    tokens_per_parameter: horizons as training tokens over parameters, after those in steps; one model turns each into
-        a fixed number of steps.
-    store: where to keep the records, as a study does; horizons that it holds are not trained again, and each is
-        saved as soon as it is done. A study of one of the budgets finds them there.
+    tokens_per_parameter: horizons as training tokens over parameters, after those in steps; one
+        model turns each into a fixed number of steps.
+    store: where to keep the records, as a study does; horizons that it holds are not trained again,
+        and each is saved as soon as it is done. A study of one of the budgets finds them there.
     data, device: as in :func:`hpt.train`.
 
     Returns
     -------
-    One result for each horizon, in the order given. ``seconds`` is what the run's own steps took, those on the
+    One result for each horizon, in the order given. ``seconds`` is what the run's own steps took,
+    those on the
     trunk included: about what it would have taken alone. So their sum is more than this call takes.
 
     Raises
@@ -56,23 +66,36 @@ def train_horizons(config: RunConfig, steps: Sequence[int] = (), *, tokens_per_p
     ConfigError: for no horizon, one shorter than the warm-up, or another schedule than "wsd".
     """
     if config.train.schedule != "wsd":
-        raise ConfigError(f"schedule={config.train.schedule!r} has no trunk that several horizons could share.",
-                          "after the warm-up each of its learning rates depends on the number of steps",
-                          'schedule="wsd", or hpt.train for each horizon')
+        raise ConfigError(
+            f"schedule={config.train.schedule!r} has no trunk that several horizons could share.",
+            "after the warm-up each of its learning rates depends on the number of steps",
+            'schedule="wsd", or hpt.train for each horizon',
+        )
     budgets = [(n, None) for n in steps] + [(None, t) for t in tokens_per_parameter]
     if not budgets:
-        raise ConfigError("train_horizons was given no horizon.", remedy="train_horizons(config, steps=[200, 400])")
-    configs = [dataclasses.replace(config, train=dataclasses.replace(config.train, steps=n, tokens_per_parameter=t))
-               for n, t in budgets]
+        raise ConfigError(
+            "train_horizons was given no horizon.",
+            remedy="train_horizons(config, steps=[200, 400])",
+        )
+    configs = [
+        dataclasses.replace(
+            config, train=dataclasses.replace(config.train, steps=n, tokens_per_parameter=t)
+        )
+        for n, t in budgets
+    ]
     data = data or load(config.data)
     store = store if store is None or isinstance(store, Store) else Store(store)
     run_ids = {c.run_id(data.fingerprint): c for c in configs}
     results: dict[RunConfig, RunResult] = {}
     with contextlib.ExitStack() as locks:
-        for run_id in sorted(run_ids) if store else ():  # in one order for all, so that no two wait for each other
+        for run_id in (
+            sorted(run_ids) if store else ()
+        ):  # in one order for all, so that no two wait for each other
             locks.enter_context(store.lock(run_id))
             results |= {r.config: r for r in [store.load(run_id)] if r is not None}
-        for result in _train_family([c for c in run_ids.values() if c not in results], data, device):
+        for result in _train_family(
+            [c for c in run_ids.values() if c not in results], data, device
+        ):
             if store:
                 store.save(result)
             results[result.config] = result
@@ -80,11 +103,16 @@ def train_horizons(config: RunConfig, steps: Sequence[int] = (), *, tokens_per_p
 
 
 def branch_step(c: TrainConfig, steps: int, longest: int) -> int:
-    """The first step at which a run of ``steps`` has another learning rate than one of ``longest``, or ``steps``."""
-    return next((t for t in range(steps) if lr_factor(c, t, steps) != lr_factor(c, t, longest)), steps)
+    """The first step at which a run of ``steps`` has another learning rate than one of ``longest``,
+    or ``steps``."""
+    return next(
+        (t for t in range(steps) if lr_factor(c, t, steps) != lr_factor(c, t, longest)), steps
+    )
 
 
-def _train_family(configs: Sequence[RunConfig], data: TokenSource, device: str) -> Iterator[RunResult]:
+def _train_family(
+    configs: Sequence[RunConfig], data: TokenSource, device: str
+) -> Iterator[RunResult]:
     """Results of configurations that differ in budget alone, shortest first."""
     if not configs:
         return

@@ -66,8 +66,12 @@ class Training:
         c, self.parameters = config.train, parameter_count(config.model)
         self.steps = c.step_count(self.parameters, config.model.context)
         self.step, self.diverged, self.seconds = 0, False, 0.0
-        groups = param_groups(self.model, config.parameterization, lr=c.lr, weight_decay=c.weight_decay, decay=c.decay)
-        self.optimizer = torch.optim.AdamW(groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=self.place.type != "mps")
+        groups = param_groups(
+            self.model, config.parameterization, lr=c.lr, weight_decay=c.weight_decay, decay=c.decay
+        )
+        self.optimizer = torch.optim.AdamW(
+            groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=self.place.type != "mps"
+        )
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.bound = config.loss_bound
         self.losses = torch.full((self.steps,), float("nan"), device=self.place)
@@ -77,7 +81,9 @@ class Training:
         """Take the steps up to, not with, step ``until``."""
         c, start, checked = self.config.train, time.perf_counter(), self.step
         steps = range(self.step, until if not self.diverged else self.step)
-        for step, (inputs_BxT, targets_BxT) in zip(steps, feed(self.read, steps, self.place), strict=True):
+        for step, (inputs_BxT, targets_BxT) in zip(
+            steps, feed(self.read, steps, self.place), strict=True
+        ):
             factor = lr_factor(c, step, self.steps)
             for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
                 group["lr"] = peak * factor
@@ -101,11 +107,15 @@ class Training:
 
     def read(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step, BxT, on the CPU."""
-        return self.data.batch(self.config.seed, step, self.config.train.batch_size, self.config.model.context)
+        return self.data.batch(
+            self.config.seed, step, self.config.train.batch_size, self.config.model.context
+        )
 
     def gradients(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
         """Add the gradients of a batch's mean loss; returns that loss."""
-        return backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.config.train.micro_batch_size)
+        return backward(
+            self.model, inputs_BxT, targets_BxT, self.dtype, self.config.train.micro_batch_size
+        )
 
     def settle(self, first: int, end: int) -> None:
         """Bring the losses of these steps to their final values, before any decision on them."""
@@ -115,14 +125,24 @@ class Training:
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of the state after the steps taken; later steps leave it as it is."""
-        return copy.deepcopy({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                              "losses": self.losses[: self.step], "step": self.step, "diverged": self.diverged,
-                              "seconds": self.seconds})
+        return copy.deepcopy(
+            {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "losses": self.losses[: self.step],
+                "step": self.step,
+                "diverged": self.diverged,
+                "seconds": self.seconds,
+            }
+        )
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a :meth:`snapshot`, also that of another run of the same model; it can be used again."""
+        """Go on from a :meth:`snapshot`, also that of another run of the same model; it can be used
+        again."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would share its tensors
+        self.optimizer.load_state_dict(
+            copy.deepcopy(state["optimizer"])
+        )  # torch would share its tensors
         self.step, self.diverged, self.seconds = state["step"], state["diverged"], state["seconds"]
         self.losses = torch.full_like(self.losses, float("nan"))  # results hold on to the old ones
         self.losses[: self.step] = state["losses"]
@@ -132,28 +152,56 @@ class Training:
         """The record of the run, once all steps are taken; takes the validation loss."""
         start = time.perf_counter()
         val_loss = float("inf") if self.diverged else self.validation_loss()
-        return record(self, self.config, self.losses[: self.step].float().cpu().numpy(), val_loss,
-                      self.seconds, time.perf_counter() - start)
+        return record(
+            self,
+            self.config,
+            self.losses[: self.step].float().cpu().numpy(),
+            val_loss,
+            self.seconds,
+            time.perf_counter() - start,
+        )
 
 
-def record(run, config: RunConfig, train_loss: np.ndarray, val_loss: float, training_seconds: float,
-           validation_seconds: float, stacked: int = 1) -> RunResult:
-    """What a :class:`Training`, or one of the ``stacked`` members of a :class:`hpt.training.stacked.Stack`, gave."""
+def record(
+    run,
+    config: RunConfig,
+    train_loss: np.ndarray,
+    val_loss: float,
+    training_seconds: float,
+    validation_seconds: float,
+    stacked: int = 1,
+) -> RunResult:
+    """What a :class:`Training`, or one of the ``stacked`` members of a
+    :class:`hpt.training.stacked.Stack`, gave."""
     tokens = len(train_loss) * config.train.batch_size * config.model.context
     diverged = not val_loss <= run.bound
     return RunResult(
-        config=config, run_id=config.run_id(run.data.fingerprint), val_loss=float("inf") if diverged else val_loss,
-        train_loss=train_loss, diverged=diverged, seconds=training_seconds + validation_seconds,
-        tokens_per_second=tokens / training_seconds, parameters=run.parameters, tokens=tokens,
-        device=device_name(run.place), precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[run.dtype],
-        precision_reason=run.precision_reason, data_fingerprint=run.data.fingerprint,
-        versions={"hpt": version("hpt"), "torch": torch.__version__, "python": platform.python_version()},
-        stacked=stacked, threads=torch.get_num_threads(),
+        config=config,
+        run_id=config.run_id(run.data.fingerprint),
+        val_loss=float("inf") if diverged else val_loss,
+        train_loss=train_loss,
+        diverged=diverged,
+        seconds=training_seconds + validation_seconds,
+        tokens_per_second=tokens / training_seconds,
+        parameters=run.parameters,
+        tokens=tokens,
+        device=device_name(run.place),
+        precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[run.dtype],
+        precision_reason=run.precision_reason,
+        data_fingerprint=run.data.fingerprint,
+        versions={
+            "hpt": version("hpt"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        stacked=stacked,
+        threads=torch.get_num_threads(),
     )
 
 
 def build_model(config: RunConfig) -> Transformer:
-    """The run's model on the CPU, with its initial weights; they depend on the seed, not on the device."""
+    """The run's model on the CPU, with its initial weights; they depend on the seed, not on the
+    device."""
     p, c = config.parameterization, config.model
     # A tied readout starts at the embedding's std 1; the factor gives its logits the untied size.
     tied = p.scales("readout", c.width, p.multiplier(c.width)).init_std if c.tie_readout else 1.0
@@ -162,12 +210,22 @@ def build_model(config: RunConfig) -> Transformer:
     return model
 
 
-def backward(model: Transformer, inputs_BxT: Tensor, targets_BxT: Tensor, dtype: torch.dtype,
-             micro_batch_size: int | None) -> Tensor:
-    """Add the gradients of the batch's mean loss, a micro-batch at a time; returns that loss, nats a token."""
+def backward(
+    model: Transformer,
+    inputs_BxT: Tensor,
+    targets_BxT: Tensor,
+    dtype: torch.dtype,
+    micro_batch_size: int | None,
+) -> Tensor:
+    """Add the gradients of the batch's mean loss, a micro-batch at a time; returns that loss, nats
+    a token."""
     B = len(inputs_BxT)
     total = torch.zeros((), device=inputs_BxT.device)
-    for x, y in zip(inputs_BxT.split(micro_batch_size or B), targets_BxT.split(micro_batch_size or B), strict=True):
+    for x, y in zip(
+        inputs_BxT.split(micro_batch_size or B),
+        targets_BxT.split(micro_batch_size or B),
+        strict=True,
+    ):
         loss = model(x, y, dtype) * (len(x) / B)
         loss.backward()
         total += loss.detach()
@@ -175,9 +233,13 @@ def backward(model: Transformer, inputs_BxT: Tensor, targets_BxT: Tensor, dtype:
 
 
 @torch.no_grad()
-def validation_loss(model: Transformer, data: TokenSource, config: RunConfig, dtype: torch.dtype) -> float:
+def validation_loss(
+    model: Transformer, data: TokenSource, config: RunConfig, dtype: torch.dtype
+) -> float:
     """Mean loss on the fixed held-out sequences, nats a token."""
-    inputs_NxT, targets_NxT = data.validation(config.train.validation_sequences, config.model.context)
+    inputs_NxT, targets_NxT = data.validation(
+        config.train.validation_sequences, config.model.context
+    )
     place = next(model.parameters()).device
     size = config.train.micro_batch_size or config.train.batch_size
     chunks = zip(inputs_NxT.split(size), targets_NxT.split(size), strict=True)
@@ -187,4 +249,8 @@ def validation_loss(model: Transformer, data: TokenSource, config: RunConfig, dt
 
 def device_name(place: torch.device) -> str:
     """The device in words: the GPU's name, or the machine's processor type."""
-    return torch.cuda.get_device_name(place) if place.type == "cuda" else f"{place.type} ({platform.machine()})"
+    return (
+        torch.cuda.get_device_name(place)
+        if place.type == "cuda"
+        else f"{place.type} ({platform.machine()})"
+    )

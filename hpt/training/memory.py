@@ -28,16 +28,25 @@ OPTIMIZER_BYTES_PER_PARAMETER = 8
 
 
 def step_bytes(config: RunConfig, place: torch.device) -> int:
-    """Bytes of tensors at the fullest moment of a training step: weights, gradients, AdamW's state, activations.
+    """Bytes of tensors at the fullest moment of a training step: weights, gradients, AdamW's state,
+    activations.
 
-    Counted once for a shape and kept in ``$HPT_CACHE_DIR/memory``. The step's forward and backward pass run on tensors
-    that have shapes and no content, so that neither memory nor time is spent; each tensor is counted from its making
-    to its end. What a kernel takes for itself is not seen.
+    Counted once for a shape and kept in ``$HPT_CACHE_DIR/memory``. The step's forward and backward
+    pass run on tensors that have shapes and no content, so that neither memory nor time is spent;
+    each tensor is counted from its making to its end. What a kernel takes for itself is not seen.
     """
     dtype = pick_precision(config.train.precision, place)[0]
-    sequences = min(config.train.micro_batch_size or config.train.batch_size, config.train.batch_size)
-    depends_on = [to_dict(config.model), sequences, str(dtype), place.type, torch.__version__,
-                  code_of(cross_entropy, model, training, sys.modules[__name__])]
+    sequences = min(
+        config.train.micro_batch_size or config.train.batch_size, config.train.batch_size
+    )
+    depends_on = [
+        to_dict(config.model),
+        sequences,
+        str(dtype),
+        place.type,
+        torch.__version__,
+        code_of(cross_entropy, model, training, sys.modules[__name__]),
+    ]
     return kept("memory", depends_on, lambda: _count(config.model, sequences, dtype, place))
 
 
@@ -49,7 +58,8 @@ def _count(c: ModelConfig, sequences: int, dtype: torch.dtype, place: torch.devi
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages made inside that are still alive, and the most there were at once."""
+    """Counts the bytes of all storages made inside that are still alive, and the most there were at
+    once."""
 
     def __init__(self):
         super().__init__()
@@ -65,7 +75,9 @@ class _LiveBytes(TorchDispatchMode):
                     self._alive.add(storage._cdata)
                     self.now += storage.nbytes()
                     self.most = max(self.most, self.now)
-                    weakref.finalize(storage, self._end, storage._cdata, storage.nbytes()).atexit = False
+                    weakref.finalize(
+                        storage, self._end, storage._cdata, storage.nbytes()
+                    ).atexit = False
         return made
 
     def _end(self, storage: int, size: int) -> None:
@@ -104,17 +116,21 @@ def available_bytes(place: torch.device) -> int:
 def member_bytes(config: RunConfig) -> int:
     """Estimated peak memory of one run, counted without running it.
 
-    Everything is counted in fp32. A stack of 12 on a CPU took 1.0 times the estimate a member in fp32, 0.9 in bf16.
+    Everything is counted in fp32. A stack of 12 on a CPU took 1.0 times the estimate a member in
+    fp32, 0.9 in bf16.
     """
     c = config.train
-    parameters, saved, largest = _sizes(config.model, min(c.micro_batch_size or c.batch_size, c.batch_size))
+    parameters, saved, largest = _sizes(
+        config.model, min(c.micro_batch_size or c.batch_size, c.batch_size)
+    )
     # The backward pass holds the largest tensor's gradient twice: what comes in and what goes out.
     return 4 * COPIES * parameters + saved + 2 * largest
 
 
 @functools.lru_cache(maxsize=256)
 def _sizes(c: ModelConfig, sequences: int) -> tuple[int, int, int]:
-    """Parameters; bytes that autograd keeps for the backward pass; bytes of the largest tensor among them."""
+    """Parameters; bytes that autograd keeps for the backward pass; bytes of the largest tensor
+    among them."""
     kept: dict[int, torch.UntypedStorage] = {}  # several operations may keep one tensor
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -124,7 +140,10 @@ def _sizes(c: ModelConfig, sequences: int) -> tuple[int, int, int]:
     with torch.device("meta"):  # shapes alone
         model = Transformer(c)
         ids_BxT = torch.empty(sequences, c.context, dtype=torch.int64)
-        with sdpa_kernel(SDPBackend.MATH), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t),
+        ):
             loss = F.cross_entropy(model(ids_BxT).flatten(0, 1), ids_BxT.flatten())
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
     sizes = [storage.nbytes() for key, storage in kept.items() if key not in weights]

@@ -23,7 +23,8 @@ TORCHRUN = "torchrun --nproc-per-node 8 -m hpt wide run.toml, or your script in 
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[torch.device]:
-    """The group of all processes of the job, nccl on GPUs and gloo on CPUs, and this process' device.
+    """The group of all processes of the job, nccl on GPUs and gloo on CPUs, and this process'
+    device.
 
     A group that is there already is used and left as it is.
 
@@ -34,10 +35,17 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
     if dist.is_initialized():
         yield _own_device(device, dist.get_rank())
         return
-    missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    missing = [
+        name
+        for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+        if name not in os.environ
+    ]
     if missing:
-        raise ConfigError(f"this process belongs to no job: {', '.join(missing)} not set.",
-                          "it was not started by torchrun", TORCHRUN + "; --nproc-per-node 1 makes a job of one")
+        raise ConfigError(
+            f"this process belongs to no job: {', '.join(missing)} not set.",
+            "it was not started by torchrun",
+            TORCHRUN + "; --nproc-per-node 1 makes a job of one",
+        )
     place = _own_device(device, 0)
     dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
     yield place
@@ -47,13 +55,17 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
 def _own_device(asked: str, default: int) -> torch.device:
     kind, local = pick_device(asked).type, int(os.environ.get("LOCAL_RANK", default))
     if kind == "mps":
-        raise ConfigError('device "mps" has no collectives.', "Apple's GPUs come one a machine", 'device="cpu"')
+        raise ConfigError(
+            'device "mps" has no collectives.', "Apple's GPUs come one a machine", 'device="cpu"'
+        )
     if kind == "cpu":
         return torch.device("cpu")
     if local >= torch.cuda.device_count():
-        raise ConfigError(f"process {local} of this machine sees {torch.cuda.device_count()} GPUs.",
-                          "more processes than GPUs, or a scheduler that gives each process one GPU alone",
-                          "torchrun --nproc-per-node gpu, started once a machine with all its GPUs visible")
+        raise ConfigError(
+            f"process {local} of this machine sees {torch.cuda.device_count()} GPUs.",
+            "more processes than GPUs, or a scheduler that gives each process one GPU alone",
+            "torchrun --nproc-per-node gpu, started once a machine with all its GPUs visible",
+        )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
 
@@ -87,20 +99,29 @@ def save_checkpoint(run: Training, folder: Path) -> None:
 def resume_checkpoint(run: Training, folder: Path) -> bool:
     """Bring a new run to the state that it was last saved in; whether it was."""
     # The index is written last, under another name first: without it a checkpoint is incomplete.
-    steps = [int(index.parent.name.removeprefix("step-")) for index in folder.glob("step-*/.metadata")]
+    steps = [
+        int(index.parent.name.removeprefix("step-")) for index in folder.glob("step-*/.metadata")
+    ]
     step = from_first(max(steps, default=None))
     if step is None:
         return False
     state, optimizer = _state(run)
     dcp.load(state, checkpoint_id=folder / f"step-{step}")
-    set_state_dict(run.model, run.optimizer, model_state_dict=state["model"], optim_state_dict=optimizer)
+    set_state_dict(
+        run.model, run.optimizer, model_state_dict=state["model"], optim_state_dict=optimizer
+    )
     run.step, run.seconds = step, float(state["seconds"])
     return True
 
 
 def _state(run: Training) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tensors that a checkpoint holds, and the optimizer's state dict, whose tensors are among them."""
+    """The tensors that a checkpoint holds, and the optimizer's state dict, whose tensors are among
+    them."""
     model, optimizer = get_state_dict(run.model, run.optimizer)
-    state = {"model": model, "moments": optimizer["state"], "losses": run.losses,
-             "seconds": torch.tensor(run.seconds, dtype=torch.float64)}
+    state = {
+        "model": model,
+        "moments": optimizer["state"],
+        "losses": run.losses,
+        "seconds": torch.tensor(run.seconds, dtype=torch.float64),
+    }
     return state, optimizer

@@ -28,8 +28,10 @@ def report():
 
 def test_penalties_are_those_of_the_law(report):
     frame = predict_lr(report, width=512, small=32).set_index("parameterization")
-    exact = {name: float(law.loss(512, law.best_log2_lr(256)) - law.best_loss(512))
-             for name, law in (("SP", SP), ("μP", EMBD))}
+    exact = {
+        name: float(law.loss(512, law.best_log2_lr(256)) - law.best_loss(512))
+        for name, law in (("SP", SP), ("μP", EMBD))
+    }
     default = predict_lr(report, width=512).set_index("parameterization")
     assert (default.small == 256).all() and (frame.small == 32).all()
     assert default.unchanged["SP"] == pytest.approx(exact["SP"], rel=0.25)
@@ -52,7 +54,9 @@ def test_the_expected_penalty_grows_with_distance_and_matches_what_repeats_pay()
 
 
 def test_what_cannot_be_predicted_is_named(report):
-    single = transfer_report(sweep().query("parameterization != 'SP' or width == 32 or width == 64"), bootstraps=50)
+    single = transfer_report(
+        sweep().query("parameterization != 'SP' or width == 32 or width == 64"), bootstraps=50
+    )
     assert predict_lr(single, width=1024).notna().all(axis=None)
     with pytest.raises(HptError, match="small=48"):
         predict_lr(report, width=512, small=48)
@@ -87,7 +91,9 @@ def test_the_next_width_is_the_one_that_pays():
     assert (thorough.gain >= 0.2).all() and (thorough.width > best.width).all()
     assert set(next_width(report, width=300, least_gain=0.99).reason) == {NO_HELP}
     flat = next_width(report, width=2048, cost=lambda n: 1.0)
-    assert flat.gain.to_numpy() == pytest.approx(every.groupby("parameterization").gain.max().to_numpy())
+    assert flat.gain.to_numpy() == pytest.approx(
+        every.groupby("parameterization").gain.max().to_numpy()
+    )
 
 
 def test_a_design_tells_its_intervals_beforehand():
@@ -96,9 +102,15 @@ def test_a_design_tells_its_intervals_beforehand():
     a, b = (d.set_index(["parameterization", "figure"]) for d in (few, many))
     for figure in ("beta", "kappa", "log2_lr", "R(n)"):
         assert b.span["SP", figure] < a.span["SP", figure]
-    assert (a.runs == 28).all() and (b.runs == 135).all() and a.truth["SP", "beta"] == pytest.approx(0.7)
+    assert (
+        (a.runs == 28).all()
+        and (b.runs == 135).all()
+        and a.truth["SP", "beta"] == pytest.approx(0.7)
+    )
     assert "log2_lr at 1024" in set(few.figure) and ("SP+Embd", "R") not in a.index
-    real = transfer_report(synthetic_sweep(Law(), widths=WIDTHS, count=7, noise=0.02), bootstraps=80).to_frame()
+    real = transfer_report(
+        synthetic_sweep(Law(), widths=WIDTHS, count=7, noise=0.02), bootstraps=80
+    ).to_frame()
     span = real.beta_high[0] - real.beta_low[0]
     assert 0.3 < span / a.span["SP", "beta"] < 3
 
@@ -108,7 +120,9 @@ def test_a_design_with_given_rates():
     frame = design([32, 128], grid, laws=SP, sweeps=2, bootstraps=40)
     at = frame.set_index("figure")
     assert at.determined["E"] == 0 and np.isinf(at.span["E"]) and at.determined["beta"] == 1
-    lowest = design([32, 128], [2**-12, 2**-11, 2**-10], laws=SP, sweeps=2, bootstraps=40).set_index("figure")
+    lowest = design(
+        [32, 128], [2**-12, 2**-11, 2**-10], laws=SP, sweeps=2, bootstraps=40
+    ).set_index("figure")
     assert lowest.determined["log2_lr"] == 0
     for wrong in ({"widths": [32]}, {"lrs": 2}, {"lrs": [-1.0, 1.0]}, {"sweeps": 0}):
         with pytest.raises(HptError):
@@ -116,11 +130,16 @@ def test_a_design_with_given_rates():
 
 
 def test_shared_exponents_are_tested_and_narrow_the_intervals():
-    same = {name: Law(shape="linex", L_inf=2.4 + 0.1 * i, beta=0.8, gamma=1.4) for i, name in enumerate("abcd")}
+    same = {
+        name: Law(shape="linex", L_inf=2.4 + 0.1 * i, beta=0.8, gamma=1.4)
+        for i, name in enumerate("abcd")
+    }
     report = transfer_report(sweep(same, noise=0.01), bootstraps=300)
     test = compare_exponents(report).set_index("exponent")
     assert test.allowed.all() and (test.groups == 4).all()
-    assert test.shared["beta"] == pytest.approx(0.8, abs=test.shared_high["beta"] - test.shared_low["beta"])
+    assert test.shared["beta"] == pytest.approx(
+        0.8, abs=test.shared_high["beta"] - test.shared_low["beta"]
+    )
     shared = share_exponents(report, ("beta", "gamma_log"))
     before, after = report.to_frame(), shared.to_frame()
     assert np.ptp(after.beta) < 1e-9 and after.beta[0] == pytest.approx(test.shared["beta"])
@@ -144,6 +163,10 @@ def test_exponents_that_differ_are_told_apart(report):
 
 def test_the_test_of_shared_exponents_keeps_its_level():
     same = {name: Law(shape="linex", L_inf=2.4 + 0.1 * i) for i, name in enumerate("abc")}
-    p = [compare_exponents(transfer_report(sweep(same, noise=0.01, seed=s), bootstraps=60), ("beta",)).p[0]
-         for s in range(14)]
+    p = [
+        compare_exponents(
+            transfer_report(sweep(same, noise=0.01, seed=s), bootstraps=60), ("beta",)
+        ).p[0]
+        for s in range(14)
+    ]
     assert np.mean(np.array(p) < 0.05) <= 0.22 and np.mean(np.array(p) < 0.5) <= 0.8

@@ -20,7 +20,12 @@ def test_uniforms_stay_what_they_were():  # a change here would change every run
 
 
 def test_uniforms_of_other_seeds_steps_and_streams_differ():
-    keys = [(s, t, name) for s in (0, 1, 2**64 - 1) for t in (0, 1, 2**64 - 1) for name in windows.STREAMS]
+    keys = [
+        (s, t, name)
+        for s in (0, 1, 2**64 - 1)
+        for t in (0, 1, 2**64 - 1)
+        for name in windows.STREAMS
+    ]
     drawn = np.concatenate([windows.uniforms(s, t, 64, name) for s, t, name in keys])
     assert len(np.unique(drawn)) == len(drawn)
     assert drawn.min() >= 0 and drawn.max() < 1
@@ -63,10 +68,13 @@ def test_cut_targets_are_the_inputs_one_later():
     assert targets.tolist() == [[1, 2, 3, 4], [96, 97, 98, 99]]
 
 
-@pytest.mark.parametrize("call", [
-    lambda: windows.random_starts(0, 0, 1, tokens=8, context=8, name="notes.txt"),
-    lambda: windows.even_starts(1, tokens=8, context=8, name="notes.txt"),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: windows.random_starts(0, 0, 1, tokens=8, context=8, name="notes.txt"),
+        lambda: windows.even_starts(1, tokens=8, context=8, name="notes.txt"),
+    ],
+)
 def test_a_context_longer_than_the_text_names_text_and_remedy(call):
     with pytest.raises(DataError, match=r"(?s)notes.txt has 8 tokens.*context=7"):
         call()

@@ -19,7 +19,9 @@ def install(site, name, files, version="1.0", listed=None):
     for file, content in files.items():
         (site / file).parent.mkdir(parents=True, exist_ok=True)
         (site / file).write_bytes(content.encode())
-    (info / "RECORD").write_text("".join(f"{file},,\n" for file in (files if listed is None else listed)))
+    (info / "RECORD").write_text(
+        "".join(f"{file},,\n" for file in (files if listed is None else listed))
+    )
 
 
 @pytest.fixture
@@ -29,20 +31,43 @@ def site(tmp_path, monkeypatch):
 
 
 def test_installed_reads_the_listed_sources_and_nothing_else(site):
-    install(site, "tiny", {"tiny/__init__.py": "patched", "tiny/a.py": "a = 1\r\n", "tiny/sub/__init__.py": "b = 2\n",
-                           "tiny/empty.py": "", "tiny/version.py": "v = 3", "tiny/note.txt": "no", "../bin/x.py": "no"})
+    install(
+        site,
+        "tiny",
+        {
+            "tiny/__init__.py": "patched",
+            "tiny/a.py": "a = 1\r\n",
+            "tiny/sub/__init__.py": "b = 2\n",
+            "tiny/empty.py": "",
+            "tiny/version.py": "v = 3",
+            "tiny/note.txt": "no",
+            "../bin/x.py": "no",
+        },
+    )
     (site / "tiny/stray.py").write_text("written by the user")
     found = corpus.installed(("tiny",))
     assert sorted(found.documents()) == ["a = 1\n", "b = 2\n"]
     assert found.facts == {"packages": {"tiny": "1.0"}}
 
 
-@pytest.mark.parametrize(("file", "stable"), [
-    ("torch/nn/linear.py", True), ("six.py", True), ("numpy/lib/__init__.py", True), ("numpy/f2py/rules.py", True),
-    ("numpy/__init__.py", False), ("numpy/__config__.py", False), ("torch/version.py", False),
-    ("matplotlib/_version.py", False), ("scipy/_distributor_init.py", False), ("numpy/distutils/core.py", False),
-    ("numpy/_core/umath.so", False), ("../../../bin/tool.py", False), ("/etc/x.py", False),
-])
+@pytest.mark.parametrize(
+    ("file", "stable"),
+    [
+        ("torch/nn/linear.py", True),
+        ("six.py", True),
+        ("numpy/lib/__init__.py", True),
+        ("numpy/f2py/rules.py", True),
+        ("numpy/__init__.py", False),
+        ("numpy/__config__.py", False),
+        ("torch/version.py", False),
+        ("matplotlib/_version.py", False),
+        ("scipy/_distributor_init.py", False),
+        ("numpy/distutils/core.py", False),
+        ("numpy/_core/umath.so", False),
+        ("../../../bin/tool.py", False),
+        ("/etc/x.py", False),
+    ],
+)
 def test_sources_that_differ_by_platform_are_left_out(file, stable):
     assert corpus.is_stable_source(PurePosixPath(file)) == stable
 
@@ -52,8 +77,12 @@ def test_order_depends_on_names_alone(site):
     install(site, "two", {f"two/m{i}.py": f"two {i}" for i in range(30)})
     both = list(corpus.installed(("one", "two")).documents())
     assert both == list(corpus.installed(("two", "one")).documents())
-    assert [text for text in both if text.startswith("one")] == list(corpus.installed(("one",)).documents())
-    assert both != sorted(both) and not all(text.startswith("one") for text in both[:30])  # shuffled
+    assert [text for text in both if text.startswith("one")] == list(
+        corpus.installed(("one",)).documents()
+    )
+    assert both != sorted(both) and not all(
+        text.startswith("one") for text in both[:30]
+    )  # shuffled
 
 
 def test_key_changes_with_the_version_and_the_list_of_files(site):
@@ -70,14 +99,20 @@ def test_a_build_label_is_no_part_of_the_facts(site):
 
 
 def test_a_real_package_is_read_whole():
-    files = [file for file in importlib.metadata.files("tqdm") if file.suffix == ".py" and file.parts[0] == "tqdm"]
+    files = [
+        file
+        for file in importlib.metadata.files("tqdm")
+        if file.suffix == ".py" and file.parts[0] == "tqdm"
+    ]
     texts = list(corpus.installed(("tqdm",)).documents())
     assert 20 < len(texts) < len(files)
     assert any("class tqdm" in text for text in texts)
 
 
 def test_missing_packages_and_packages_without_a_list_of_files_are_named(site):
-    with pytest.raises(DataError, match=r"(?s)'no-such-package', which is not installed.*packages="):
+    with pytest.raises(
+        DataError, match=r"(?s)'no-such-package', which is not installed.*packages="
+    ):
         corpus.installed(("no-such-package",))
     install(site, "bare", {}, listed=[])
     with pytest.raises(DataError, match=r"(?s)'bare' lists no Python sources.*RECORD"):
@@ -89,7 +124,9 @@ def write_parquet(path, texts, column="text"):
 
 
 def write_jsonl(path, texts, column="text"):
-    path.write_text("".join(json.dumps({"id": i, column: text}) + "\n" for i, text in enumerate(texts)), "utf-8")
+    path.write_text(
+        "".join(json.dumps({"id": i, column: text}) + "\n" for i, text in enumerate(texts)), "utf-8"
+    )
 
 
 def test_files_of_each_kind_and_a_folder_of_them(tmp_path):
@@ -121,22 +158,29 @@ def test_key_of_files_changes_when_a_file_does(tmp_path):
     assert corpus.files(str(tmp_path)).key != before
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("a.txt", b"", "a.txt is empty"),
-    ("a.txt", b" \n\n", "a.txt is empty"),
-    ("a.txt", b"text\0text", "a.txt is not UTF-8 text: it holds NUL bytes"),
-    ("a.txt", "naïve".encode("latin1"), "a.txt is not UTF-8"),
-    ("a.csv", b"x,y", r"(?s)a.csv ends in '.csv'.*save it as one of .txt"),
-    ("a.jsonl", b"", "a.jsonl is empty"),
-    ("a.jsonl", b'{"text": ""}\n', "a.jsonl is empty"),
-    ("a.jsonl", b'{"text": "fine"}\n\n{"text": "cut', "a.jsonl, line 3 is not JSON"),
-    ("a.jsonl", b'{"text": "fine"}\n{"body": "x"}\n', r"(?s)a.jsonl, line 2 has no text in the field 'text'.*body"),
-    ("a.jsonl", b'{"text": 3}\n', "a.jsonl, line 1 has no text"),
-    ("a.jsonl", b'["text"]\n', r"(?s)a.jsonl, line 1.*it is a list"),
-    ("a.jsonl", b'{"text": "fine"}\n\xff\n', "a.jsonl, line 2, is not UTF-8"),
-    ("a.parquet", b"PAR1 but damaged", "a.parquet cannot be read"),
-    ("a.parquet", b"", "a.parquet cannot be read"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "a.txt is empty"),
+        ("a.txt", b" \n\n", "a.txt is empty"),
+        ("a.txt", b"text\0text", "a.txt is not UTF-8 text: it holds NUL bytes"),
+        ("a.txt", "naïve".encode("latin1"), "a.txt is not UTF-8"),
+        ("a.csv", b"x,y", r"(?s)a.csv ends in '.csv'.*save it as one of .txt"),
+        ("a.jsonl", b"", "a.jsonl is empty"),
+        ("a.jsonl", b'{"text": ""}\n', "a.jsonl is empty"),
+        ("a.jsonl", b'{"text": "fine"}\n\n{"text": "cut', "a.jsonl, line 3 is not JSON"),
+        (
+            "a.jsonl",
+            b'{"text": "fine"}\n{"body": "x"}\n',
+            r"(?s)a.jsonl, line 2 has no text in the field 'text'.*body",
+        ),
+        ("a.jsonl", b'{"text": 3}\n', "a.jsonl, line 1 has no text"),
+        ("a.jsonl", b'["text"]\n', r"(?s)a.jsonl, line 1.*it is a list"),
+        ("a.jsonl", b'{"text": "fine"}\n\xff\n', "a.jsonl, line 2, is not UTF-8"),
+        ("a.parquet", b"PAR1 but damaged", "a.parquet cannot be read"),
+        ("a.parquet", b"", "a.parquet cannot be read"),
+    ],
+)
 def test_bad_files_are_named_with_their_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -146,7 +190,10 @@ def test_bad_files_are_named_with_their_line(tmp_path, name, content, message):
 def test_a_parquet_file_without_the_column_lists_what_it_has(tmp_path):
     write_parquet(tmp_path / "a.parquet", ["x"], column="body")
     for column in ("text", "id"):
-        with pytest.raises(DataError, match=r"(?s)a.parquet has no text in the column.*body \(string\), id \(int64\)"):
+        with pytest.raises(
+            DataError,
+            match=r"(?s)a.parquet has no text in the column.*body \(string\), id \(int64\)",
+        ):
             list(corpus.files(str(tmp_path / "a.parquet"), column=column).documents())
 
 
@@ -164,7 +211,11 @@ def test_missing_paths_broken_links_and_folders_without_text(tmp_path):
 def test_hub_without_the_extra_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r'pip install "hpt\[hub\]"'):
-        next(corpus.hub("HuggingFaceFW/fineweb-edu", "sample-10BT", "train", "text", None).documents())
+        next(
+            corpus.hub(
+                "HuggingFaceFW/fineweb-edu", "sample-10BT", "train", "text", None
+            ).documents()
+        )
 
 
 @pytest.fixture
@@ -187,10 +238,13 @@ def test_hub_streams_a_local_folder(offline, write, suffix):
     assert corpus.hub(str(offline), None, "train", "text", None).key != found.key
 
 
-@pytest.mark.parametrize(("split", "column", "message"), [
-    ("train", "body", r"(?s)no text in the column 'body'.*its columns: id, text"),
-    ("test", "text", r"(?s)split 'test'\) cannot be read.*misspelt"),
-])
+@pytest.mark.parametrize(
+    ("split", "column", "message"),
+    [
+        ("train", "body", r"(?s)no text in the column 'body'.*its columns: id, text"),
+        ("test", "text", r"(?s)split 'test'\) cannot be read.*misspelt"),
+    ],
+)
 def test_hub_errors_name_the_dataset(offline, split, column, message):
     write_jsonl(offline / "train.jsonl", ["a text"])
     with pytest.raises(DataError, match=message):

@@ -11,19 +11,26 @@ from hpt.data.batches import ahead, batches, feed
 from hpt.data.source import DataConfig, load
 from hpt.errors import ConfigError, DataError
 
-TEXT = "\n".join(f"line {i}: the loss at width {i * 7 % 64} and rate {i * 13 % 97}" for i in range(2000))
+TEXT = "\n".join(
+    f"line {i}: the loss at width {i * 7 % 64} and rate {i * 13 % 97}" for i in range(2000)
+)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     (folder / "text.txt").write_text(TEXT)
-    return load(DataConfig(source="files", path=folder / "text.txt", vocab_size=400), cache_dir=folder / "cache")
+    return load(
+        DataConfig(source="files", path=folder / "text.txt", vocab_size=400),
+        cache_dir=folder / "cache",
+    )
 
 
 @pytest.fixture(params=["files", "synthetic"])
 def any_source(request, source):
-    return source if request.param == "files" else load(DataConfig(source="synthetic", vocab_size=64))
+    return (
+        source if request.param == "files" else load(DataConfig(source="synthetic", vocab_size=64))
+    )
 
 
 def test_batches_are_a_function_of_seed_and_step_alone(any_source):
@@ -100,8 +107,8 @@ def test_what_every_source_tells(any_source):
 def test_validation_windows_are_fixed_and_of_the_held_out_tail(source):
     inputs, _ = source.validation(4, 64)
     assert torch.equal(inputs, source.validation(4, 64)[0])
-    assert source.decode(inputs[0]) in TEXT[-(len(TEXT) // 10):]
-    assert source.decode(source.batch(0, 0, 1, 64)[0][0]) in TEXT[:-(len(TEXT) // 10)]
+    assert source.decode(inputs[0]) in TEXT[-(len(TEXT) // 10) :]
+    assert source.decode(source.batch(0, 0, 1, 64)[0][0]) in TEXT[: -(len(TEXT) // 10)]
 
 
 def test_a_context_longer_than_the_text_says_what_would_do(source):
@@ -113,7 +120,9 @@ def test_a_context_longer_than_the_text_says_what_would_do(source):
         source.validation(1, source.validation_tokens)
 
 
-def test_installed_of_a_small_package_and_the_cache_folder_of_the_environment(tmp_path, monkeypatch):
+def test_installed_of_a_small_package_and_the_cache_folder_of_the_environment(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path))
     source = load(DataConfig(packages=("tqdm",), vocab_size=300))
     assert source.folder.parent == tmp_path / "tokens"
@@ -135,9 +144,12 @@ def test_hub_loads_a_local_folder_up_to_a_number_of_tokens(tmp_path, monkeypatch
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     pytest.importorskip("datasets")
     (tmp_path / "set").mkdir()
-    rows = (json.dumps({"text": f"{TEXT[i * 500:i * 500 + 400]}"}) + "\n" for i in range(60))
+    rows = (json.dumps({"text": f"{TEXT[i * 500 : i * 500 + 400]}"}) + "\n" for i in range(60))
     (tmp_path / "set/train.jsonl").write_text("".join(rows))
-    source = load(DataConfig(source="hub", dataset=tmp_path / "set", vocab_size=300, max_tokens=2000), tmp_path)
+    source = load(
+        DataConfig(source="hub", dataset=tmp_path / "set", vocab_size=300, max_tokens=2000),
+        tmp_path,
+    )
     assert (source.train_tokens, source.validation_tokens) == (1800, 200)
 
 
@@ -149,19 +161,25 @@ def test_empty_batches_are_refused(any_source, batch_size, context):
         any_source.validation(batch_size, context)
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"source": "file"}, "source = 'file'"),
-    ({"vocab_size": 256}, "too small for tokenizer='bpe'; give vocab_size=257 or more"),
-    ({"tokenizer": "gpt2"}, "give vocab_size=50257"),
-    ({"source": "synthetic", "vocab_size": 1}, "vocab_size"),
-    ({"source": "files"}, r"source='files' needs path: DataConfig\(source='files', path="),
-    ({"path": "text.txt"}, "path='text.txt' belongs to source='files', given source='installed'"),
-    ({"source": "hub", "max_tokens": 100}, "needs dataset: .*fineweb-edu"),
-    ({"source": "hub", "dataset": "x"}, "max_tokens=100_000_000"),
-    ({"validation_every": 1}, "validation_every"),
-    ({"packages": ()}, "packages"),
-    ({"vocabsize": 1024}, "did you mean 'vocab_size'"),
-])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": "file"}, "source = 'file'"),
+        ({"vocab_size": 256}, "too small for tokenizer='bpe'; give vocab_size=257 or more"),
+        ({"tokenizer": "gpt2"}, "give vocab_size=50257"),
+        ({"source": "synthetic", "vocab_size": 1}, "vocab_size"),
+        ({"source": "files"}, r"source='files' needs path: DataConfig\(source='files', path="),
+        (
+            {"path": "text.txt"},
+            "path='text.txt' belongs to source='files', given source='installed'",
+        ),
+        ({"source": "hub", "max_tokens": 100}, "needs dataset: .*fineweb-edu"),
+        ({"source": "hub", "dataset": "x"}, "max_tokens=100_000_000"),
+        ({"validation_every": 1}, "validation_every"),
+        ({"packages": ()}, "packages"),
+        ({"vocabsize": 1024}, "did you mean 'vocab_size'"),
+    ],
+)
 def test_bad_configs_are_refused_with_the_corrected_call(values, message):
     with pytest.raises(ConfigError, match=message):
         DataConfig(**values)

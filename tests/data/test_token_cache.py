@@ -41,7 +41,9 @@ def test_a_second_load_reads_no_document(tmp_path):
     def refuse():
         raise AssertionError("the documents were read again")
 
-    again = cache.open_or_build(dataclasses.replace(made(TEXTS), documents=refuse), tmp_path, **SETTINGS)
+    again = cache.open_or_build(
+        dataclasses.replace(made(TEXTS), documents=refuse), tmp_path, **SETTINGS
+    )
     assert again.fingerprint == first.fingerprint
     np.testing.assert_array_equal(again.train, first.train)
 
@@ -49,7 +51,9 @@ def test_a_second_load_reads_no_document(tmp_path):
 def test_fingerprint_stays_where_no_token_changes(tmp_path):
     first = build(tmp_path / "a")
     assert build(tmp_path / "b").fingerprint == first.fingerprint
-    renewed = build(tmp_path / "a", key=1)  # another key, as of files that were touched: built again
+    renewed = build(
+        tmp_path / "a", key=1
+    )  # another key, as of files that were touched: built again
     assert renewed.folder != first.folder and renewed.fingerprint == first.fingerprint
     wide = cache.fingerprint(300, first.train.astype("<u4"), first.held_out.astype("<i8"))
     assert wide == first.fingerprint
@@ -59,9 +63,17 @@ def test_fingerprint_changes_where_a_token_does(tmp_path):
     train, held_out = np.arange(50) % 7, np.arange(20) % 7
     other = train.copy()
     other[-1] += 1
-    prints = [cache.fingerprint(*parts) for parts in [
-        (300, train, held_out), (300, other, held_out), (300, train, held_out[::-1]), (301, train, held_out),
-        (300, np.append(train, held_out[0]), held_out[1:]), (300, train[:-1], held_out)]]
+    prints = [
+        cache.fingerprint(*parts)
+        for parts in [
+            (300, train, held_out),
+            (300, other, held_out),
+            (300, train, held_out[::-1]),
+            (301, train, held_out),
+            (300, np.append(train, held_out[0]), held_out[1:]),
+            (300, train[:-1], held_out),
+        ]
+    ]
     assert len(set(prints)) == len(prints)
     changed = [*TEXTS[:-1], TEXTS[-1].replace("39", "38")]
     assert build(tmp_path, changed, key=1).fingerprint != build(tmp_path).fingerprint
@@ -84,7 +96,9 @@ def flip(file):
     file.write_bytes(raw)
 
 
-@pytest.mark.parametrize("harm", [truncate, flip, lambda file: file.unlink(), lambda file: file.write_bytes(b"")])
+@pytest.mark.parametrize(
+    "harm", [truncate, flip, lambda file: file.unlink(), lambda file: file.write_bytes(b"")]
+)
 @pytest.mark.parametrize("name", ["train.bin", "validation.bin", "tokenizer.json", "meta.json"])
 def test_a_damaged_cache_is_built_again_with_a_warning(tmp_path, name, harm):
     first = build(tmp_path)
@@ -115,8 +129,12 @@ def test_an_interrupted_build_leaves_no_cache_and_does_no_harm(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache.open_or_build(dataclasses.replace(made(TEXTS), documents=interrupted), tmp_path, **SETTINGS)
-    assert [p.name for p in (tmp_path / "tokens").iterdir() if p.is_dir() and p.suffix != ".part"] == []
+        cache.open_or_build(
+            dataclasses.replace(made(TEXTS), documents=interrupted), tmp_path, **SETTINGS
+        )
+    assert [
+        p.name for p in (tmp_path / "tokens").iterdir() if p.is_dir() and p.suffix != ".part"
+    ] == []
     assert build(tmp_path).fingerprint == build(tmp_path / "fresh").fingerprint
     assert not list((tmp_path / "tokens").glob("*.part"))
 
@@ -137,12 +155,17 @@ def test_processes_that_start_at_once_build_once(tmp_path):
         (root / sys.argv[2]).touch()
         while len(list(root.glob("ready*"))) < 2:
             time.sleep(0.001)
-        source = cache.open_or_build(Corpus("made-up text", {}, {}, documents), root, vocab_size=300, tokenizer="bpe",
+        source = cache.open_or_build(Corpus("made-up text", {}, {}, documents), root,
+        vocab_size=300, tokenizer="bpe",
                                      every=10, max_tokens=None)
         print(source.fingerprint, len(source.train))
     """)
-    processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), f"ready{i}"], stdout=subprocess.PIPE)
-                 for i in range(2)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path), f"ready{i}"], stdout=subprocess.PIPE
+        )
+        for i in range(2)
+    ]
     said = {process.communicate()[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
     assert len(said) == 1 and (tmp_path / "builds").read_text() == "built\n"
@@ -164,17 +187,22 @@ def test_a_single_document_holds_out_its_tail(tmp_path):
 
 def test_training_windows_never_hold_validation_text(tmp_path):
     source = build(tmp_path, [("z" if i % 10 == 9 else "a") * 50 for i in range(100)])
-    seen = "".join(source.decode(row) for step in range(50) for row in source.batch(0, step, 8, 16)[1])
+    seen = "".join(
+        source.decode(row) for step in range(50) for row in source.batch(0, step, 8, 16)[1]
+    )
     held = "".join(source.decode(row) for row in source.validation(5, 16)[1])
     assert set(seen.replace("<|endoftext|>", "")) == {"a"}
     assert set(held.replace("<|endoftext|>", "")) == {"z"}
 
 
-@pytest.mark.parametrize(("texts", "changes", "message"), [
-    (["short"], {}, "made-up text has 5 characters"),
-    ([], {}, "made-up text has 0 characters"),
-    (TEXTS, {"max_tokens": 5}, "max_tokens=5 is too small"),
-])
+@pytest.mark.parametrize(
+    ("texts", "changes", "message"),
+    [
+        (["short"], {}, "made-up text has 5 characters"),
+        ([], {}, "made-up text has 0 characters"),
+        (TEXTS, {"max_tokens": 5}, "max_tokens=5 is too small"),
+    ],
+)
 def test_too_little_text_is_refused_and_leaves_no_cache(tmp_path, texts, changes, message):
     for _ in range(2):
         with pytest.raises(DataError, match=message):

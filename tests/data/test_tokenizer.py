@@ -47,7 +47,9 @@ def test_pieces_are_short_lose_nothing_and_end_at_line_ends(line, monkeypatch):
     assert "\n" not in line or all(piece.endswith("\n") for piece in cut)
 
 
-@pytest.mark.parametrize("whole", [text(1, 50), "", "\x00\x07 \t\r\n", "🐍 unseen ∂²L/∂η²", f"a{tokens.END}b"])
+@pytest.mark.parametrize(
+    "whole", [text(1, 50), "", "\x00\x07 \t\r\n", "🐍 unseen ∂²L/∂η²", f"a{tokens.END}b"]
+)
 def test_any_text_decodes_to_itself_and_is_closed_by_the_end_token(bpe, whole):
     [(held_out, ids, n_bytes, last)] = tokens.encode([(True, whole)], bpe)
     assert held_out and last and n_bytes == len(whole.encode())
@@ -70,16 +72,30 @@ def test_ids_do_not_depend_on_neighbours_or_batches(bpe, monkeypatch):
 
 def test_vocabulary_has_every_byte_and_at_most_what_was_asked(bpe):
     assert bpe.get_vocab_size() == 300
-    assert tokens.train_bpe(["ab"], 1024).get_vocab_size() == tokens.MIN_BPE_VOCAB + 1  # one merge, and no more
+    assert (
+        tokens.train_bpe(["ab"], 1024).get_vocab_size() == tokens.MIN_BPE_VOCAB + 1
+    )  # one merge, and no more
     assert tokens.train_bpe(["ab"], tokens.MIN_BPE_VOCAB).get_vocab_size() == tokens.MIN_BPE_VOCAB
 
 
 def test_merges_do_not_depend_on_the_number_of_threads(bpe):
-    program = ("import sys, hashlib; from hpt import tokens; text = sys.stdin.buffer.read().decode(); "
-               "print(hashlib.sha256(tokens.train_bpe(text.split('|'), 600).to_str().encode()).hexdigest())")
-    documents = "|".join(text(seed, 400) + " ".join(f"{n:x}" for n in range(100 * seed)) for seed in range(20)).encode()
-    digests = {subprocess.run([sys.executable, "-c", program], input=documents, capture_output=True, check=True,
-                              env=os.environ | {"RAYON_NUM_THREADS": n}).stdout for n in ("1", "2", "5")}
+    program = (
+        "import sys, hashlib; from hpt import tokens; text = sys.stdin.buffer.read().decode(); "
+        "print(hashlib.sha256(tokens.train_bpe(text.split('|'), 600).to_str().encode()).hexdigest())"
+    )
+    documents = "|".join(
+        text(seed, 400) + " ".join(f"{n:x}" for n in range(100 * seed)) for seed in range(20)
+    ).encode()
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            input=documents,
+            capture_output=True,
+            check=True,
+            env=os.environ | {"RAYON_NUM_THREADS": n},
+        ).stdout
+        for n in ("1", "2", "5")
+    }
     assert len(digests) == 1
 
 

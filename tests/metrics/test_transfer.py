@@ -1,4 +1,5 @@
-"""The transfer report: recovery of known laws, invariances, verdicts, and coverage of its intervals."""
+"""The transfer report: recovery of known laws, invariances, verdicts, and coverage of its
+intervals."""
 
 import dataclasses
 import importlib.util
@@ -13,10 +14,10 @@ from hpt.analysis.predict import predict_lr
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import TableError
 from hpt.metrics.basin import ALL_DIVERGED, EDGE
-from hpt.metrics.figures import AT_BOUND, FEW_WIDTHS, FIGURES, LACK_OF_FIT, TOO_WIDE
 from hpt.metrics.noise import CommonNoise
 from hpt.metrics.replicates import NOISE_UNKNOWN, SharedDraws, interval, ratio_interval
 from hpt.metrics.transfer import transfer_report
+from hpt.metrics.verdicts import AT_BOUND, FEW_WIDTHS, FIGURES, LACK_OF_FIT, TOO_WIDE
 
 LAWS = {
     "SP": Law(),
@@ -47,7 +48,9 @@ def test_known_laws_are_recovered_without_noise(shape, skew, widths):
     assert row.E < 1e-6
     if len(widths) > 3:
         assert row.E_extrap < 1e-6 and row.octave_error < 1e-4
-        assert predict_lr(report, width=8192).log2_lr[0] == pytest.approx(law.best_log2_lr(8192), abs=1e-4)
+        assert predict_lr(report, width=8192).log2_lr[0] == pytest.approx(
+            law.best_log2_lr(8192), abs=1e-4
+        )
 
 
 def test_order_of_rows_does_not_matter(report):
@@ -60,23 +63,31 @@ def test_a_common_factor_of_the_learning_rates_shifts_the_optimum_alone(report):
     scaled = noisy().assign(lr=lambda t: t.lr * 8).drop(columns="log2_lr")
     other = transfer_report(scaled, bootstraps=200)
     for end in ("", "_low", "_high"):
-        assert other.basins[f"log2_lr{end}"].to_numpy() == pytest.approx(report.basins[f"log2_lr{end}"] + 3, abs=1e-6)
+        assert other.basins[f"log2_lr{end}"].to_numpy() == pytest.approx(
+            report.basins[f"log2_lr{end}"] + 3, abs=1e-6
+        )
         for name in FIGURES:
             column = f"{name}{end}"
-            assert other.figures[column].to_numpy() == pytest.approx(report.figures[column].to_numpy(), abs=1e-4)
+            assert other.figures[column].to_numpy() == pytest.approx(
+                report.figures[column].to_numpy(), abs=1e-4
+            )
 
 
 def test_a_common_factor_of_the_widths_leaves_the_exponents(report):
     other = transfer_report(noisy().assign(width=lambda t: t.width * 4), bootstraps=200)
     for name in ("alpha", "beta", "gamma", "kappa", "E", "R"):
-        assert other.figures[name].to_numpy() == pytest.approx(report.figures[name].to_numpy(), abs=1e-4)
+        assert other.figures[name].to_numpy() == pytest.approx(
+            report.figures[name].to_numpy(), abs=1e-4
+        )
 
 
 def test_a_constant_added_to_the_losses_moves_the_floor_alone(report):
     other = transfer_report(noisy().assign(loss=lambda t: t.loss + 1), bootstraps=200)
     assert other.laws.L_inf.to_numpy() == pytest.approx(report.laws.L_inf + 1, abs=1e-4)
     for name in ("alpha", "kappa", "E", "R"):
-        assert other.figures[name].to_numpy() == pytest.approx(report.figures[name].to_numpy(), abs=1e-4)
+        assert other.figures[name].to_numpy() == pytest.approx(
+            report.figures[name].to_numpy(), abs=1e-4
+        )
 
 
 def test_shape_of_the_result(report):
@@ -84,7 +95,9 @@ def test_shape_of_the_result(report):
     for name in FIGURES:
         ends = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
         assert {f"{name}{end}" for end in ends} <= set(frame)
-        assert (frame[f"{name}_low"] <= frame[name]).all() and (frame[name] <= frame[f"{name}_high"]).all()
+        assert (frame[f"{name}_low"] <= frame[name]).all() and (
+            frame[name] <= frame[f"{name}_high"]
+        ).all()
         assert (frame[f"{name}_determined"] == (frame[f"{name}_reason"] == "")).all()
     assert len(report.basins) == len(report.penalty) == 15
     assert frame.kappa.to_numpy() == pytest.approx(frame.alpha - 2 * frame.beta + frame.gamma)
@@ -100,7 +113,11 @@ def test_truth_lies_in_the_intervals_of_a_good_sweep(report):
         for figure in ("alpha", "beta", "gamma", "kappa"):
             row = frame.loc[name]
             slack = 0.5 * (row[f"{figure}_high"] - row[f"{figure}_low"])
-            assert row[f"{figure}_low"] - slack <= getattr(law, figure) <= row[f"{figure}_high"] + slack
+            assert (
+                row[f"{figure}_low"] - slack
+                <= getattr(law, figure)
+                <= row[f"{figure}_high"] + slack
+            )
         assert 0.003 < frame.E[name] < 0.007
 
 
@@ -118,7 +135,10 @@ def test_the_best_group_is_the_reference_unless_another_is_named(report):
     for name in ("sp+embd", {"parameterization": "SP+Embd"}):
         named = transfer_report(decays, reference=name, bootstraps=50)
         zero = named.penalty[named.penalty.R == 0]
-        assert set(zip(zero.parameterization, zero.weight_decay, strict=True)) == {("SP+Embd", 0.0), ("SP+Embd", 0.1)}
+        assert set(zip(zero.parameterization, zero.weight_decay, strict=True)) == {
+            ("SP+Embd", 0.0),
+            ("SP+Embd", 0.1),
+        }
     for wrong in ("SP+Emb", {"weight_decay": 3.0}, {"depth": 3}):
         with pytest.raises(TableError, match=r"SP|depth"):
             transfer_report(decays, reference=wrong, bootstraps=50)
@@ -126,7 +146,9 @@ def test_the_best_group_is_the_reference_unless_another_is_named(report):
 
 def test_common_batches_cancel_in_differences():
     def spans(seed):
-        made = transfer_report(noisy(noise=0.02, common=0.9, seeds=3, seed=seed), reference="SP", bootstraps=200)
+        made = transfer_report(
+            noisy(noise=0.02, common=0.9, seeds=3, seed=seed), reference="SP", bootstraps=200
+        )
         wells, penalty = made.basins.query("parameterization == 'SP+Embd'"), made.penalty
         penalty = penalty.query("parameterization == 'SP+Embd'")
         return (penalty.R_high - penalty.R_low).mean(), (wells.loss_high - wells.loss_low).mean()
@@ -138,12 +160,24 @@ def test_common_batches_cancel_in_differences():
 def test_an_edge_width_has_no_basin_but_its_runs_take_part_in_the_law():
     table = noisy({"SP": Law()})
     cut = table[(table.width != 32) | (table.log2_lr < Law().best_log2_lr(32) - 0.6)]
-    flagged, without = transfer_report(cut, bootstraps=200), transfer_report(cut[cut.width != 32], bootstraps=200)
+    flagged, without = (
+        transfer_report(cut, bootstraps=200),
+        transfer_report(cut[cut.width != 32], bootstraps=200),
+    )
     first, a, b = flagged.basins.iloc[0], flagged.figures.iloc[0], without.figures.iloc[0]
-    assert first.edge == "high" and np.isposinf(first.log2_lr_high) and not first.determined and first.method == "grid"
+    assert (
+        first.edge == "high"
+        and np.isposinf(first.log2_lr_high)
+        and not first.determined
+        and first.method == "grid"
+    )
     assert flagged.penalty.R_reason[0] == EDGE and np.isnan(flagged.penalty.R[0])
     assert any("width 32" in note and "take part in the law" in note for note in flagged.notes)
-    assert (a.beta_n, b.beta_n) == (5, 4) and a.E_n == b.E_n and a.E_extrap == pytest.approx(b.E_extrap, abs=1e-9)
+    assert (
+        (a.beta_n, b.beta_n) == (5, 4)
+        and a.E_n == b.E_n
+        and a.E_extrap == pytest.approx(b.E_extrap, abs=1e-9)
+    )
     for name in ("alpha", "beta", "kappa"):
         assert a[f"{name}_low"] < getattr(Law(), name) < a[f"{name}_high"]
 
@@ -153,7 +187,9 @@ def test_the_runs_of_an_edge_width_narrow_the_law():
     for seed in range(5):
         table = noisy({"SP": Law()}, noise=0.01, seeds=1, seed=seed)
         cut = table[(table.width != 32) | (table.log2_lr < Law().best_log2_lr(32) - 0.6)]
-        rows = [transfer_report(t, bootstraps=60).figures.iloc[0] for t in (cut, cut[cut.width != 32])]
+        rows = [
+            transfer_report(t, bootstraps=60).figures.iloc[0] for t in (cut, cut[cut.width != 32])
+        ]
         spans.append([row.alpha_high - row.alpha_low for row in rows])
     with_runs, without = np.median(spans, axis=0)
     assert with_runs < 0.9 * without
@@ -161,8 +197,13 @@ def test_the_runs_of_an_edge_width_narrow_the_law():
 
 def test_an_edge_that_the_other_widths_contradict_is_left_out_of_the_law():
     table = noisy({"SP": Law()})
-    odd = table.assign(loss=table.loss + 2 * (table.width == 32) * (table.log2_lr - table.log2_lr.min()))
-    flagged, without = transfer_report(odd, bootstraps=50), transfer_report(odd[odd.width != 32], bootstraps=50)
+    odd = table.assign(
+        loss=table.loss + 2 * (table.width == 32) * (table.log2_lr - table.log2_lr.min())
+    )
+    flagged, without = (
+        transfer_report(odd, bootstraps=50),
+        transfer_report(odd[odd.width != 32], bootstraps=50),
+    )
     assert any("width 32 left out" in note and "AGAINST the edge" in note for note in flagged.notes)
     for name in FIGURES:
         assert flagged.figures[name][0] == pytest.approx(without.figures[name][0], abs=1e-9)
@@ -171,23 +212,37 @@ def test_an_edge_that_the_other_widths_contradict_is_left_out_of_the_law():
 def test_every_figure_says_how_its_interval_was_made_and_from_how_much(report):
     for row in report.to_frame().to_dict("records"):
         assert row["E_method"] == row["E_extrap_method"] == "parametric, ratio"
-        assert row["octave_error_method"] == "parametric, folded" and row["octave_error_n"] == len(WIDTHS)
+        assert row["octave_error_method"] == "parametric, folded" and row["octave_error_n"] == len(
+            WIDTHS
+        )
         assert {row[f"{n}_method"] for n in ("alpha", "beta", "gamma", "kappa")} == {"parametric"}
-        assert row["R_method"] == ("definition" if row["parameterization"] == "μP" else "parametric")
+        assert row["R_method"] == (
+            "definition" if row["parameterization"] == "μP" else "parametric"
+        )
         wells = report.basins[report.basins.parameterization == row["parameterization"]]
-        assert row["E_n"] == wells.n.sum() and row["E_extrap_n"] == wells.n.iloc[-1] and row["beta_n"] == len(wells)
+        assert (
+            row["E_n"] == wells.n.sum()
+            and row["E_extrap_n"] == wells.n.iloc[-1]
+            and row["beta_n"] == len(wells)
+        )
     assert set(report.basins.method) == {"parametric"} and (report.penalty.R_n > 0).all()
 
 
 def test_seeds_are_resampled_where_there_are_enough():
     many, few = noisy(seeds=5, common=0.5), noisy(seeds=2)
     auto = transfer_report(many, bootstraps=100)
-    assert set(auto.basins.method) == {"seeds"} and set(auto.to_frame().E_method) == {"seeds, ratio"}
+    assert set(auto.basins.method) == {"seeds"} and set(auto.to_frame().E_method) == {
+        "seeds, ratio"
+    }
     assert set(transfer_report(few, bootstraps=50).basins.method) == {"parametric"}
-    assert set(transfer_report(many, resample="parametric", bootstraps=50).basins.method) == {"parametric"}
+    assert set(transfer_report(many, resample="parametric", bootstraps=50).basins.method) == {
+        "parametric"
+    }
     assert set(transfer_report(few, resample="seeds", bootstraps=50).basins.method) == {"seeds"}
     some = few[(few.seed == 0) | (few.log2_lr < few.log2_lr.median())]
-    assert "seeds + parametric" in set(transfer_report(some, resample="seeds", bootstraps=50).basins.method)
+    assert "seeds + parametric" in set(
+        transfer_report(some, resample="seeds", bootstraps=50).basins.method
+    )
     for table in (noisy(seeds=1), few.drop(columns="seed")):
         with pytest.raises(TableError, match="no seeds to resample"):
             transfer_report(table, resample="seeds")
@@ -217,13 +272,17 @@ def test_shared_noise_shows_in_seeds_and_in_losses_that_stray_from_their_law():
 
 def test_a_kinked_basin_shows_as_a_lack_of_fit_or_in_a_wider_interval():
     sharp = {"SP": Law(shape="kinked", skew=2.0)}
-    found = transfer_report(noisy(sharp, noise=0.003, seeds=3, spacing=0.5, count=13), bootstraps=100).basins
+    found = transfer_report(
+        noisy(sharp, noise=0.003, seeds=3, spacing=0.5, count=13), bootstraps=100
+    ).basins
     assert set(found.reason) == {LACK_OF_FIT} and not found.determined.any()
     truth = sharp["SP"].best_log2_lr(found.width)
     assert ((found.log2_lr_low <= truth) & (truth <= found.log2_lr_high)).mean() >= 0.6
     smooth = transfer_report(noisy({"SP": Law()}), bootstraps=100).basins
     assert smooth.determined.all()
-    assert (smooth.log2_lr_high - smooth.log2_lr > smooth.log2_lr - smooth.log2_lr_low).mean() >= 0.8
+    assert (
+        smooth.log2_lr_high - smooth.log2_lr > smooth.log2_lr - smooth.log2_lr_low
+    ).mean() >= 0.8
 
 
 def test_an_edge_at_the_largest_width_leaves_nothing_to_compare_there():
@@ -239,7 +298,10 @@ def test_a_table_with_gaps_nan_and_divergence():
     table = noisy().sample(frac=0.93, random_state=2)
     table.loc[table.index[::17], "loss"] = np.nan
     table.loc[table.index[5::29], ["loss", "diverged"]] = [np.inf, True]
-    table.loc[(table.parameterization == "SP") & (table.width == 64), ["loss", "diverged"]] = [np.inf, True]
+    table.loc[(table.parameterization == "SP") & (table.width == 64), ["loss", "diverged"]] = [
+        np.inf,
+        True,
+    ]
     report = transfer_report(table, bootstraps=100)
     wells = report.basins.set_index(["parameterization", "width"])
     assert wells.reason[("SP", 64)] == ALL_DIVERGED
@@ -252,12 +314,17 @@ def test_a_table_with_gaps_nan_and_divergence():
 
 def test_few_widths_determine_little():
     table = noisy()
-    keep = (table.parameterization == "μP") | ((table.parameterization == "SP") & (table.width <= 64))
+    keep = (table.parameterization == "μP") | (
+        (table.parameterization == "SP") & (table.width <= 64)
+    )
     few = table[keep | ((table.parameterization == "SP+Embd") & (table.width == 32))]
     frame = transfer_report(few, bootstraps=100).to_frame().set_index("parameterization")
     for name in ("E", "E_extrap", "octave_error", "kappa", "alpha", "R"):
         assert np.isnan(frame[name]["SP"]) and frame[f"{name}_reason"]["SP"] == FEW_WIDTHS
-    assert frame.beta_determined["SP"] and frame.beta_low["SP"] < LAWS["SP"].beta < frame.beta_high["SP"]
+    assert (
+        frame.beta_determined["SP"]
+        and frame.beta_low["SP"] < LAWS["SP"].beta < frame.beta_high["SP"]
+    )
     assert not frame.loc["SP+Embd", [f"{name}_determined" for name in FIGURES]].any()
     with pytest.raises(TableError, match="'width' has 1 different"):
         transfer_report(table[table.width == 64])
@@ -285,7 +352,9 @@ def test_without_a_run_to_spare_the_noise_is_unknown():
 def test_a_floor_that_the_losses_do_not_show_is_at_a_bound(slope):
     table = noisy({"SP": Law(A=0.0, L_inf=3.0), "μP": Law()})
     straight = (table.parameterization == "SP").to_numpy() * slope * np.log2(table.width / 32)
-    frame = transfer_report(table.assign(loss=table.loss + straight), reference="μP", bootstraps=100).to_frame()
+    frame = transfer_report(
+        table.assign(loss=table.loss + straight), reference="μP", bootstraps=100
+    ).to_frame()
     row = frame.set_index("parameterization").loc["SP"]
     for name in ("alpha", "kappa", "R"):
         assert not row[f"{name}_determined"] and row[f"{name}_reason"] == AT_BOUND
@@ -296,7 +365,9 @@ def test_a_wide_penalty_is_not_determined():
     seen = set()
     for seed in range(6):
         laws = {"SP": Law(A=1.0, alpha=0.6), "μP": Law(A=1.0, alpha=0.6, L_inf=2.45)}
-        report = transfer_report(noisy(laws, noise=0.01, seeds=1, seed=seed), reference="μP", bootstraps=100)
+        report = transfer_report(
+            noisy(laws, noise=0.01, seeds=1, seed=seed), reference="μP", bootstraps=100
+        )
         row = report.to_frame().set_index("parameterization").loc["SP"]
         reducible = report.laws.A[0] * 512 ** -report.laws.alpha[0]
         if row.R_determined:
@@ -339,20 +410,32 @@ def test_share_of_the_gap_closed(report):
     assert shares.share.to_numpy() == pytest.approx(truth, abs=0.06)
     assert ((shares.share_low < shares.share) & (shares.share < shares.share_high)).all()
     runs = report.basins.groupby("width").n.sum()  # all three basins of a width
-    assert shares.method.unique().tolist() == ["parametric"] and shares.n.tolist() == runs.loc[shares.width].tolist()
+    assert (
+        shares.method.unique().tolist() == ["parametric"]
+        and shares.n.tolist() == runs.loc[shares.width].tolist()
+    )
     with pytest.raises(TableError, match="'SP\\+LN' is not in the table"):
         gap_closed(report, by="SP+LN")
-    same = gap_closed(transfer_report(noisy({"SP": Law(), "SP+Embd": Law(), "μP": Law()}), bootstraps=50))
+    same = gap_closed(
+        transfer_report(noisy({"SP": Law(), "SP+Embd": Law(), "μP": Law()}), bootstraps=50)
+    )
     assert not same.determined.any() and set(same.reason) == {"the gap is not told from zero"}
     assert set(gap_closed(report, from_="μP", to="SP").reason) == {"the gap is below zero"}
 
 
 def test_any_measure_of_size_and_more_groups_will_do():
-    table = noisy({"SP": Law()}).rename(columns={"width": "N"}).drop(columns="parameterization").assign(depth=3)
+    table = (
+        noisy({"SP": Law()})
+        .rename(columns={"width": "N"})
+        .drop(columns="parameterization")
+        .assign(depth=3)
+    )
     report = transfer_report(table, scale="N", by="depth", bootstraps=50)
     assert list(report.basins.columns[:2]) == ["depth", "N"] and "N 32 to 512" in str(report)
     bare = transfer_report(table.drop(columns="depth"), scale="N", bootstraps=50)
-    assert bare.group_columns == () and bare.to_frame().beta[0] == pytest.approx(report.to_frame().beta[0])
+    assert bare.group_columns == () and bare.to_frame().beta[0] == pytest.approx(
+        report.to_frame().beta[0]
+    )
     assert "all" in str(bare)
 
 
@@ -373,7 +456,9 @@ def test_intervals_of_replicates():
     draws[::10] = np.nan
     assert interval(draws, 0.95) == (-np.inf, np.inf)
     low, high = ratio_interval(2.0, np.sqrt(rng.chisquare(50, 20_000)), 0.95)
-    assert (low, high) == pytest.approx((2.0 * np.sqrt(50 / 71.42), 2.0 * np.sqrt(50 / 32.36)), rel=0.01)
+    assert (low, high) == pytest.approx(
+        (2.0 * np.sqrt(50 / 71.42), 2.0 * np.sqrt(50 / 32.36)), rel=0.01
+    )
 
 
 def test_intervals_cover_the_truth():

@@ -12,9 +12,19 @@ from hpt.model.transformer import ModelConfig, Transformer, attend, flops_per_to
 
 SMALL = ModelConfig(width=16, depth=2, d_head=8, vocab_size=11, context=6)
 OPTIONS = [
-    {}, {"norm": "rmsnorm"}, {"norm_gain": "none"}, {"norm_gain": "scalar", "norm": "rmsnorm"}, {"bias": True},
-    {"bias": True, "norm_gain": "none"}, {"positions": "rotary"}, {"activation": "swiglu"}, {"activation": "relu2"},
-    {"tie_readout": True}, {"kv_heads": 1}, {"embedding_norm": True}, {"qk_norm": True, "positions": "rotary"},
+    {},
+    {"norm": "rmsnorm"},
+    {"norm_gain": "none"},
+    {"norm_gain": "scalar", "norm": "rmsnorm"},
+    {"bias": True},
+    {"bias": True, "norm_gain": "none"},
+    {"positions": "rotary"},
+    {"activation": "swiglu"},
+    {"activation": "relu2"},
+    {"tie_readout": True},
+    {"kv_heads": 1},
+    {"embedding_norm": True},
+    {"qk_norm": True, "positions": "rotary"},
 ]
 
 
@@ -33,7 +43,9 @@ def test_causality_by_gradients(options):
     model = model_of(options)
     ids_1xT = torch.arange(6)[None]
     embedded = []
-    model.token_embedding.register_forward_hook(lambda m, i, out: embedded.append(out) or out.retain_grad())
+    model.token_embedding.register_forward_hook(
+        lambda m, i, out: embedded.append(out) or out.retain_grad()
+    )
     for t in range(6):
         embedded.clear()
         model.zero_grad()
@@ -45,7 +57,9 @@ def test_causality_by_gradients(options):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_parameter_learns(options):
     model = model_of(options)
-    model(torch.randint(0, 11, (4, 6), generator=torch.Generator().manual_seed(1))).logsumexp(-1).sum().backward()
+    model(torch.randint(0, 11, (4, 6), generator=torch.Generator().manual_seed(1))).logsumexp(
+        -1
+    ).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
     assert parameter_count(model.config) == sum(p.numel() for p in model.parameters())
 
@@ -108,10 +122,18 @@ def test_swiglu_costs_what_gelu_costs():
     assert ratio == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize(("values", "words"), [
-    ({"width": 20}, "width=24"), ({"kv_heads": 3}, "kv_heads"), ({"widht": 32}, "width"), ({"norm": "x"}, "rmsnorm"),
-    ({"d_head": 1, "positions": "rotary"}, "even"), ({"depth": 0}, "depth"), ({"width": 64.5}, "64.5"),
-])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"width": 20}, "width=24"),
+        ({"kv_heads": 3}, "kv_heads"),
+        ({"widht": 32}, "width"),
+        ({"norm": "x"}, "rmsnorm"),
+        ({"d_head": 1, "positions": "rotary"}, "even"),
+        ({"depth": 0}, "depth"),
+        ({"width": 64.5}, "64.5"),
+    ],
+)
 def test_bad_configs_are_refused(values, words):
     with pytest.raises(ConfigError) as error:
         ModelConfig(**{**{"width": 16, "d_head": 8}, **values})
@@ -120,18 +142,32 @@ def test_bad_configs_are_refused(values, words):
 
 def test_all_options_together_run():
     for norm, activation, positions in itertools.product(
-            ("layernorm", "rmsnorm"), ("gelu", "swiglu", "relu2"), ("learned", "rotary")):
-        options = {"norm": norm, "activation": activation, "positions": positions, "kv_heads": 1, "bias": True,
-                   "tie_readout": True, "embedding_norm": True, "qk_norm": True, "zero_query_init": True}
+        ("layernorm", "rmsnorm"), ("gelu", "swiglu", "relu2"), ("learned", "rotary")
+    ):
+        options = {
+            "norm": norm,
+            "activation": activation,
+            "positions": positions,
+            "kv_heads": 1,
+            "bias": True,
+            "tie_readout": True,
+            "embedding_norm": True,
+            "qk_norm": True,
+            "zero_query_init": True,
+        }
         assert model_of(options)(torch.zeros(1, 6, dtype=torch.int64)).isfinite().all()
 
 
 @pytest.mark.parametrize("options", [{}, {"bias": True, "kv_heads": 1}])
 def test_watched_projections_are_called_and_give_the_same(options):
-    model = Transformer(ModelConfig(width=32, depth=1, d_head=8, vocab_size=20, context=6, **options))
+    model = Transformer(
+        ModelConfig(width=32, depth=1, d_head=8, vocab_size=20, context=6, **options)
+    )
     ids, seen = torch.arange(12).view(2, 6), []
     plain = model(ids)
     for name in ("query", "key", "value"):
-        getattr(model.blocks[0].attention, name).register_forward_hook(lambda *_, name=name: seen.append(name))
+        getattr(model.blocks[0].attention, name).register_forward_hook(
+            lambda *_, name=name: seen.append(name)
+        )
     torch.testing.assert_close(model(ids), plain)
     assert seen == ["query", "key", "value"]

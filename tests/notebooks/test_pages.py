@@ -1,4 +1,5 @@
-"""The report: pages that need no network, static outputs, formulas as MathML, tables with intervals, room to fit."""
+"""The report: pages that need no network, static outputs, formulas as MathML, tables with
+intervals, room to fit."""
 
 import base64
 import html
@@ -24,7 +25,10 @@ from hpt.notebooks.runner import NotebookResult
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LONG_LINE = "value = " + " + ".join(f"quantity_{i}" for i in range(40))
-LONG_FORMULA = r"L(n, \eta) \approx L_\infty + A n^{-\alpha} + \tfrac12 h(n) (\ln\eta - \ln\eta^*(n))^2 + " * 3 + "0"
+LONG_FORMULA = (
+    r"L(n, \eta) \approx L_\infty + A n^{-\alpha} + \tfrac12 h(n) (\ln\eta - \ln\eta^*(n))^2 + " * 3
+    + "0"
+)
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 HEADER = (
     "# The tour of $n$\n\n- **Question** Does $\\eta^*$ move?\n- **Claim** it does\n- **Prerequisites** none\n"
@@ -57,7 +61,9 @@ R &= 0
 
 
 def display(**bundle):
-    return new_output("display_data", {key.replace("__", "/"): value for key, value in bundle.items()})
+    return new_output(
+        "display_data", {key.replace("__", "/"): value for key, value in bundle.items()}
+    )
 
 
 def executed(*cells):
@@ -74,25 +80,38 @@ def report(tmp_path_factory):
     """A report of three notebooks with everything in them that notebooks have; its folder."""
     folder = tmp_path_factory.mktemp("report")
     (folder / "drawing.png").write_bytes(base64.b64decode(PIXEL))
-    wide = pd.DataFrame(np.arange(60.0).reshape(3, 20) * math.pi, columns=[f"quantity_{i}" for i in range(20)])
+    wide = pd.DataFrame(
+        np.arange(60.0).reshape(3, 20) * math.pi, columns=[f"quantity_{i}" for i in range(20)]
+    )
     first = executed(
         new_markdown_cell(PROSE),
-        new_code_cell(LONG_LINE, outputs=[new_output("stream", name="stdout", text="x" * 300 + "\n" + "a b " * 100)]),
         new_code_cell(
-            "plot()", metadata={"tags": ["hide-input"]}, outputs=[display(image__png=PIXEL, text__plain="Figure")]
+            LONG_LINE,
+            outputs=[new_output("stream", name="stdout", text="x" * 300 + "\n" + "a b " * 100)],
+        ),
+        new_code_cell(
+            "plot()",
+            metadata={"tags": ["hide-input"]},
+            outputs=[display(image__png=PIXEL, text__plain="Figure")],
         ),
         new_code_cell(
             "slider",
             outputs=[
                 new_output(
-                    "display_data", {WIDGET: {"model_id": "1"}, "image/png": PIXEL, "text/plain": "Tool-repr()"}
+                    "display_data",
+                    {WIDGET: {"model_id": "1"}, "image/png": PIXEL, "text/plain": "Tool-repr()"},
                 ),
-                new_output("display_data", {WIDGET: {"model_id": "2"}, "text/plain": "IntSlider-repr()"}),
+                new_output(
+                    "display_data", {WIDGET: {"model_id": "2"}, "text/plain": "IntSlider-repr()"}
+                ),
                 new_output("display_data", {"application/javascript": "alert(1)"}),
             ],
         ),
         new_code_cell(
-            "table", outputs=[new_output("execute_result", {"text/html": wide._repr_html_(), "text/plain": "t"})]
+            "table",
+            outputs=[
+                new_output("execute_result", {"text/html": wide._repr_html_(), "text/plain": "t"})
+            ],
         ),
         new_code_cell(
             "math",
@@ -104,11 +123,20 @@ def report(tmp_path_factory):
         new_code_cell(
             "1/0",
             metadata={"papermill": {"duration": 64.2}},
-            outputs=[new_output("error", ename="E", evalue="v", traceback=["\x1b[31mRed\x1b[0m <tag> " + "-" * 200])],
+            outputs=[
+                new_output(
+                    "error",
+                    ename="E",
+                    evalue="v",
+                    traceback=["\x1b[31mRed\x1b[0m <tag> " + "-" * 200],
+                )
+            ],
         ),
     )
     results = []
-    for i, (name, notebook) in enumerate([("00_tour", first), ("02_next", executed()), ("05_last", executed())]):
+    for i, (name, notebook) in enumerate(
+        [("00_tour", first), ("02_next", executed()), ("05_last", executed())]
+    ):
         nbformat.write(notebook, folder / f"{name}.ipynb")
         results.append(
             NotebookResult(
@@ -188,8 +216,19 @@ def test_no_page_fetches_anything(report):
         for tag, attrs in page.tags:
             assert tag not in ("script", "link", "iframe", "object", "embed", "base"), (name, tag)
             for key, value in attrs.items():
-                if key in ("src", "srcset", "href", "xlink:href", "data", "poster", "background", "action"):
-                    local = value.startswith(("data:", "#")) or re.fullmatch(r"\w+\.html(#\w*)?", value)
+                if key in (
+                    "src",
+                    "srcset",
+                    "href",
+                    "xlink:href",
+                    "data",
+                    "poster",
+                    "background",
+                    "action",
+                ):
+                    local = value.startswith(("data:", "#")) or re.fullmatch(
+                        r"\w+\.html(#\w*)?", value
+                    )
                     assert local or (tag == "a" and value.startswith("https://arxiv.org/")), (
                         name,
                         tag,
@@ -202,7 +241,9 @@ def test_no_page_fetches_anything(report):
 
 def test_links_between_pages_lead_somewhere(report):
     found = pages(report)
-    links = {name: [a["href"] for tag, a in page.tags if tag == "a"] for name, page in found.items()}
+    links = {
+        name: [a["href"] for tag, a in page.tags if tag == "a"] for name, page in found.items()
+    }
     for name in links:
         ids = {attrs.get("id") for _, attrs in found[name].tags}
         for target in links[name]:
@@ -217,7 +258,9 @@ def test_links_between_pages_lead_somewhere(report):
 
 def test_formulas_are_mathml_and_no_tex_is_left(report):
     for name, page in pages(report).items():
-        assert "$" not in page.prose and "\\" not in page.prose and "MathJax" not in page.prose, name
+        assert "$" not in page.prose and "\\" not in page.prose and "MathJax" not in page.prose, (
+            name
+        )
         assert any(tag == "math" for tag, _ in page.tags), name
     tour = pages(report)["00_tour"]
     assert {"mfrac", "msqrt", "mtable"} <= {tag for tag, _ in tour.tags}
@@ -231,7 +274,9 @@ def test_a_formula_that_cannot_be_set_is_shown_and_told():
 
 def test_widgets_are_shown_as_their_picture_or_named(report):
     text = (report / "00_tour.html").read_text(encoding="utf-8")
-    assert text.count(f"data:image/png;base64,{PIXEL}") == 3  # a figure, a widget's picture, and a file in markdown
+    assert (
+        text.count(f"data:image/png;base64,{PIXEL}") == 3
+    )  # a figure, a widget's picture, and a file in markdown
     assert "repr()" not in text and "widget-view" not in text and "alert(1)" not in text
     assert text.count("An interactive part stands here") == 2
     assert not re.search(r'<pre class="out"[^>]*>\s*</pre>|<div class="out[^>]*>\s*</div>', text)
@@ -239,8 +284,14 @@ def test_widgets_are_shown_as_their_picture_or_named(report):
 
 def test_code_is_folded_where_the_tags_say_so(report):
     text = (report / "00_tour.html").read_text(encoding="utf-8")
-    folded = re.findall(r"<details class=\"input[^>]*><summary>([^<]*)</summary>(.*?)</details>", text, re.DOTALL)
-    assert [name for name, _ in folded] == ["Parameters, as written", "Parameters of this run", "Code"]
+    folded = re.findall(
+        r"<details class=\"input[^>]*><summary>([^<]*)</summary>(.*?)</details>", text, re.DOTALL
+    )
+    assert [name for name, _ in folded] == [
+        "Parameters, as written",
+        "Parameters of this run",
+        "Code",
+    ]
     assert "plot" in folded[2][1] and "1 min 04 s" in text
     assert '<span class="ansi-red-fg">Red</span> &lt;tag&gt;' in text
     assert "quantity_39" not in "".join(code for _, code in folded) and "quantity_39" in text
@@ -264,7 +315,9 @@ def test_the_index_shows_facts_claims_tables_and_notebooks(report):
     ):
         assert shown in prose, shown
     assert '<span class="verdict good">holds' in text and '<span class="verdict bad">no' in text
-    assert "· failed" in prose and "cell 3 failed &lt;here&gt;" in (report / "05_last.html").read_text(encoding="utf-8")
+    assert "· failed" in prose and "cell 3 failed &lt;here&gt;" in (
+        report / "05_last.html"
+    ).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +342,9 @@ def test_a_page_that_needs_the_network_is_refused_and_no_index_is_left(tmp_path)
     path = tmp_path / "01_a.ipynb"
     nbformat.write(executed(new_markdown_cell("![x](https://example.org/x.png)")), path)
     (tmp_path / "index.html").write_text("old")
-    with pytest.raises(NotebookError, match=r"01_a\.html would need the network: <img src='https://example"):
+    with pytest.raises(
+        NotebookError, match=r"01_a\.html would need the network: <img src='https://example"
+    ):
         write_report([NotebookResult("01_a", path, path, 1.0)], tmp_path, facts={})
     assert not (tmp_path / "index.html").exists()
 
@@ -297,7 +352,11 @@ def test_a_page_that_needs_the_network_is_refused_and_no_index_is_left(tmp_path)
 def cells(table):
     rows = re.findall(r"<tr>(.*?)</tr>", table_html(table), re.DOTALL)
     strip = [
-        [html.unescape(re.sub(r"<[^>]+>", "", cell)) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows
+        [
+            html.unescape(re.sub(r"<[^>]+>", "", cell))
+            for cell in re.findall(r"<t[hd].*?</t[hd]>", row)
+        ]
+        for row in rows
     ]
     return strip[0], strip[1:]
 
@@ -365,11 +424,22 @@ def test_durations_read_well(seconds, text):
 
 def test_environment_facts_name_what_matters():
     facts = environment_facts()
-    assert list(facts) == ["date", "python", "torch", "hpt", "platform", "processor", "cores", "git"]
+    assert list(facts) == [
+        "date",
+        "python",
+        "torch",
+        "hpt",
+        "platform",
+        "processor",
+        "cores",
+        "git",
+    ]
     assert all(facts.values()) and int(facts["cores"]) >= 1
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
@@ -388,11 +458,13 @@ def test_nothing_runs_off_the_page_on_a_phone_or_a_laptop(report, tmp_path):
             const {scrollWidth, clientWidth} = page.documentElement;
             return [frame.title, scrollWidth, clientWidth, page.body.innerText.length];
         };
-        document.body.innerText = JSON.stringify([...document.querySelectorAll('iframe')].map(measure));
+        document.body.innerText =
+        JSON.stringify([...document.querySelectorAll('iframe')].map(measure));
     }"""
     harness = tmp_path / "harness.html"
     harness.write_text(
-        f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<script>{script}</script></body>", encoding="utf-8"
+        f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<script>{script}</script></body>",
+        encoding="utf-8",
     )
     done = subprocess.run(
         [
@@ -410,15 +482,24 @@ def test_nothing_runs_off_the_page_on_a_phone_or_a_laptop(report, tmp_path):
         text=True,
         timeout=120,
     )
-    measured = json.loads(html.unescape(re.search(r"<body>(\[\[.*\]\])", done.stdout, re.DOTALL)[1]))
+    measured = json.loads(
+        html.unescape(re.search(r"<body>(\[\[.*\]\])", done.stdout, re.DOTALL)[1])
+    )
     assert len(measured) == 8
     for title, scroll_width, width, letters in measured:
-        assert scroll_width <= width == int(title.split()[1]) and letters > 100, (title, scroll_width)
+        assert scroll_width <= width == int(title.split()[1]) and letters > 100, (
+            title,
+            scroll_width,
+        )
 
 
 def test_folded_text_stays_in_its_fold(tmp_path):
     """Markdown between <details> and </details> is inside them on the page too."""
-    cells = [new_markdown_cell("<details><summary>Solution</summary>\n\nThe `answer`.\n\n</details>\n\nAfter.")]
+    cells = [
+        new_markdown_cell(
+            "<details><summary>Solution</summary>\n\nThe `answer`.\n\n</details>\n\nAfter."
+        )
+    ]
     notebook = new_notebook(cells=cells)
     nbformat.write(notebook, tmp_path / "01_fold.ipynb")
     path = tmp_path / "01_fold.ipynb"

@@ -40,7 +40,10 @@ def falling():
 def test_in_sp_the_embedding_hardly_moves(falling):
     assert slope(falling, "embedding") == pytest.approx(-1, abs=0.1)
     assert abs(slope(falling, "hidden")) < 0.4
-    assert any(v.startswith("embedding") and "learning rate of embedding (η), too small" in v for v in falling.verdict)
+    assert any(
+        v.startswith("embedding") and "learning rate of embedding (η), too small" in v
+        for v in falling.verdict
+    )
 
 
 def test_activations_alone_would_not_have_told(falling):
@@ -55,7 +58,9 @@ def test_a_constant_rate_blows_hidden_updates_up():
     assert any(v.startswith(("hidden", "readout")) and "too large" in v for v in c.verdict)
 
 
-@pytest.mark.parametrize(("rule", "lr"), [("mup-table3", 2.0**-7), ("μP", lambda n: 2**-7 * 32 / n)])
+@pytest.mark.parametrize(
+    ("rule", "lr"), [("mup-table3", 2.0**-7), ("μP", lambda n: 2**-7 * 32 / n)]
+)
 def test_mup_keeps_updates(rule, lr):
     c = check(rule, lr)
     assert all(abs(slope(c, role)) < 0.3 for role in ("embedding", "hidden", "readout", "vector"))
@@ -66,7 +71,10 @@ def test_intervals_hold_their_slopes_and_text_says_what_is_not_seen(falling):
     f = falling.layers
     assert ((f["low"] <= f["slope"]) & (f["slope"] <= f["high"])).all()
     assert {"embedding", "hidden", "readout", "vector"} <= set(f["role"])
-    assert "cannot see weight decay" in str(falling) and "cannot see weight decay" in falling._repr_html_()
+    assert (
+        "cannot see weight decay" in str(falling)
+        and "cannot see weight decay" in falling._repr_html_()
+    )
     figure = hpt.plot_coord_check(falling)
     assert len(figure.axes) == 3 and all(a.get_legend() for a in figure.axes)
 
@@ -78,8 +86,17 @@ def test_update_is_delta_w_times_x():
     def net(n):
         return nn.Sequential(nn.Linear(3, n, bias=False), nn.Linear(n, 2, bias=False))
 
-    c = hpt.coord_check(net, [4, 8, 16], "SP", loss=lambda m: m(x).square().sum(), lr=0.01, steps=1, seeds=1,
-                        init=False, make_optimizer=torch.optim.SGD)
+    c = hpt.coord_check(
+        net,
+        [4, 8, 16],
+        "SP",
+        loss=lambda m: m(x).square().sum(),
+        lr=0.01,
+        steps=1,
+        seeds=1,
+        init=False,
+        make_optimizer=torch.optim.SGD,
+    )
     torch.manual_seed(0)
     model = net(8)
     before = model[0].weight.detach().clone()
@@ -91,8 +108,11 @@ def test_update_is_delta_w_times_x():
 
 def test_a_foreign_model_with_an_unscaled_readout():
     """A broken rule is named: a readout that learns too fast."""
+
     def net(n):
-        return nn.ModuleDict({"words": nn.Embedding(64, n), "body": nn.Linear(n, n), "out": nn.Linear(n, 64)})
+        return nn.ModuleDict(
+            {"words": nn.Embedding(64, n), "body": nn.Linear(n, n), "out": nn.Linear(n, 64)}
+        )
 
     def net_loss(m):
         return F.cross_entropy(m["out"](torch.tanh(m["body"](m["words"](IDS[0, :-1])))), IDS[0, 1:])

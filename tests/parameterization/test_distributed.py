@@ -1,4 +1,5 @@
-"""One process, DistributedDataParallel and fully_shard on two gloo processes: the same update, to rounding."""
+"""One process, DistributedDataParallel and fully_shard on two gloo processes: the same update, to
+rounding."""
 
 import gc
 import os
@@ -24,16 +25,36 @@ WAYS = ("ddp", "fsdp")
 def build(kind):
     torch.manual_seed(0)
     if kind == "ours":
-        return Transformer(ModelConfig(width=WIDTH, depth=2, d_head=8, vocab_size=40, context=8, bias=True))
+        return Transformer(
+            ModelConfig(width=WIDTH, depth=2, d_head=8, vocab_size=40, context=8, bias=True)
+        )
     import transformers
 
     if kind == "gpt2":
-        return transformers.GPT2LMHeadModel(transformers.GPT2Config(
-            n_embd=WIDTH, n_layer=2, n_head=4, vocab_size=40, n_positions=8, bos_token_id=1, eos_token_id=1,
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(
-        hidden_size=WIDTH, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=40))
+        return transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(
+                n_embd=WIDTH,
+                n_layer=2,
+                n_head=4,
+                vocab_size=40,
+                n_positions=8,
+                bos_token_id=1,
+                eos_token_id=1,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+            )
+        )
+    return transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            hidden_size=WIDTH,
+            intermediate_size=80,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=40,
+        )
+    )
 
 
 KINDS = ("ours", "gpt2", "llama")
@@ -65,7 +86,8 @@ def steps(model, rank=0, ranks=1):
 
 
 def initialised(kind, shard=None):
-    # The bias of keys has no gradient but rounding, which Adam would blow up; in fp64 its ε swallows it.
+    # The bias of keys has no gradient but rounding, which Adam would blow up; in fp64 its ε
+    # swallows it.
     model = build(kind).double()
     if shard is not None:
         where = {"ours": "blocks", "gpt2": "transformer.h", "llama": "model.layers"}
@@ -78,7 +100,9 @@ def initialised(kind, shard=None):
 
 def worker(rank, port, folder):
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2"
+    )
     dist.init_process_group("gloo", rank=rank, world_size=2)
     found = found_here(rank)
     if rank == 0:
@@ -117,13 +141,16 @@ def plain_round_trip(kind, ddp, optimizer):
     twin.load_state_dict(ddp.state_dict())
     other.load_state_dict(optimizer.state_dict())
     pairs = list(zip(ddp.parameters(), twin.parameters(), strict=True))
-    moments = [torch.equal(optimizer.state[a]["exp_avg"], other.state[b]["exp_avg"]) for a, b in pairs]
+    moments = [
+        torch.equal(optimizer.state[a]["exp_avg"], other.state[b]["exp_avg"]) for a, b in pairs
+    ]
     rates = summary(optimizer.param_groups, ddp) == summary(other.param_groups, twin)
     return all(torch.equal(a, b) for a, b in pairs), rates, all(moments)
 
 
 def round_trip(kind, mesh, model, optimizer, options):
-    """Save model and optimizer whole, load them into new ones, and compare: (weights, rates, moments agree)."""
+    """Save model and optimizer whole, load them into new ones, and compare: (weights, rates,
+    moments agree)."""
     weights, state = dcs.get_state_dict(model, optimizer, options=options)
     twin = initialised(kind, mesh)
     other = torch.optim.AdamW(groups_of(twin), betas=(0.9, 0.95), eps=1e-6)
@@ -132,14 +159,20 @@ def round_trip(kind, mesh, model, optimizer, options):
     pairs = list(zip(model.parameters(), twin.parameters(), strict=True))
     same = [torch.equal(a.full_tensor(), b.full_tensor()) for a, b in pairs]
     rates = summary(optimizer.param_groups, model) == summary(other.param_groups, twin)
-    moments = [torch.equal(optimizer.state[a]["exp_avg"].full_tensor(), other.state[b]["exp_avg"].full_tensor())
-               for a, b in pairs]
+    moments = [
+        torch.equal(
+            optimizer.state[a]["exp_avg"].full_tensor(), other.state[b]["exp_avg"].full_tensor()
+        )
+        for a, b in pairs
+    ]
     return all(same), rates, all(moments)
 
 
 def summary(groups, model):
     names = {id(p): n for n, p in model.named_parameters()}
-    return {names[id(p)]: (g["name"], g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    return {
+        names[id(p)]: (g["name"], g["lr"], g["weight_decay"]) for g in groups for p in g["params"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +200,9 @@ def test_the_update_is_that_of_one_process(found, alone, way):
         if name.endswith("key.bias"):
             continue  # softmax does not see it: its gradient is rounding alone, which Adam makes large
         assert (p.detach() - start[name]).abs().max() > 1e-3, name
-        torch.testing.assert_close(found[kind, way][name], p.detach(), rtol=1e-5, atol=1e-5, msg=name)
+        torch.testing.assert_close(
+            found[kind, way][name], p.detach(), rtol=1e-5, atol=1e-5, msg=name
+        )
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -28,20 +28,37 @@ def test_roles_of_the_transformer():
     hidden = {name for name, role in found.items() if role == "hidden"}
     ends = ("query.weight", "key.weight", "value.weight", "out.weight", "up.weight", "down.weight")
     assert len(hidden) == 12 and all(name.endswith(ends) for name in hidden)
-    assert all(role == "vector" for name, role in found.items() if name.endswith((".bias", ".gain")))
+    assert all(
+        role == "vector" for name, role in found.items() if name.endswith((".bias", ".gain"))
+    )
 
 
-@pytest.mark.parametrize("options", [{"kv_heads": 1}, {"activation": "swiglu"}, {"tie_readout": True},
-                                     {"norm_gain": "scalar"}, {"vocab_size": 64}, {"context": 128}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kv_heads": 1},
+        {"activation": "swiglu"},
+        {"tie_readout": True},
+        {"norm_gain": "scalar"},
+        {"vocab_size": 64},
+        {"context": 128},
+    ],
+    ids=str,
+)
 def test_roles_are_total_under_options(options):
     found = roles_of(**options)
-    assert set(found) == {n for n, _ in Transformer(dataclasses.replace(CONFIG, **options)).named_parameters()}
-    assert {r for n, r in found.items() if ".attention." in n and n.endswith("weight")} == {"hidden"}
+    assert set(found) == {
+        n for n, _ in Transformer(dataclasses.replace(CONFIG, **options)).named_parameters()
+    }
+    assert {r for n, r in found.items() if ".attention." in n and n.endswith("weight")} == {
+        "hidden"
+    }
 
 
 @pytest.mark.parametrize("p", PARAMETERIZATIONS, ids=str)
 def test_groups_hold_each_parameter_once_at_its_rate(p):
-    """The learning rates of SCIENCE's table: η·m for embeddings under Embd and vectors under LN, else η."""
+    """The learning rates of SCIENCE's table: η·m for embeddings under Embd and vectors under LN,
+    else η."""
     model = Transformer(CONFIG)
     groups = param_groups(model, dataclasses.replace(p, base_width=16), lr=0.01)
     rate = {id(x): g["lr"] for g in groups for x in g["params"]}
@@ -60,7 +77,10 @@ def test_groups_serve_any_torch_optimizer():
 def test_weight_decay_spares_vectors_and_independent_is_over_lr():
     model = Transformer(CONFIG)
     coupled = {g["name"]: g for g in param_groups(model, "mup", lr=0.01, weight_decay=0.1)}
-    apart = {g["name"]: g for g in param_groups(model, "mup", lr=0.01, weight_decay=0.1, decay="independent")}
+    apart = {
+        g["name"]: g
+        for g in param_groups(model, "mup", lr=0.01, weight_decay=0.1, decay="independent")
+    }
     assert coupled["vector"]["weight_decay"] == apart["vector"]["weight_decay"] == 0
     for name in ("embedding", "hidden", "readout"):
         assert coupled[name]["weight_decay"] == 0.1
@@ -75,7 +95,9 @@ def test_initial_sizes(name):
     init_weights(model, p, generator=torch.Generator().manual_seed(0))
     std = {n: x.detach().std().item() for n, x in model.named_parameters() if x.ndim == 2}
     close = lambda value: pytest.approx(value, rel=0.03)  # noqa: E731
-    assert std["token_embedding.weight"] == close(1) and std["position_embedding.weight"] == close(1)
+    assert std["token_embedding.weight"] == close(1) and std["position_embedding.weight"] == close(
+        1
+    )
     assert std["blocks.0.attention.key.weight"] == close(1 / 16) == std["blocks.0.mlp.up.weight"]
     assert std["blocks.1.attention.out.weight"] == close(1 / 16 / math.sqrt(6))
     assert std["blocks.1.mlp.down.weight"] == close(1 / 32 / math.sqrt(6))
@@ -105,7 +127,11 @@ def test_vectors_start_at_constants():
 def test_zero_queries():
     model = Transformer(dataclasses.replace(CONFIG, zero_query_init=True))
     init_weights(model, "SP", generator=torch.Generator().manual_seed(0))
-    assert model.blocks[1].attention.query.weight.abs().max() == 0 < model.blocks[1].attention.key.weight.abs().max()
+    assert (
+        model.blocks[1].attention.query.weight.abs().max()
+        == 0
+        < model.blocks[1].attention.key.weight.abs().max()
+    )
 
 
 class Foreign(nn.Module):
@@ -122,10 +148,14 @@ def test_a_foreign_model_by_a_narrower_copy():
     with torch.device("meta"):
         base = Foreign(16)
     groups = {g["name"]: g for g in param_groups(model, "mup", lr=0.01, base_model=base)}
-    assert groups["embedding"]["lr"] == pytest.approx(0.04) and groups["embedding"]["params"][0] is model.words.weight
+    assert (
+        groups["embedding"]["lr"] == pytest.approx(0.04)
+        and groups["embedding"]["params"][0] is model.words.weight
+    )
     assert groups["hidden"]["params"][0] is model.inside.weight and groups["hidden"]["lr"] == 0.01
     assert {id(p) for p in groups["vector"]["params"]} == {
-        id(p) for p in (model.inside.bias, model.norm.weight, model.norm.bias, model.out.bias)}
+        id(p) for p in (model.inside.bias, model.norm.weight, model.norm.bias, model.out.bias)
+    }
     init_weights(model, "mup", base_model=base, generator=torch.Generator().manual_seed(0))
     assert model.out.weight.detach().std().item() == pytest.approx(192**-0.5 / 2, rel=0.05)
 

@@ -6,10 +6,17 @@ import math
 import pytest
 
 from hpt.errors import ConfigError
-from hpt.parameterization.sixteen import PARAMETERIZATIONS, SWITCHES, Parameterization, markdown_table
+from hpt.parameterization.sixteen import (
+    PARAMETERIZATIONS,
+    SWITCHES,
+    Parameterization,
+    markdown_table,
+)
 
-PUBLISHED = ("SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last SP+Embd+LN SP+Embd+Last "
-             "SP+LN+Last μP-Embd μP-Attn μP-LN μP-Last μP").split()
+PUBLISHED = (
+    "SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last SP+Embd+LN SP+Embd+Last "
+    "SP+LN+Last μP-Embd μP-Attn μP-LN μP-Last μP"
+).split()
 
 # Width 64 at base width 16, so m = 4; d_head 16. Per switch: (off, on).
 M, WIDTH, D_HEAD = 4.0, 64, 16
@@ -23,17 +30,22 @@ EXPECTED = {
 
 def rules(p):
     return {
-        "embedding lr": p.scales("embedding", 1000, M).lr, "vector lr": p.scales("vector", 1, M).lr,
-        "attention": p.attention_scale(D_HEAD), "readout std": p.scales("readout", WIDTH, M).init_std,
-        "hidden lr": p.scales("hidden", WIDTH, M).lr, "readout lr": p.scales("readout", WIDTH, M).lr,
-        "hidden std": p.scales("hidden", 256, M).init_std, "embedding std": p.scales("embedding", 1000, M).init_std,
+        "embedding lr": p.scales("embedding", 1000, M).lr,
+        "vector lr": p.scales("vector", 1, M).lr,
+        "attention": p.attention_scale(D_HEAD),
+        "readout std": p.scales("readout", WIDTH, M).init_std,
+        "hidden lr": p.scales("hidden", WIDTH, M).lr,
+        "readout lr": p.scales("readout", WIDTH, M).lr,
+        "hidden std": p.scales("hidden", 256, M).init_std,
+        "embedding std": p.scales("embedding", 1000, M).init_std,
     }
 
 
 def test_names_are_the_published_sixteen_in_order():
     assert [str(p) for p in PARAMETERIZATIONS] == PUBLISHED
     assert {p.switches for p in PARAMETERIZATIONS} == {
-        frozenset(c) for k in range(5) for c in itertools.combinations(SWITCHES, k)}
+        frozenset(c) for k in range(5) for c in itertools.combinations(SWITCHES, k)
+    }
 
 
 @pytest.mark.parametrize("p", PARAMETERIZATIONS, ids=str)
@@ -58,13 +70,29 @@ def test_mup_readout_starts_at_one_over_width():
     assert p.multiplier(256) == 256 and Parameterization.parse("μP", 32).multiplier(256) == 8
 
 
-@pytest.mark.parametrize(("spelling", "name"), [
-    ("sp", "SP"), ("SP+Attn+Embd", "SP+Attn+Embd"), ("sp+embd+attn", "SP+Attn+Embd"), ("sp_attn_embd", "SP+Attn+Embd"),
-    ("μP", "μP"), ("µP", "μP"), ("mup", "μP"), ("muP", "μP"), ("uP", "μP"), ("mup_sp", "μP"),
-    ("mup_sp_embd", "μP-Embd"),
-    ("mup-last", "μP-Last"), ("μP-Last", "μP-Last"), ("sp_lr", "μP-Last"), ("SP+Embd+Attn+LN", "μP-Last"),
-    ("sp+last+ln+attn+embd", "μP"), ("mup-last-ln", "SP+Attn+Embd"), (" SP + LN ", "SP+LN"),
-])
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("sp", "SP"),
+        ("SP+Attn+Embd", "SP+Attn+Embd"),
+        ("sp+embd+attn", "SP+Attn+Embd"),
+        ("sp_attn_embd", "SP+Attn+Embd"),
+        ("μP", "μP"),
+        ("µP", "μP"),
+        ("mup", "μP"),
+        ("muP", "μP"),
+        ("uP", "μP"),
+        ("mup_sp", "μP"),
+        ("mup_sp_embd", "μP-Embd"),
+        ("mup-last", "μP-Last"),
+        ("μP-Last", "μP-Last"),
+        ("sp_lr", "μP-Last"),
+        ("SP+Embd+Attn+LN", "μP-Last"),
+        ("sp+last+ln+attn+embd", "μP"),
+        ("mup-last-ln", "SP+Attn+Embd"),
+        (" SP + LN ", "SP+LN"),
+    ],
+)
 def test_spellings(spelling, name):
     assert str(Parameterization.parse(spelling)) == name
 
@@ -72,10 +100,15 @@ def test_spellings(spelling, name):
 @pytest.mark.parametrize("p", PARAMETERIZATIONS, ids=str)
 def test_every_name_parses_to_itself(p):
     assert Parameterization.parse(str(p)) == p
-    assert Parameterization.parse(str(p).lower().replace("+", "_"), base_width=32).switches == p.switches
+    assert (
+        Parameterization.parse(str(p).lower().replace("+", "_"), base_width=32).switches
+        == p.switches
+    )
 
 
-@pytest.mark.parametrize("wrong", ["spp", "sp+emb", "mup+embd", "", "sp+embd+embd", "embd", "mup-embed", "upside"])
+@pytest.mark.parametrize(
+    "wrong", ["spp", "sp+emb", "mup+embd", "", "sp+embd+embd", "embd", "mup-embed", "upside"]
+)
 def test_a_wrong_name_gets_the_list(wrong):
     with pytest.raises(ConfigError) as error:
         Parameterization.parse(wrong)
@@ -87,7 +120,11 @@ def test_markdown_table_shows_each_rule():
     assert len(lines) == 18
     rows = {line.split("|")[1].strip(): line for line in lines[2:]}
     assert rows["SP+Embd"].count("η·m") == 1 and rows["μP"].count("η·m") == 2
-    assert "1/d_head" in rows["SP+Attn"] and "1/√m" in rows["SP+Last"] and "1/√m" not in rows["μP-Last"]
+    assert (
+        "1/d_head" in rows["SP+Attn"]
+        and "1/√m" in rows["SP+Last"]
+        and "1/√m" not in rows["μP-Last"]
+    )
 
 
 def test_unknown_role_is_refused():
@@ -97,4 +134,7 @@ def test_unknown_role_is_refused():
 
 def test_attention_scale_is_a_square_apart():
     for d in (8, 32, 128):
-        assert math.isclose(Parameterization(attn=True).attention_scale(d), Parameterization().attention_scale(d) ** 2)
+        assert math.isclose(
+            Parameterization(attn=True).attention_scale(d),
+            Parameterization().attention_scale(d) ** 2,
+        )

@@ -18,51 +18,75 @@ LAWS = {"SP": Law(L_inf=2.8), "SP+Embd": Law(L_inf=2.55), "μP": Law(L_inf=2.5)}
 
 @pytest.fixture(scope="module")
 def report():
-    return transfer_report(synthetic_sweep(LAWS, widths=(32, 64, 128, 256), noise=0.01, seeds=2, seed=0),
-                           reference="μP", bootstraps=60)
+    return transfer_report(
+        synthetic_sweep(LAWS, widths=(32, 64, 128, 256), noise=0.01, seeds=2, seed=0),
+        reference="μP",
+        bootstraps=60,
+    )
 
 
 def test_basins_have_a_panel_each_and_a_line_a_width(report):
     figure = hpt.plot_basins(report)
     assert [ax.get_title() for ax in figure.axes] == ["SP", "SP+Embd", "μP"]
     ax = figure.axes[0]
-    labelled = {line.get_label(): line for line in ax.get_lines() if line.get_label() in ("32", "256")}
-    rows = report.table.query("parameterization == 'SP' and width == 256").groupby("log2_lr")["loss"].mean()
+    labelled = {
+        line.get_label(): line for line in ax.get_lines() if line.get_label() in ("32", "256")
+    }
+    rows = (
+        report.table.query("parameterization == 'SP' and width == 256")
+        .groupby("log2_lr")["loss"]
+        .mean()
+    )
     np.testing.assert_allclose(labelled["256"].get_ydata(), rows)
     np.testing.assert_allclose(labelled["256"].get_xdata(), rows.index)
 
 
 def test_the_mup_axis_is_shifted_by_the_width(report):
     hidden, mup = (hpt.plot_basins(report, convention=c, base_width=32) for c in ("hidden", "mup"))
-    shift = {label: mup_line.get_xdata()[0] - line.get_xdata()[0]
-             for line, mup_line in zip(hidden.axes[0].get_lines(), mup.axes[0].get_lines(), strict=True)
-             if (label := line.get_label()) in ("32", "64", "256")}
+    shift = {
+        label: mup_line.get_xdata()[0] - line.get_xdata()[0]
+        for line, mup_line in zip(hidden.axes[0].get_lines(), mup.axes[0].get_lines(), strict=True)
+        if (label := line.get_label()) in ("32", "64", "256")
+    }
     assert shift == pytest.approx({"32": 0, "64": 1, "256": 3})
 
 
 def test_other_figures_draw(report):
-    for figure in (hpt.plot_optimum(report), hpt.plot_metrics(report), hpt.plot_gap(gap_closed(report))):
+    for figure in (
+        hpt.plot_optimum(report),
+        hpt.plot_metrics(report),
+        hpt.plot_gap(gap_closed(report)),
+    ):
         figure.draw_without_rendering()
         assert figure.axes
 
 
 def test_what_is_not_determined_is_said():
-    few = transfer_report(synthetic_sweep(LAWS, widths=(32, 64), noise=0.01, seeds=1, seed=0), bootstraps=40)
+    few = transfer_report(
+        synthetic_sweep(LAWS, widths=(32, 64), noise=0.01, seeds=1, seed=0), bootstraps=40
+    )
     texts = [t.get_text() for ax in hpt.plot_metrics(few).axes for t in ax.texts]
     assert texts.count("not determined") >= 6
 
 
 @pytest.fixture
 def runs(tiny_run):
-    rates = [dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, lr=x)) for x in (0.01, 0.02, 1.0)]
+    rates = [
+        dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, lr=x))
+        for x in (0.01, 0.02, 1.0)
+    ]
     return [train(run) for run in rates]
 
 
 def test_loss_curves_and_excess(runs):
     figure = hpt.plot_loss_curves(runs, ["a", "b", "c"], smooth=1)
-    np.testing.assert_allclose(figure.axes[0].get_lines()[1].get_ydata(), runs[1].train_loss, rtol=1e-6)
+    np.testing.assert_allclose(
+        figure.axes[0].get_lines()[1].get_ydata(), runs[1].train_loss, rtol=1e-6
+    )
     figure = hpt.plot_excess({"panel": [("b", runs[1])]}, {"panel": runs[0]})
-    np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), hpt.excess_loss(runs[1], runs[0]))
+    np.testing.assert_allclose(
+        figure.axes[0].get_lines()[0].get_ydata(), hpt.excess_loss(runs[1], runs[0])
+    )
 
 
 def test_the_widget_draws_finished_runs_and_leaves_a_picture(runs):
@@ -73,5 +97,7 @@ def test_the_widget_draws_finished_runs_and_leaves_a_picture(runs):
     after = bytes(explorer._image.value)
     assert after != bytes(before) and after.startswith(b"\x89PNG")
     data, _ = explorer._repr_mimebundle_()
-    assert data["image/png"].startswith("iVBOR") and "application/vnd.jupyter.widget-view+json" in data
+    assert (
+        data["image/png"].startswith("iVBOR") and "application/vnd.jupyter.widget-view+json" in data
+    )
     ipywidgets.Widget.close_all()

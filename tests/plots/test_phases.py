@@ -16,15 +16,25 @@ from hpt.plots.phase_page import page_data, write_phase_page
 from hpt.plots.phases import figure_range, plot_effects, plot_phases
 from hpt.plots.style import GREY, color_of_variant
 
-LAWS = {"SP": Law(), "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.6), "SP+LN": Law(A=0.0, L_inf=3.0),
-        "μP </script>": Law(L_inf=2.4)}
+LAWS = {
+    "SP": Law(),
+    "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.6),
+    "SP+LN": Law(A=0.0, L_inf=3.0),
+    "μP </script>": Law(L_inf=2.4),
+}
 
 
 @pytest.fixture(scope="module")
 def report():
-    table = pd.concat([synthetic_sweep(LAWS, noise=0.005, seeds=2, seed=i).assign(weight_decay=w)
-                       for i, w in enumerate((0.0, 0.1))])
-    table.loc[(table.parameterization == "SP") & (table.weight_decay == 0.1) & (table.width > 32), "loss"] = np.inf
+    table = pd.concat(
+        [
+            synthetic_sweep(LAWS, noise=0.005, seeds=2, seed=i).assign(weight_decay=w)
+            for i, w in enumerate((0.0, 0.1))
+        ]
+    )
+    table.loc[
+        (table.parameterization == "SP") & (table.weight_decay == 0.1) & (table.width > 32), "loss"
+    ] = np.inf
     return transfer_report(table, reference="SP+Embd", bootstraps=80)
 
 
@@ -50,7 +60,9 @@ def test_the_range_of_an_axis_is_that_of_what_is_determined(report):
     low, high = figure_range(frame, "R")
     sure = frame[frame.R_determined]
     assert low < sure.R_low.min() and sure.R_high.max() < high < 1
-    assert figure_range(frame.assign(E_determined=False, E=np.nan), "E") == pytest.approx((1e-3 / 1.5, 0.15))
+    assert figure_range(frame.assign(E_determined=False, E=np.nan), "E") == pytest.approx(
+        (1e-3 / 1.5, 0.15)
+    )
 
 
 def test_phase_figures_grey_what_is_not_determined(report):
@@ -62,7 +74,10 @@ def test_phase_figures_grey_what_is_not_determined(report):
     assert len(drawn) == len(frame)
     grey = sum(line.get_color() == GREY for line in drawn)
     assert grey == (~(frame.E_determined & frame.R_determined)).sum() > 0
-    assert "L∞ at a bound" in figure._suptitle.get_text() and "too few widths" in figure._suptitle.get_text()
+    assert (
+        "L∞ at a bound" in figure._suptitle.get_text()
+        and "too few widths" in figure._suptitle.get_text()
+    )
 
 
 def test_effects_as_bars():
@@ -79,14 +94,21 @@ def test_effects_as_bars():
 @pytest.fixture(scope="module")
 def browser():
     webdriver = pytest.importorskip("selenium.webdriver")
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    binary = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     driver_path = shutil.which("chromedriver")
     if not binary or not driver_path:
         pytest.skip("no chromium and chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1300,1000",
-                 "--host-resolver-rules=MAP * ~NOTFOUND"):
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=1300,1000",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
@@ -120,7 +142,9 @@ def test_the_page_under_real_clicks(report, browser, tmp_path):
     point = hit("SP λ=0", "E-kappa")
     ActionChains(browser).move_to_element(point).perform()
     row = frame.iloc[0]
-    assert one("#tip").is_displayed() and f"[{row.kappa_low:.2f}"[:4] in one("#tip").text.replace("−", "-")
+    assert one("#tip").is_displayed() and f"[{row.kappa_low:.2f}"[:4] in one("#tip").text.replace(
+        "−", "-"
+    )
     unsure = one('.point[data-group="SP+LN λ=0"][data-pair="kappa-R"]')
     assert unsure.get_attribute("data-sure") == "false"
     ActionChains(browser).move_to_element(hit("SP+LN λ=0", "kappa-R")).perform()

@@ -49,10 +49,21 @@ def test_other_batches_are_refused(run):
 
 
 def sweep(**best_loss):
-    rows = [{"parameterization": name, "width": width, "log2_lr": float(x), "lr": 2.0**x, "seed": 0,
-             "weight_decay": 0.0, "diverged": False,
-             "loss": loss + 4 * width**-0.5 + (0.3 if name == "SP" else 0.05) * (x + 7) ** 2 / 4}
-            for name, loss in best_loss.items() for width in (16, 32, 64, 128) for x in range(-10, -3)]
+    rows = [
+        {
+            "parameterization": name,
+            "width": width,
+            "log2_lr": float(x),
+            "lr": 2.0**x,
+            "seed": 0,
+            "weight_decay": 0.0,
+            "diverged": False,
+            "loss": loss + 4 * width**-0.5 + (0.3 if name == "SP" else 0.05) * (x + 7) ** 2 / 4,
+        }
+        for name, loss in best_loss.items()
+        for width in (16, 32, 64, 128)
+        for x in range(-10, -3)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -67,11 +78,19 @@ def results_of(table, run):
     made = []
     for row in table.to_dict("records"):
         config = dataclasses.replace(
-            run.config, parameterization=type(run.config.parameterization).parse(row["parameterization"]),
+            run.config,
+            parameterization=type(run.config.parameterization).parse(row["parameterization"]),
             model=dataclasses.replace(run.config.model, width=row["width"]),
-            train=dataclasses.replace(run.config.train, lr=row["lr"]))
-        noise = np.random.default_rng(0).normal(size=50) * (0.2 if row["parameterization"] == "SP" else 0.05)
-        made.append(dataclasses.replace(run, config=config, val_loss=row["loss"], train_loss=np.float32(3 + noise)))
+            train=dataclasses.replace(run.config.train, lr=row["lr"]),
+        )
+        noise = np.random.default_rng(0).normal(size=50) * (
+            0.2 if row["parameterization"] == "SP" else 0.05
+        )
+        made.append(
+            dataclasses.replace(
+                run, config=config, val_loss=row["loss"], train_loss=np.float32(3 + noise)
+            )
+        )
     return made
 
 
@@ -79,7 +98,9 @@ def test_claims_follow_the_runs(run):
     table = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.85, "μP-Embd": 3.0})
     table["loss"] += np.random.default_rng(3).normal(0, 0.002, len(table))
     results = results_of(table, run)
-    told = claims(results, transfer_report(table, reference="μP", bootstraps=100)).set_index("claim")
+    told = claims(results, transfer_report(table, reference="μP", bootstraps=100)).set_index(
+        "claim"
+    )
     assert told.loc["SP trains unstably, Embd alone smooths it", "verdict"] == "holds"
     closes = told.loc["Embd alone brings the loss near that of μP"]
     assert closes["verdict"] == "holds" and "75%" in closes["came out"]

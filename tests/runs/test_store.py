@@ -20,8 +20,10 @@ def result(tiny_run):
 
 
 def same(a, b):
-    return np.array_equal(a.train_loss, b.train_loss, equal_nan=True) and {**vars(a), "train_loss": 0} == {
-        **vars(b), "train_loss": 0}
+    return np.array_equal(a.train_loss, b.train_loss, equal_nan=True) and {
+        **vars(a),
+        "train_loss": 0,
+    } == {**vars(b), "train_loss": 0}
 
 
 @pytest.fixture(params=["path", "file://", "memory://"])
@@ -37,14 +39,17 @@ def test_round_trip_to_the_bit(place, result):
     store.save(result)
     assert same(store.load(result.run_id), result) and list(store.run_ids()) == [result.run_id]
     with store.lock(result.run_id):
-        store.save(dataclasses.replace(result, seconds=7.0))  # a second study's record of the same run
+        store.save(
+            dataclasses.replace(result, seconds=7.0)
+        )  # a second study's record of the same run
     assert store.load(result.run_id).seconds == 7.0 and len(Store(place).table()) == 1
     assert f"Store({str(place)!r}): 1 runs" == repr(store)
 
 
 def test_a_diverged_run_keeps_its_infinities(tmp_path, result):
-    diverged = dataclasses.replace(result, val_loss=float("inf"), diverged=True,
-                                   train_loss=np.float32([3.5, 1e-8, np.nan]))
+    diverged = dataclasses.replace(
+        result, val_loss=float("inf"), diverged=True, train_loss=np.float32([3.5, 1e-8, np.nan])
+    )
     Store(tmp_path).save(diverged)
     assert same(Store(tmp_path).load(diverged.run_id), diverged)
 
@@ -58,8 +63,14 @@ def test_a_damaged_record_is_set_aside(tmp_path, result, damage):
         file.rename(file.with_name("0" * 20 + ".json"))
         file = file.with_name("0" * 20 + ".json")
     else:
-        file.write_bytes({"truncate": text[: len(text) // 2], "flip": text.replace(b'"seed": 0', b'"seed": 7'),
-                          "empty": b"", "binary": b"\x00\xff" * 40}[damage])
+        file.write_bytes(
+            {
+                "truncate": text[: len(text) // 2],
+                "flip": text.replace(b'"seed": 0', b'"seed": 7'),
+                "empty": b"",
+                "binary": b"\x00\xff" * 40,
+            }[damage]
+        )
     with pytest.warns(DamagedRecordWarning, match=file.stem):
         assert store.load(file.stem) is None
     assert not file.exists() and file.with_suffix(".json.damaged").exists()
@@ -73,14 +84,18 @@ def test_a_damaged_record_behind_a_url_is_set_aside(tmp_path, result, url):
     fsspec.open(file, "wb").open().close()
     with pytest.warns(DamagedRecordWarning, match=result.run_id):
         assert result.run_id not in store
-    assert list(store.run_ids()) == [] and fsspec.open(f"{file}.damaged").fs.exists(f"{file}.damaged")
+    assert list(store.run_ids()) == [] and fsspec.open(f"{file}.damaged").fs.exists(
+        f"{file}.damaged"
+    )
     store.save(result)
     assert same(store.load(result.run_id), result)
 
 
 def test_what_is_half_written_behind_a_url_is_no_record(tmp_path, result, monkeypatch):
     store = Store(tmp_path.as_uri())
-    monkeypatch.setattr(LocalFileSystem, "mv", lambda *_: (_ for _ in ()).throw(OSError("killed before the rename")))
+    monkeypatch.setattr(
+        LocalFileSystem, "mv", lambda *_: (_ for _ in ()).throw(OSError("killed before the rename"))
+    )
     with pytest.raises(StoreError, match="killed before the rename"):
         store.save(result)
     assert list(store.run_ids()) == [] and len(list((tmp_path / "records").iterdir())) == 1

@@ -42,6 +42,7 @@ def noisy(law, noise):
     def loss(x, width, seed):
         key = [round(2 * x) + 100, width, seed]
         return float(law.loss(width, x)) + noise * np.random.default_rng(key).standard_normal()
+
     return loss
 
 
@@ -51,7 +52,9 @@ def test_spends_less_than_the_grid_and_narrows_every_basin(quick):
     assert made.runs["adaptive"] < made.runs["grid"] and made.flops["adaptive"] < made.flops["grid"]
     assert made.error["adaptive"] < 0.15 and made.open.max() == 0 and made.covered["adaptive"] >= 80
     cells = found[found.plan == "adaptive"]
-    assert ((cells.interval < 0.6) | (cells.runs >= 10)).all()  # narrow enough, or as dear as the grid
+    assert (
+        (cells.interval < 0.6) | (cells.runs >= 10)
+    ).all()  # narrow enough, or as dear as the grid
 
 
 @pytest.mark.parametrize("shape, skew", [("parabola", 0.0), ("bent", 1.0), ("linex", 0.5)])
@@ -72,7 +75,11 @@ def test_the_plan_is_a_function_of_the_losses(quick):
     assert set(plan) == set(whole)
     rng = np.random.default_rng(0)
     for share in (0.1, 0.5, 0.9):
-        some = {c: whole[c] for c in rng.permutation(np.array(plan, dtype=object)) if rng.random() < share}
+        some = {
+            c: whole[c]
+            for c in rng.permutation(np.array(plan, dtype=object))
+            if rng.random() < share
+        }
         begun = study.plan(some)
         assert begun == plan[: len(begun)]  # less known is a beginning of the same plan
         again, _ = losses_of(study, law, some)
@@ -95,12 +102,19 @@ def test_edges_are_followed_to_the_limit(quick):
     assert rates(near)[0] <= -10 and any(abs(x + 9.2) <= 0.8 for x in rates(near))
     for far, end in ((-40, -11), (40, 1)):
         known, _ = losses_of(study, lambda x, *_, far=far: (x - far) ** 2)
-        assert end in rates(known) and rates(known)[0] >= -11 and rates(known)[-1] <= 1 and len(known) < 10
+        assert (
+            end in rates(known)
+            and rates(known)[0] >= -11
+            and rates(known)[-1] <= 1
+            and len(known) < 10
+        )
 
 
 def test_a_hopeless_cell_ends_and_stops_no_other(quick):
     study = quick.select(["SP"])
-    known, _ = losses_of(study, lambda x, width, _: np.inf if width == 32 else noisy(Law(), 0.01)(x, width, _))
+    known, _ = losses_of(
+        study, lambda x, width, _: np.inf if width == 32 else noisy(Law(), 0.01)(x, width, _)
+    )
     hopeless = [c for c in known if c.model.width == 32]
     assert 4 <= len(hopeless) <= 10 and all(len(rates(known, w)) >= 4 for w in (16, 64, 128))
     everything, _ = losses_of(study, lambda *_: np.nan)
@@ -114,9 +128,21 @@ def test_wider_widths_start_where_the_narrower_one_points(quick):
 
 
 def test_a_study_runs_adaptively_from_the_command_line(tmp_path, tiny_study, monkeypatch):
-    study = dataclasses.replace(tiny_study.select(["SP"]), log2_lrs={8: (-8, -7, -6, -5, -4), 16: (-9, -8, -7, -6, -5)})
+    study = dataclasses.replace(
+        tiny_study.select(["SP"]), log2_lrs={8: (-8, -7, -6, -5, -4), 16: (-9, -8, -7, -6, -5)}
+    )
     monkeypatch.setattr(profiles, "load_profile", lambda name: study)
-    arguments = ["study", "--adaptive", "--target", "1.0", "--store", str(tmp_path), "--workers", "1", "--csv"]
+    arguments = [
+        "study",
+        "--adaptive",
+        "--target",
+        "1.0",
+        "--store",
+        str(tmp_path),
+        "--workers",
+        "1",
+        "--csv",
+    ]
     first = CliRunner().invoke(cli.main, [*arguments, str(tmp_path / "a.csv")])
     assert first.exit_code == 0, first.output
     again = CliRunner().invoke(cli.main, [*arguments, str(tmp_path / "b.csv")])

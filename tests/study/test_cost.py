@@ -26,7 +26,15 @@ from hpt.training.memory import OPTIMIZER_BYTES_PER_PARAMETER, step_bytes
 class Here:
     """One worker: this process."""
 
-    workers, cores, device, stack, why, threads, compiled = 1, 1, "cpu", None, "here", {}, frozenset()
+    workers, cores, device, stack, why, threads, compiled = (
+        1,
+        1,
+        "cpu",
+        None,
+        "here",
+        {},
+        frozenset(),
+    )
 
     def compile(self, shapes, quiet=False):
         self.compiled = shapes
@@ -65,7 +73,11 @@ def changed(run, **values):
 
 
 def test_a_shape_is_all_that_costs_time(tiny_run):
-    alike = [tiny_run, dataclasses.replace(tiny_run, seed=3, parameterization="mup"), changed(tiny_run, lr=0.5)]
+    alike = [
+        tiny_run,
+        dataclasses.replace(tiny_run, seed=3, parameterization="mup"),
+        changed(tiny_run, lr=0.5),
+    ]
     assert len(set(map(shape_of, alike))) == 1
     others = [wider(tiny_run, 32), changed(tiny_run, batch_size=2), changed(tiny_run, clip=1.0)]
     assert len(set(map(shape_of, [tiny_run, *others]))) == 4
@@ -98,7 +110,9 @@ def test_calibration_times_the_code_that_trains(tiny_run, monkeypatch):
 def test_large_shapes_are_tried_on_fewer_sequences_or_not_at_all(tiny_run, monkeypatch):
     monkeypatch.setattr("hpt.study.timing.SECONDS_A_SHAPE", 0.0)
     flops = hpt.study.cost.run_flops(shape_of(tiny_run))
-    monkeypatch.setitem(hpt.study.timing.MOST_STEP_FLOPS, "cpu", flops / 2)  # two of its four sequences
+    monkeypatch.setitem(
+        hpt.study.timing.MOST_STEP_FLOPS, "cpu", flops / 2
+    )  # two of its four sequences
     large = wider(tiny_run, 128)
     found = calibrate(Here(), [tiny_run, large])
     assert list(found.timings) == [shape_of(tiny_run)]
@@ -128,7 +142,9 @@ def test_forecast_bounds_every_outcome(tiny_study):
         finals.append(len(known))
     assert max(finals) == len(now) + len(later) + more
     half = dict.fromkeys(now[:6], 1.0)
-    assert len(forecast(tiny_study.plan, half)[0]) >= 6 and not set(half) & set(forecast(tiny_study.plan, half)[0])
+    assert len(forecast(tiny_study.plan, half)[0]) >= 6 and not set(half) & set(
+        forecast(tiny_study.plan, half)[0]
+    )
 
 
 @pytest.mark.parametrize(("width", "precision"), [(32, "fp32"), (128, "bf16")])
@@ -150,14 +166,18 @@ def test_step_bytes_are_what_the_profiler_sees(tiny_run, width, precision):
 
 
 def test_micro_batches_need_less_memory(tiny_run):
-    whole, parts = (step_bytes(changed(tiny_run, batch_size=64, micro_batch_size=m), torch.device("cpu"))
-                    for m in (None, 8))
+    whole, parts = (
+        step_bytes(changed(tiny_run, batch_size=64, micro_batch_size=m), torch.device("cpu"))
+        for m in (None, 8)
+    )
     assert parts < 0.5 * whole
 
 
 def test_record_bytes_are_those_of_a_record(tmp_path, tiny_run):
     long = changed(tiny_run, steps=1000)
-    assert record_bytes(long) == pytest.approx(Store(tmp_path).save(train(long)).stat().st_size, rel=0.3)
+    assert record_bytes(long) == pytest.approx(
+        Store(tmp_path).save(train(long)).stat().st_size, rel=0.3
+    )
     assert record_bytes(tiny_run) == 4096 >= Store(tmp_path).save(train(tiny_run)).stat().st_size
 
 
@@ -167,7 +187,9 @@ def test_dry_run_says_all_and_trains_nothing(tmp_path, tmp_path_factory, monkeyp
     monkeypatch.setattr("hpt.training.loop.train", None)
     monkeypatch.setattr("hpt.study.timing.SECONDS", 0.1)
     for command in ("study", "notebooks"):
-        done = CliRunner().invoke(main, [command, "--dry-run", "--profile=smoke", f"--store={tmp_path / 'store'}"])
+        done = CliRunner().invoke(
+            main, [command, "--dry-run", "--profile=smoke", f"--store={tmp_path / 'store'}"]
+        )
         assert done.exit_code == 0, done.output
         for words in ("60 to run", "FLOPs", "time    about", "memory", "disk", "tokenized"):
             assert words in done.output
@@ -179,7 +201,10 @@ def test_cost_by_width_and_in_words(tmp_path, tiny_study):
     cost = tiny_study.cost(tmp_path)
     frame = cost.to_frame()
     assert frame.width.tolist() == [8, 16] and frame.runs.sum() == cost.runs == 24
-    assert frame.flops.sum() == pytest.approx(cost.flops) and frame.memory_bytes.is_monotonic_increasing
+    assert (
+        frame.flops.sum() == pytest.approx(cost.flops)
+        and frame.memory_bytes.is_monotonic_increasing
+    )
     assert cost.seconds == pytest.approx(cost.start_seconds + frame.seconds.sum())
     assert not cost.warnings and "WARNING" not in str(cost) and str(cost).count("\n") == 4
     assert cost._repr_html_().startswith("<pre>tiny: 0 done, 12 to run")
@@ -192,7 +217,11 @@ def test_short_memory_and_disk_are_told(tmp_path, tiny_study, monkeypatch):
     monkeypatch.setattr("hpt.study.cost.free_disk", lambda _: 5000.0)
     cost = tiny_study.cost(tmp_path)
     assert len(cost.warnings) == 2 and cost.seconds > 0
-    assert "10 MB are free" in str(cost) and "5 kB are free" in str(cost) and str(cost).count("WARNING") == 2
+    assert (
+        "10 MB are free" in str(cost)
+        and "5 kB are free" in str(cost)
+        and str(cost).count("WARNING") == 2
+    )
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=10_000))
     assert math.isnan(tiny_study.cost(tmp_path).seconds)  # what cannot fit is not tried
 
@@ -203,7 +232,13 @@ def test_a_finished_study_costs_nothing(tmp_path, tiny_study):
     for config in study.plan({}):
         Store(tmp_path).save(train(config))
     cost = study.cost(tmp_path)
-    assert (cost.done, cost.runs, cost.seconds, cost.memory_bytes, cost.disk_bytes) == (3, 0, 0.0, 0.0, 0.0)
+    assert (cost.done, cost.runs, cost.seconds, cost.memory_bytes, cost.disk_bytes) == (
+        3,
+        0,
+        0.0,
+        0.0,
+        0.0,
+    )
 
 
 def test_what_cannot_run_here_has_no_time(tmp_path):
@@ -218,6 +253,9 @@ def test_sizes_in_words():
 
 
 def test_workers_share_the_runs_longest_first():
-    assert wall_seconds([(1, 1), (1, 1), (1, 1), (3, 1)], 2) == 3 and wall_seconds([(2, 1)] * 3, 2) == 4
+    assert (
+        wall_seconds([(1, 1), (1, 1), (1, 1), (3, 1)], 2) == 3
+        and wall_seconds([(2, 1)] * 3, 2) == 4
+    )
     assert wall_seconds([(2, 2), (1, 1), (1, 1), (1, 1)], 2) == 4  # two threads have both cores
     assert wall_seconds([], 2) == 0

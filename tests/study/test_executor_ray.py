@@ -1,4 +1,5 @@
-"""The Ray executor on real clusters of several processes: the same bits, and what happens when parts of it die."""
+"""The Ray executor on real clusters of several processes: the same bits, and what happens when
+parts of it die."""
 
 import contextlib
 import dataclasses
@@ -21,14 +22,24 @@ from hpt.study import executor_ray as ray_pool
 from hpt.study.executor_ray import RayPool
 
 # read when Ray is imported; with RAY_AUTH_MODE it writes no token into the user's home
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AUTH_MODE": "disabled",
-               "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
-               # a killed machine counts as lost after two seconds, not half a minute
-               "RAY_health_check_initial_delay_ms": "0", "RAY_health_check_period_ms": "500"}
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+    # a killed machine counts as lost after two seconds, not half a minute
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "500",
+}
 ray = pytest.importorskip("ray", reason='the executor "ray" needs Ray: pip install "hpt[ray]"')
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
-NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": ray_pool.OBJECT_STORE_BYTES, "include_dashboard": False}
+NODE = {
+    "num_cpus": 1,
+    "num_gpus": 0,
+    "object_store_memory": ray_pool.OBJECT_STORE_BYTES,
+    "include_dashboard": False,
+}
 TIMES = ["seconds", "tokens_per_second"]
 
 
@@ -48,7 +59,11 @@ def cluster():
 
 def ray_processes(name=""):
     """Processes of the clusters that this process started, parents first."""
-    return [p for p in psutil.Process().children(recursive=True) if "ray" in title(p) and name in title(p)]
+    return [
+        p
+        for p in psutil.Process().children(recursive=True)
+        if "ray" in title(p) and name in title(p)
+    ]
 
 
 def still_alive(processes, seconds):
@@ -69,16 +84,25 @@ def title(process):
 
 def longer(study, steps):
     """The SP half of a study, with so many steps a run."""
-    return dataclasses.replace(study.select(["SP"]), base=dataclasses.replace(
-        study.base, train=dataclasses.replace(study.base.train, steps=steps)))
+    return dataclasses.replace(
+        study.select(["SP"]),
+        base=dataclasses.replace(
+            study.base, train=dataclasses.replace(study.base.train, steps=steps)
+        ),
+    )
 
 
 def when_stored(folder, count, action):
-    """Call ``action`` in a thread with the workers at work, once ``count`` runs are in the store."""
+    """Call ``action`` in a thread with the workers at work, once ``count`` runs are in the
+    store."""
+
     def watch():
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            stored, workers = len(list((folder / "records").glob("*.json"))), ray_processes("ray::_run_job")
+            stored, workers = (
+                len(list((folder / "records").glob("*.json"))),
+                ray_processes("ray::_run_job"),
+            )
             if stored >= count and workers:
                 return action(workers)
             time.sleep(0.005)
@@ -98,18 +122,30 @@ def assert_same_bits(study, table, folder, local):
     expected = study.run(local, workers=1, stack=False, quiet=True)
     pd.testing.assert_frame_equal(table.drop(columns=TIMES), expected.drop(columns=TIMES))
     for run_id in table["run_id"]:
-        assert np.array_equal(Store(folder).load(run_id).train_loss, local.load(run_id).train_loss, equal_nan=True)
+        assert np.array_equal(
+            Store(folder).load(run_id).train_loss, local.load(run_id).train_loss, equal_nan=True
+        )
 
 
-@pytest.mark.parametrize(("gpus", "device", "asked", "wanted"), [
-    (8, "auto", None, 1), (8, "cuda", 0.25, 0.25), (8, "auto", 2, 2), (8, "cpu", None, 0), (0, "auto", None, 0),
-    (8, "auto", 0, 0)])
+@pytest.mark.parametrize(
+    ("gpus", "device", "asked", "wanted"),
+    [
+        (8, "auto", None, 1),
+        (8, "cuda", 0.25, 0.25),
+        (8, "auto", 2, 2),
+        (8, "cpu", None, 0),
+        (0, "auto", None, 0),
+        (8, "auto", 0, 0),
+    ],
+)
 def test_gpus_per_job(gpus, device, asked, wanted):
     assert ray_pool._gpus_per_job(gpus, device, asked) == wanted
 
 
-@pytest.mark.parametrize(("gpus", "device", "asked"), [
-    (0, "cuda", None), (0, "auto", 0.5), (8, "cpu", 0.5), (8, "auto", 1.5), (8, "auto", -1)])
+@pytest.mark.parametrize(
+    ("gpus", "device", "asked"),
+    [(0, "cuda", None), (0, "auto", 0.5), (8, "cpu", 0.5), (8, "auto", 1.5), (8, "auto", -1)],
+)
 def test_gpus_per_job_refuses(gpus, device, asked):
     with pytest.raises(ConfigError, match=r"GPU|gpus_per_job"):
         ray_pool._gpus_per_job(gpus, device, asked)
@@ -132,7 +168,9 @@ def test_a_lost_worker_and_a_lost_machine_change_no_bit(cluster, local, tmp_path
         killed[-1].kill()
 
     threads = [when_stored(tmp_path, 1, kill_worker), when_stored(tmp_path, 4, kill_machine)]
-    table = study.run(tmp_path.as_uri(), executor="ray", address=cluster.address, stack=False, quiet=True)
+    table = study.run(
+        tmp_path.as_uri(), executor="ray", address=cluster.address, stack=False, quiet=True
+    )
     for thread in threads:
         thread.join()
     assert len(killed) == 2 and not still_alive(killed, 1)
@@ -149,7 +187,9 @@ def test_a_job_that_always_dies_ends_the_study(cluster, tmp_path, tiny_study, mo
 
 def test_other_text_on_a_machine_is_told(cluster, tmp_path, tiny_study, monkeypatch):
     monkeypatch.setattr(ray_pool, "load", lambda config: SimpleNamespace(fingerprint="0123abc"))
-    with pytest.raises(DataError, match=r"fingerprint [0-9a-f]{64}, that of the study 0123abc(.|\n)*lock"):
+    with pytest.raises(
+        DataError, match=r"fingerprint [0-9a-f]{64}, that of the study 0123abc(.|\n)*lock"
+    ):
         tiny_study.run(tmp_path, executor="ray", address=cluster.address, quiet=True)
     assert not list(Store(tmp_path).run_ids())
 
@@ -162,7 +202,9 @@ def test_a_store_that_is_not_shared_is_told(cluster, tiny_study, monkeypatch):
 
 def test_a_gpu_that_the_cluster_lacks_is_told(cluster, tmp_path, tiny_study):
     with pytest.raises(ConfigError, match="wants 1 GPUs and the Ray cluster has 0"):
-        dataclasses.replace(tiny_study, needs="cuda").run(tmp_path, executor="ray", address=cluster.address)
+        dataclasses.replace(tiny_study, needs="cuda").run(
+            tmp_path, executor="ray", address=cluster.address
+        )
     assert not ray.is_initialized()
 
 
@@ -174,7 +216,9 @@ def test_the_command_line_runs_a_study_on_the_cluster(cluster, tmp_path, tiny_st
     assert f"Ray at {cluster.address}" in done.output and len(list(Store(tmp_path).run_ids())) > 12
 
 
-def test_a_lost_head_ends_the_study_and_the_next_cluster_resumes_it(cluster, local, tmp_path, tiny_study, monkeypatch):
+def test_a_lost_head_ends_the_study_and_the_next_cluster_resumes_it(
+    cluster, local, tmp_path, tiny_study, monkeypatch
+):
     """The last test here: it leaves no cluster."""
     monkeypatch.setattr(ray_pool, "LOST_SECONDS", 2)
     study = longer(tiny_study, 100)
@@ -191,5 +235,7 @@ def test_a_lost_head_ends_the_study_and_the_next_cluster_resumes_it(cluster, loc
     assert not ray.is_initialized()
     finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").glob("*.json")}
     table = study.run(tmp_path, executor="ray", address="local", stack=False, quiet=True)
-    assert 3 <= len(finished) < len(table) and all(p.stat().st_mtime_ns == t for p, t in finished.items())
+    assert 3 <= len(finished) < len(table) and all(
+        p.stat().st_mtime_ns == t for p, t in finished.items()
+    )
     assert_same_bits(study, table, tmp_path, local)

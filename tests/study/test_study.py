@@ -25,8 +25,8 @@ from hpt.config import from_dict
 from hpt.study.study import Study
 if __name__ == "__main__":
     quiet = sys.argv[3].endswith("expected")
-    table = from_dict(Study, json.loads(sys.argv[1])).run(sys.argv[2], workers=2, stack=False, quiet=quiet)
-    table.to_pickle(sys.argv[3])
+    table = from_dict(Study, json.loads(sys.argv[1])).run(sys.argv[2], workers=2, stack=False,
+    quiet=quiet) table.to_pickle(sys.argv[3])
 """
 
 
@@ -35,8 +35,12 @@ def start(tmp_path, study, store, out="table"):
     script.write_text(RUN)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HPT_HEADLESS": "1"}
     with (tmp_path / f"{out}.log").open("w") as log:
-        return subprocess.Popen([sys.executable, script, json.dumps(to_dict(study)), store, tmp_path / out],
-                                env=environment, start_new_session=True, stdout=log)
+        return subprocess.Popen(
+            [sys.executable, script, json.dumps(to_dict(study)), store, tmp_path / out],
+            env=environment,
+            start_new_session=True,
+            stdout=log,
+        )
 
 
 def same_table(a, b):
@@ -44,7 +48,8 @@ def same_table(a, b):
 
 
 def losses_of(study, loss_at):
-    """Losses of all runs that the plan asks for, wave by wave, from a function of (log2_lr, width, seed)."""
+    """Losses of all runs that the plan asks for, wave by wave, from a function of (log2_lr, width,
+    seed)."""
     known = {}
     while new := [c for c in study.plan(known) if c not in known]:
         known |= {c: loss_at(np.log2(c.train.lr), c.model.width, c.seed) for c in new}
@@ -52,8 +57,11 @@ def losses_of(study, loss_at):
 
 
 def rates(known, width, seed=0, name="SP"):
-    return sorted(np.log2(c.train.lr) for c in known
-                  if c.model.width == width and c.seed == seed and str(c.parameterization) == name)
+    return sorted(
+        np.log2(c.train.lr)
+        for c in known
+        if c.model.width == width and c.seed == seed and str(c.parameterization) == name
+    )
 
 
 def test_plan_is_the_grid_then_seeds_around_the_best(tiny_study):
@@ -68,14 +76,18 @@ def test_plan_extends_an_edge_up_to_the_limit(tiny_study):
     assert rates(low, 8) == [-10, -8, -6, -4] and rates(low, 8, seed=1) == [-10, -8]
     far = losses_of(tiny_study, lambda x, width, seed: (x - 40) ** 2)
     assert rates(far, 8) == [-8, -6, -4, -2] and rates(far, 8, seed=1) == [-4, -2]
-    both = losses_of(dataclasses.replace(tiny_study, extend=9), lambda x, width, seed: (x + 2 * width) ** 2)
+    both = losses_of(
+        dataclasses.replace(tiny_study, extend=9), lambda x, width, seed: (x + 2 * width) ** 2
+    )
     assert rates(both, 8)[0] == -18 and rates(both, 16)[0] == -26  # nine are the most
 
 
 def test_plan_stands_divergence(tiny_study):
     known = losses_of(tiny_study, lambda x, width, seed: np.inf if x > -5 else x + 6)
     assert rates(known, 8) == [-10, -8, -6, -4]
-    hopeless = losses_of(tiny_study, lambda *_: np.inf)  # lower learning rates are tried, no seeds are wasted
+    hopeless = losses_of(
+        tiny_study, lambda *_: np.inf
+    )  # lower learning rates are tried, no seeds are wasted
     assert rates(hopeless, 8) == [-10, -8, -6, -4] and not rates(hopeless, 8, seed=1)
 
 
@@ -97,8 +109,12 @@ def test_run_resumes_and_only_trains_what_is_missing(tmp_path, tiny_study, capsy
 
 
 def test_kill_minus_nine_then_the_same_command_gives_the_same_table(tmp_path, tiny_study):
-    study = dataclasses.replace(tiny_study, base=dataclasses.replace(
-        tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=40)))
+    study = dataclasses.replace(
+        tiny_study,
+        base=dataclasses.replace(
+            tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=40)
+        ),
+    )
     whole = start(tmp_path, study, tmp_path / "undisturbed", "expected")
     assert whole.wait(100) == 0
     records = tmp_path / "killed" / "records"
@@ -131,13 +147,19 @@ def wait_until_gone(group, seconds=20):
 
 
 def test_a_killed_worker_costs_its_run_alone(tmp_path, tiny_study):
-    study = dataclasses.replace(tiny_study, base=dataclasses.replace(
-        tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=60)))
+    study = dataclasses.replace(
+        tiny_study,
+        base=dataclasses.replace(
+            tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=60)
+        ),
+    )
     process = start(tmp_path, study, tmp_path / "store")
     records = tmp_path / "store" / "records"
     while not list(records.glob("*.json")) and process.poll() is None:
         time.sleep(0.005)
-    workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    workers = [
+        p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())
+    ]
     workers[0].kill()
     assert process.wait(100) == 0
     assert len(pd.read_pickle(tmp_path / "table")) == len(list(records.glob("*.json")))
@@ -148,7 +170,9 @@ def test_two_at_once_share_a_store(tmp_path, tiny_study):
     assert [p.wait(100) for p in pair] == [0, 0]
     same_table(pd.read_pickle(tmp_path / "table0"), pd.read_pickle(tmp_path / "table1"))
     assert not list((tmp_path / "store" / "records").glob("*.tmp"))
-    assert len(pd.read_pickle(tmp_path / "table0")) == len(list((tmp_path / "store" / "records").iterdir()))
+    assert len(pd.read_pickle(tmp_path / "table0")) == len(
+        list((tmp_path / "store" / "records").iterdir())
+    )
 
 
 def test_a_damaged_record_is_run_again(tmp_path, tiny_study):

@@ -22,8 +22,12 @@ from hpt.training import memory as capacity
 def grid(tiny_run):
     """One run of width 512 and sixty of width 128, on steps of more than 1e9 FLOPs."""
     model = ModelConfig(depth=2, d_head=32, vocab_size=32, context=64)
-    base = dataclasses.replace(tiny_run, model=model, train=dataclasses.replace(tiny_run.train, batch_size=32))
-    wide, narrow = (dataclasses.replace(base, model=dataclasses.replace(model, width=w)) for w in (512, 128))
+    base = dataclasses.replace(
+        tiny_run, model=model, train=dataclasses.replace(tiny_run.train, batch_size=32)
+    )
+    wide, narrow = (
+        dataclasses.replace(base, model=dataclasses.replace(model, width=w)) for w in (512, 128)
+    )
     assert run_flops(shape_of(narrow)) > threads.FLOPS_TO_SHARE
     return [wide], [dataclasses.replace(narrow, seed=seed) for seed in range(60)]
 
@@ -36,14 +40,17 @@ class Cores:
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """Sets how many times faster than with one thread a run is with t threads; returns the calls for timings."""
+    """Sets how many times faster than with one thread a run is with t threads; returns the calls
+    for timings."""
     monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path))
     asked = []
 
     def with_speedup(speedup):
         def calibrate(workers, shapes, count, seconds):
             asked.append(count)
-            return Calibration({s: Timing(0.0, run_flops(s) / 1e9 / speedup(count), 0.0) for s in shapes}, 10**8, 0)
+            return Calibration(
+                {s: Timing(0.0, run_flops(s) / 1e9 / speedup(count), 0.0) for s in shapes}, 10**8, 0
+            )
 
         monkeypatch.setattr(threads, "calibrate", calibrate)
         return asked
@@ -64,7 +71,9 @@ def test_few_runs_share_the_cores(machine, grid):
     machine(lambda t: t**0.7)
     assert threads_by_width(grid[0]) == {512: 16}
     assert threads_by_width(grid[1][:2]) == {128: 8}
-    assert threads_by_width(grid[1][:5]) == {128: 2}  # with four threads, four at a time, they would take two rounds
+    assert threads_by_width(grid[1][:5]) == {
+        128: 2
+    }  # with four threads, four at a time, they would take two rounds
 
 
 def test_a_long_run_among_many_short_ones_gets_threads_until_it_is_the_last_no_more(machine, grid):
@@ -135,11 +144,15 @@ def test_a_run_of_several_threads_waits_for_as_many_cores(tiny_study, monkeypatc
     assert most[0] == 4 and set(seen) == {(16, 3), (8, 1)}
 
 
-def test_a_study_trains_with_the_threads_that_were_chosen(machine, monkeypatch, tmp_path, tiny_study):
+def test_a_study_trains_with_the_threads_that_were_chosen(
+    machine, monkeypatch, tmp_path, tiny_study
+):
     machine(lambda t: t**1.3)
     study = tiny_study.select(["SP"], [16])
     alone = study.run(tmp_path / "alone", workers=1, quiet=True)
     monkeypatch.setattr(threads, "FLOPS_TO_SHARE", 0)
     table = study.run(tmp_path / "shared", workers=2, quiet=True)
-    assert [{r.threads for r in study.results(tmp_path / name)} for name in ("alone", "shared")] == [{1}, {2}]
+    assert [
+        {r.threads for r in study.results(tmp_path / name)} for name in ("alone", "shared")
+    ] == [{1}, {2}]
     pd.testing.assert_series_equal(table["loss"], alone["loss"], rtol=2e-5)

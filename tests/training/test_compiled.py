@@ -1,4 +1,5 @@
-"""Compiled steps: the numbers of steps operation by operation, one program for all that shares it, or a reason."""
+"""Compiled steps: the numbers of steps operation by operation, one program for all that shares it,
+or a reason."""
 
 import concurrent.futures
 import dataclasses
@@ -37,18 +38,27 @@ def programs(_own_cache, tmp_path_factory, monkeypatch):
 @pytest.fixture
 def run(tiny_run):
     model = dataclasses.replace(tiny_run.model, depth=1)
-    return dataclasses.replace(tiny_run, model=model, train=dataclasses.replace(tiny_run.train, steps=30, clip=0.8))
+    return dataclasses.replace(
+        tiny_run, model=model, train=dataclasses.replace(tiny_run.train, steps=30, clip=0.8)
+    )
 
 
 def changed(run, parameterization="SP", seed=0, **values):
-    return dataclasses.replace(run, parameterization=hpt.Parameterization.parse(parameterization), seed=seed,
-                               train=dataclasses.replace(run.train, **values))
+    return dataclasses.replace(
+        run,
+        parameterization=hpt.Parameterization.parse(parameterization),
+        seed=seed,
+        train=dataclasses.replace(run.train, **values),
+    )
 
 
 @needs_compiler
 def test_a_compiled_run_gives_what_an_eager_one_gives(run, programs):
-    runs = [changed(run, lr=2.0**-7), changed(run, "SP+Embd", lr=2.0**-8, weight_decay=0.5, seed=3),
-            changed(run, "μP", lr=2.0**-9, weight_decay=0.1, steps=12)]
+    runs = [
+        changed(run, lr=2.0**-7),
+        changed(run, "SP+Embd", lr=2.0**-8, weight_decay=0.5, seed=3),
+        changed(run, "μP", lr=2.0**-9, weight_decay=0.1, steps=12),
+    ]
     for config in runs:
         ours, eager = train_compiled(config), train(config, device="cpu")
         assert ours.compiled and not eager.compiled and ours.stacked == 1
@@ -64,8 +74,18 @@ def test_a_compiled_run_gives_what_an_eager_one_gives(run, programs):
 @needs_compiler
 def test_every_option_of_the_model_compiles(run, monkeypatch):
     monkeypatch.setattr(compiled, "LONG_ROW", run.model.vocab_size)
-    options = dataclasses.replace(run.model, kv_heads=1, norm="rmsnorm", norm_gain="scalar", positions="rotary",
-                                  bias=True, activation="swiglu", tie_readout=True, qk_norm=True, embedding_norm=True)
+    options = dataclasses.replace(
+        run.model,
+        kv_heads=1,
+        norm="rmsnorm",
+        norm_gain="scalar",
+        positions="rotary",
+        bias=True,
+        activation="swiglu",
+        tie_readout=True,
+        qk_norm=True,
+        embedding_norm=True,
+    )
     config = dataclasses.replace(changed(run, "μP", micro_batch_size=2), model=options)
     ours, eager = train_compiled(config), train(config, device="cpu")
     np.testing.assert_allclose(ours.train_loss, eager.train_loss, rtol=2e-5)
@@ -81,7 +101,10 @@ def test_a_run_that_diverges_stops(run):
 @needs_compiler
 def test_a_program_that_is_on_disk_is_not_made_again(run, programs, tmp_path, monkeypatch):
     train_compiled(run)
-    own, unpacked = tmp_path / "own" / "programs", tmp_path / "unpacked"  # the other process may compile in the shared
+    own, unpacked = (
+        tmp_path / "own" / "programs",
+        tmp_path / "unpacked",
+    )  # the other process may compile in the shared
     own.mkdir(parents=True)
     unpacked.mkdir()
     shutil.copy(programs / f"{program_key(Compiled(run, None))}.pt2", own)
@@ -100,13 +123,30 @@ def test_the_key_holds_all_that_the_program_depends_on(run, monkeypatch):
     def key(config):
         return program_key(Compiled(config, None))
 
-    same = [changed(run, lr=0.5), changed(run, "μP", seed=4, weight_decay=0.2, steps=7),
-            changed(run, schedule="cosine")]
+    same = [
+        changed(run, lr=0.5),
+        changed(run, "μP", seed=4, weight_decay=0.2, steps=7),
+        changed(run, schedule="cosine"),
+    ]
     assert {key(config) for config in same} == {key(run)}
-    others = [changed(run, batch_size=5), changed(run, clip=None), changed(run, beta2=0.9), changed(run, eps=1e-4),
-              changed(run, precision="bf16"), changed(run, micro_batch_size=2)]
-    others += [dataclasses.replace(run, model=dataclasses.replace(run.model, **{name: value})) for name, value in
-               [("width", 8), ("depth", 2), ("context", 8), ("activation", "relu2"), ("tie_readout", True)]]
+    others = [
+        changed(run, batch_size=5),
+        changed(run, clip=None),
+        changed(run, beta2=0.9),
+        changed(run, eps=1e-4),
+        changed(run, precision="bf16"),
+        changed(run, micro_batch_size=2),
+    ]
+    others += [
+        dataclasses.replace(run, model=dataclasses.replace(run.model, **{name: value}))
+        for name, value in [
+            ("width", 8),
+            ("depth", 2),
+            ("context", 8),
+            ("activation", "relu2"),
+            ("tie_readout", True),
+        ]
+    ]
     assert len({key(config) for config in [run, *others]}) == len(others) + 1
     before = key(run)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
@@ -115,12 +155,19 @@ def test_the_key_holds_all_that_the_program_depends_on(run, monkeypatch):
 
 def test_a_study_compiles_what_takes_many_steps(run, monkeypatch):
     monkeypatch.setattr("hpt.study.jobs.obstacle", lambda place: "")
-    grid = [changed(run, p, steps=STEPS_TO_COMPILE // 4, lr=lr) for p in ("SP", "μP") for lr in (0.1, 0.2)]
+    grid = [
+        changed(run, p, steps=STEPS_TO_COMPILE // 4, lr=lr)
+        for p in ("SP", "μP")
+        for lr in (0.1, 0.2)
+    ]
     wide = dataclasses.replace(grid[0], model=dataclasses.replace(run.model, width=32))
     shapes, why = shapes_to_compile([*grid, wide], "cpu")
     assert shapes == {shape_of(run)} and why == "steps compiled at width 16"
     assert {len(job) for job in plan_jobs(grid, "cpu", compiled=shapes)[0]} == {1}
-    assert shapes_to_compile(grid[1:], "cpu") == (frozenset(), "steps not compiled: too few to pay for it")
+    assert shapes_to_compile(grid[1:], "cpu") == (
+        frozenset(),
+        "steps not compiled: too few to pay for it",
+    )
     assert shapes_to_compile([wide], "cpu", True)[0] == {shape_of(wide)}
     assert shapes_to_compile(grid, "cpu", False) == (frozenset(), "steps not compiled, as asked")
     micro = [changed(c, micro_batch_size=2, steps=c.train.steps) for c in grid]
@@ -149,17 +196,25 @@ def test_a_step_that_cannot_be_compiled_runs_as_it_is(run, tmp_path, monkeypatch
         with pytest.warns(CompileWarning, match="width 16 could not be compiled"):
             pool.compile({shape_of(run)}, quiet=True)
         assert not pool.compiled
-        result, = pool.run([run])
+        (result,) = pool.run([run])
     assert not result.compiled and not list(tmp_path.glob("programs/*.pt2"))
 
 
 @needs_compiler
 def test_a_study_of_compiled_runs_is_the_study(run, tiny_study, tmp_path, capsys):
-    study = dataclasses.replace(tiny_study, base=run, parameterizations=("SP", "SP+Embd"), log2_lrs={16: (-8, -7, -6)},
-                                best_seeds=1, extend=0)
+    study = dataclasses.replace(
+        tiny_study,
+        base=run,
+        parameterizations=("SP", "SP+Embd"),
+        log2_lrs={16: (-8, -7, -6)},
+        best_seeds=1,
+        extend=0,
+    )
     table = study.run(tmp_path / "compiled", compiled=True, device="cpu", workers=1)
     results = study.results(tmp_path / "compiled")
-    assert all(r.compiled for r in results) and "steps compiled at width 16" in capsys.readouterr().out
+    assert (
+        all(r.compiled for r in results) and "steps compiled at width 16" in capsys.readouterr().out
+    )
     eager = study.run(tmp_path / "eager", compiled=False, device="cpu", workers=1, quiet=True)
     np.testing.assert_allclose(table["loss"], eager["loss"], rtol=1e-4)
     assert table["run_id"].tolist() == eager["run_id"].tolist()
@@ -180,7 +235,11 @@ def test_an_estimate_times_the_compiled_step(run, monkeypatch):
     monkeypatch.setattr(calibration, "Training", lambda *a: made.append("eager") or Training(*a))
     monkeypatch.setattr(calibration, "Compiled", lambda *a: made.append("compiled") or Compiled(*a))
     found = calibration.calibrate(Here(), [run])
-    assert made == 4 * ["compiled"] and found.run_seconds(run) > 0  # loaded and tried, then loaded and timed
+    assert (
+        made == 4 * ["compiled"] and found.run_seconds(run) > 0
+    )  # loaded and tried, then loaded and timed
     made.clear()
     calibration.calibrate(Here(), [run, changed(run, batch_size=5)])  # the second is not compiled
-    assert made.count("eager") == 2 and made.count("compiled") == 4  # each kind is tried before it is timed
+    assert (
+        made.count("eager") == 2 and made.count("compiled") == 4
+    )  # each kind is tried before it is timed

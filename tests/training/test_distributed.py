@@ -1,4 +1,5 @@
-"""One run on two gloo processes: the losses of one process, one decision, and a job that is killed goes on."""
+"""One run on two gloo processes: the losses of one process, one decision, and a job that is killed
+goes on."""
 
 import dataclasses
 import gc
@@ -27,11 +28,15 @@ WAYS = ("ddp", "fsdp")
 
 
 def cases(run):
-    """Runs by name. Adam forgives a gradient of the wrong size, a large ε or a clipped norm does not."""
+    """Runs by name. Adam forgives a gradient of the wrong size, a large ε or a clipped norm does
+    not."""
+
     def changed(parameterization, model=None, **values):
         train = dataclasses.replace(run.train, **{"validation_sequences": 9, **values})
         model = dataclasses.replace(run.model, **(model or {}))
-        return hpt.RunConfig(model=model, data=run.data, train=train, parameterization=parameterization)
+        return hpt.RunConfig(
+            model=model, data=run.data, train=train, parameterization=parameterization
+        )
 
     return {
         "SP+Embd": changed("sp+embd", eps=0.01, weight_decay=0.1),
@@ -81,7 +86,9 @@ def killed_in_second_save(call):
 
 
 def worker(rank, port, folder, run):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2"
+    )
     dist.init_process_group("gloo")
     found, named, source = {}, cases(run), load(run.data)
     wide.LOCK_SECONDS = 0.1
@@ -91,7 +98,9 @@ def worker(rank, port, folder, run):
 
         def go_on(way, name="SP+Embd", folder=folder / way):
             recorder = Recorder(source)
-            result = hpt.train_wide(named[name], data=recorder, device="cpu", shard=way, checkpoint=folder, every=4)
+            result = hpt.train_wide(
+                named[name], data=recorder, device="cpu", shard=way, checkpoint=folder, every=4
+            )
             return result, recorder.steps
 
         killed_in_second_save(lambda: go_on(way))  # noqa: B023
@@ -100,13 +109,26 @@ def worker(rank, port, folder, run):
             shutil.copytree(folder / way, folder / f"{way} alone")
         found[way, "resumed"] = go_on(way)
     stored = Recorder(source)
-    found["stored"] = [hpt.train_wide(named["μP"], data=stored, device="cpu", store=folder / "store",
-                                      checkpoint=folder / "store" / "unfinished", every=4) for _ in range(2)]
+    found["stored"] = [
+        hpt.train_wide(
+            named["μP"],
+            data=stored,
+            device="cpu",
+            store=folder / "store",
+            checkpoint=folder / "store" / "unfinished",
+            every=4,
+        )
+        for _ in range(2)
+    ]
     found["steps for the store"] = len(stored.steps)
-    found["busy"] = error_of(lambda: hpt.train_wide(named["μP"], device="cpu", store=folder / "busy"))
+    found["busy"] = error_of(
+        lambda: hpt.train_wide(named["μP"], device="cpu", store=folder / "busy")
+    )
     odd = dataclasses.replace(run, train=dataclasses.replace(run.train, batch_size=3))
     found["odd"] = error_of(lambda: hpt.train_wide(odd, device="cpu"))
-    found["unequal"] = error_of(lambda: hpt.train_wide(dataclasses.replace(run, seed=rank), device="cpu"))
+    found["unequal"] = error_of(
+        lambda: hpt.train_wide(dataclasses.replace(run, seed=rank), device="cpu")
+    )
     dist.barrier()
     gc.collect()  # failed calls leave models in cycles, and a model must not outlive its group
     dist.destroy_process_group()
@@ -130,7 +152,9 @@ def found(folder, tiny_run):
         port = s.getsockname()[1]
     with Store(folder / "busy").lock(cases(tiny_run)["μP"].run_id(load(tiny_run.data).fingerprint)):
         mp.spawn(worker, args=(port, folder, tiny_run), nprocs=2)
-    return [checkpoints.torch.load(folder / f"found{rank}.pt", weights_only=False) for rank in range(2)]
+    return [
+        checkpoints.torch.load(folder / f"found{rank}.pt", weights_only=False) for rank in range(2)
+    ]
 
 
 def assert_same_run(result, expected, tolerance=1e-5):
@@ -162,7 +186,11 @@ def test_all_processes_take_the_same_decisions(found, tiny_run, way):
         first, second = (f[way, name] for f in found)
         assert np.array_equal(first.train_loss, second.train_loss, equal_nan=True)
         assert first.val_loss == second.val_loss and first.device.startswith("2 × cpu")
-    assert first.diverged and first.val_loss == math.inf and len(first.train_loss) < tiny_run.train.steps
+    assert (
+        first.diverged
+        and first.val_loss == math.inf
+        and len(first.train_loss) < tiny_run.train.steps
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -184,7 +212,9 @@ def test_one_process_goes_on_where_two_stopped(found, way):
 def test_the_record_is_stored_once_and_found_again(found, folder, tiny_run):
     for f in found:
         trained, read = f["stored"]
-        assert f["steps for the store"] == tiny_run.train.steps and read.val_loss == trained.val_loss
+        assert (
+            f["steps for the store"] == tiny_run.train.steps and read.val_loss == trained.val_loss
+        )
     alone = hpt.train(tiny_run, device="cpu")
     assert Store(folder / "store").load(read.run_id).device == f"2 × {alone.device}, ddp"
     assert not list((folder / "store" / "unfinished").iterdir())
@@ -205,24 +235,47 @@ def test_outside_a_job_torchrun_is_named(tiny_run):
 
 
 def test_a_killed_torchrun_job_goes_on(tiny_run, tmp_path):
-    (tmp_path / "run.toml").write_text('seed = 3\nparameterization = "sp+embd"\n'
+    (tmp_path / "run.toml").write_text(
+        'seed = 3\nparameterization = "sp+embd"\n'
         "[model]\nwidth = 16\ndepth = 1\nd_head = 8\nvocab_size = 32\ncontext = 16\n"
         '[data]\nsource = "synthetic"\nvocab_size = 32\n'
-        '[train]\nsteps = 300\nbatch_size = 4\nvalidation_sequences = 8\nprecision = "fp32"\n')
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "hpt",
-               "wide", "run.toml", "--store", "store", "--device", "cpu", "--checkpoint", "unfinished", "--every", "10"]
+        '[train]\nsteps = 300\nbatch_size = 4\nvalidation_sequences = 8\nprecision = "fp32"\n'
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "hpt",
+        "wide",
+        "run.toml",
+        "--store",
+        "store",
+        "--device",
+        "cpu",
+        "--checkpoint",
+        "unfinished",
+        "--every",
+        "10",
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as job:
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as job:
         while job.poll() is None and not list(tmp_path.glob("unfinished/*/step-*/.metadata")):
             time.sleep(0.01)
         for process in [*psutil.Process(job.pid).children(recursive=True), job]:
             process.kill()
     assert not list(tmp_path.glob("store/records/*.json"))
-    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert "goes on from the checkpoint of step" in done.stderr and done.stdout.count("nats") == 1
-    record, = tmp_path.glob("store/records/*.json")
+    (record,) = tmp_path.glob("store/records/*.json")
     result = Store(tmp_path / "store").load(record.stem)
     assert_same_run(result, hpt.train(result.config, device="cpu"), 1e-4)
     assert result.config.seed == 3 and len(result.train_loss) == 300

@@ -20,8 +20,12 @@ from hpt.training.loop import Training, build_model, train, validation_loss
 
 def changed(run, parameterization=None, model=None, **values):
     train_config = dataclasses.replace(run.train, **values)
-    return dataclasses.replace(run, train=train_config, model=dataclasses.replace(run.model, **(model or {})),
-                               parameterization=Parameterization.parse(parameterization or run.parameterization))
+    return dataclasses.replace(
+        run,
+        train=train_config,
+        model=dataclasses.replace(run.model, **(model or {})),
+        parameterization=Parameterization.parse(parameterization or run.parameterization),
+    )
 
 
 def test_warmup_stable_decay_by_hand():
@@ -38,8 +42,14 @@ def test_schedules_rise_then_fall_to_their_end(schedule, final_lr):
     c = TrainConfig(steps=1000, warmup_steps=50, schedule=schedule, final_lr=final_lr)
     factors = np.array([lr_factor(c, t, 1000) for t in range(1000)])
     assert (np.diff(factors[:50]) > 0).all() and (np.diff(factors[50:]) <= 1e-12).all()
-    assert factors.max() == pytest.approx(1, abs=1e-3) and factors[-1] == pytest.approx(final_lr, abs=3e-3)
-    middle = {"wsd": 1.0, "cosine": final_lr + (1 - final_lr) / 2, "linear": final_lr + (1 - final_lr) / 2}[schedule]
+    assert factors.max() == pytest.approx(1, abs=1e-3) and factors[-1] == pytest.approx(
+        final_lr, abs=3e-3
+    )
+    middle = {
+        "wsd": 1.0,
+        "cosine": final_lr + (1 - final_lr) / 2,
+        "linear": final_lr + (1 - final_lr) / 2,
+    }[schedule]
     assert factors[525] == pytest.approx(middle, abs=2e-3)
 
 
@@ -48,8 +58,17 @@ def test_budget_in_tokens_per_parameter():
     assert c.step_count(parameters=10_000, context=64) == round(20 * 10_000 / (8 * 64))
 
 
-@pytest.mark.parametrize("values", [{"steps": 5, "tokens_per_parameter": 2}, {}, {"steps": 4, "warmup_steps": 5},
-                                    {"steps": 5, "lr": 0}, {"steps": 5, "lr": float("nan")}, {"steps": 5, "sched": 1}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"steps": 5, "tokens_per_parameter": 2},
+        {},
+        {"steps": 4, "warmup_steps": 5},
+        {"steps": 5, "lr": 0},
+        {"steps": 5, "lr": float("nan")},
+        {"steps": 5, "sched": 1},
+    ],
+)
 def test_bad_train_configs_are_refused(values):
     with pytest.raises(ConfigError):
         TrainConfig(**{"warmup_steps": 0, **values})
@@ -72,7 +91,8 @@ def test_training_learns_and_starts_near_guessing(tiny_run):
 
 
 def test_one_step_is_adamw_at_the_rates_of_the_groups(tiny_run):
-    """After one step from zero moments, AdamW moves every weight by lr·sign(gradient): per role, η or η·m."""
+    """After one step from zero moments, AdamW moves every weight by lr·sign(gradient): per role, η
+    or η·m."""
     run = changed(tiny_run, "sp+embd", steps=1, warmup_steps=0, decay_fraction=0.0, eps=1e-12)
     before, data = build_model(run), load(run.data)
     inputs, targets = data.batch(run.seed, 0, run.train.batch_size, run.model.context)
@@ -85,7 +105,9 @@ def test_one_step_is_adamw_at_the_rates_of_the_groups(tiny_run):
         for name, p in before.named_parameters():
             m = 16 if "embedding" in name else 1
             dict(after.named_parameters())[name].sub_(run.train.lr * m * p.grad.sign())
-    assert validation_loss(after, data, run, torch.float32) == pytest.approx(result.val_loss, rel=1e-4)
+    assert validation_loss(after, data, run, torch.float32) == pytest.approx(
+        result.val_loss, rel=1e-4
+    )
 
 
 def test_coupled_and_independent_decay_differ_and_shrink(tiny_run):
@@ -143,18 +165,23 @@ class Recorder:
 
 def test_tied_readout_starts_like_an_untied_one(tiny_run):
     wide = {"width": 128, "vocab_size": 32}
-    runs = [changed(tiny_run, "mup", model={**wide, "tie_readout": tied}, steps=1, warmup_steps=0)
-            for tied in (False, True)]
+    runs = [
+        changed(tiny_run, "mup", model={**wide, "tie_readout": tied}, steps=1, warmup_steps=0)
+        for tied in (False, True)
+    ]
     losses = [train(run).train_loss[0] for run in runs]
     assert losses[0] == pytest.approx(losses[1], abs=0.15)
 
 
 def plain_losses(run):
-    """The training losses of the same run written as a textbook would: fp32, whole logits, torch's cross-entropy."""
+    """The training losses of the same run written as a textbook would: fp32, whole logits, torch's
+    cross-entropy."""
     data, model, steps = load(run.data), build_model(run), run.train.steps
     groups = param_groups(model, run.parameterization, lr=run.train.lr)
     optimizer, losses = torch.optim.AdamW(groups, betas=(0.9, 0.95)), []
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(run.train, step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: lr_factor(run.train, step, steps)
+    )
     for step in range(steps):
         inputs, targets = data.batch(run.seed, step, run.train.batch_size, run.model.context)
         loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
@@ -190,8 +217,13 @@ def test_precision_and_device_are_explained():
 
 def test_config_round_trip_and_identity(tiny_run):
     assert RunConfig.from_dict(tiny_run.to_dict()) == tiny_run
-    ids = {tiny_run.run_id("data"), tiny_run.run_id("other data"), changed(tiny_run, lr=0.5).run_id("data"),
-           changed(tiny_run, "mup").run_id("data"), dataclasses.replace(tiny_run, seed=9).run_id("data")}
+    ids = {
+        tiny_run.run_id("data"),
+        tiny_run.run_id("other data"),
+        changed(tiny_run, lr=0.5).run_id("data"),
+        changed(tiny_run, "mup").run_id("data"),
+        dataclasses.replace(tiny_run, seed=9).run_id("data"),
+    }
     assert len(ids) == 5
     with pytest.raises(ConfigError, match="stepz"):
         RunConfig.from_dict({"train": {"stepz": 5}})

@@ -20,21 +20,38 @@ from hpt.training.loop import train
 from hpt.training.stacked import Stack, train_stacked
 
 CPU = torch.device("cpu")
-EVERYTHING = {"tie_readout": True, "norm": "rmsnorm", "norm_gain": "scalar", "positions": "rotary", "qk_norm": True,
-              "activation": "swiglu", "kv_heads": 1, "bias": True, "embedding_norm": True, "zero_query_init": True}
+EVERYTHING = {
+    "tie_readout": True,
+    "norm": "rmsnorm",
+    "norm_gain": "scalar",
+    "positions": "rotary",
+    "qk_norm": True,
+    "activation": "swiglu",
+    "kv_heads": 1,
+    "bias": True,
+    "embedding_norm": True,
+    "zero_query_init": True,
+}
 VARIANTS = {
     "SP": ("SP", {}, {}),
     "μP, clipped": ("μP", {}, {"clip": 0.8, "schedule": "cosine", "final_lr": 0.1}),
     "SP+Embd, micro-batches": ("SP+Embd", {}, {"micro_batch_size": 3, "decay": "constant"}),
-    "SP+LN+Last, independent decay": ("SP+LN+Last", {"bias": True}, {"decay": "independent", "eps": 1e-4}),
+    "SP+LN+Last, independent decay": (
+        "SP+LN+Last",
+        {"bias": True},
+        {"decay": "independent", "eps": 1e-4},
+    ),
     "all of the model's options": ("μP", EVERYTHING, {}),
 }
 
 
 def variant(run, parameterization="SP", architecture=None, **values):
-    return dataclasses.replace(run, parameterization=Parameterization.parse(parameterization),
-                               model=dataclasses.replace(run.model, **(architecture or {})),
-                               train=dataclasses.replace(run.train, **values))
+    return dataclasses.replace(
+        run,
+        parameterization=Parameterization.parse(parameterization),
+        model=dataclasses.replace(run.model, **(architecture or {})),
+        train=dataclasses.replace(run.train, **values),
+    )
 
 
 def member(run, log2_lr, weight_decay=0.0, seed=0):
@@ -45,7 +62,12 @@ def member(run, log2_lr, weight_decay=0.0, seed=0):
 def same_results(together, alone, **tolerance):
     for a, b in zip(together, alone, strict=True):
         assert (a.run_id, a.config, a.diverged, a.tokens, a.parameters) == (
-            b.run_id, b.config, b.diverged, b.tokens, b.parameters)
+            b.run_id,
+            b.config,
+            b.diverged,
+            b.tokens,
+            b.parameters,
+        )
         np.testing.assert_allclose(a.train_loss, b.train_loss, **tolerance)
         np.testing.assert_allclose(a.val_loss, b.val_loss, **tolerance)
 
@@ -55,7 +77,12 @@ def test_a_stack_gives_what_each_run_gives_alone(tiny_run, name):
     parameterization, architecture, values = VARIANTS[name]
     run = variant(tiny_run, parameterization, architecture, steps=30, **values)
     # At higher rates rounding grows like any other small difference, in a run alone as well.
-    runs = [member(run, -7), member(run, -8, 0.5), member(run, -9, 0.1, seed=3), member(run, -10, 0.0, seed=1)]
+    runs = [
+        member(run, -7),
+        member(run, -8, 0.5),
+        member(run, -9, 0.1, seed=3),
+        member(run, -10, 0.0, seed=1),
+    ]
     together, alone = train_stacked(runs, device="cpu"), [train(r, device="cpu") for r in runs]
     same_results(together, alone, rtol=2e-5)
     assert {r.stacked for r in together} == {4} and {r.stacked for r in alone} == {1}
@@ -65,12 +92,21 @@ def test_a_stack_gives_what_each_run_gives_alone(tiny_run, name):
 def test_members_that_diverge_stop_where_they_would_alone_and_disturb_nobody(tiny_run):
     run = variant(tiny_run, steps=60, warmup_steps=55, loss_bound=7.0)
     # lr·λ of 5 blows the weights up once the warm-up has passed 2/5 of it.
-    runs = [member(run, -6), member(run, 20), member(run, -6, 5 * 2**6), member(run, -7, 0.1, seed=1)]
+    runs = [
+        member(run, -6),
+        member(run, 20),
+        member(run, -6, 5 * 2**6),
+        member(run, -7, 0.1, seed=1),
+    ]
     together, alone = train_stacked(runs), [train(r) for r in runs]
     same_results(together, alone, rtol=2e-5)
     assert [r.diverged for r in together] == [False, True, True, False]
-    assert len(together[1].train_loss) < 25 < len(together[2].train_loss) < 60  # dropped at different looks
-    assert together[0].seconds == together[3].seconds > together[2].seconds > together[1].seconds > 0
+    assert (
+        len(together[1].train_loss) < 25 < len(together[2].train_loss) < 60
+    )  # dropped at different looks
+    assert (
+        together[0].seconds == together[3].seconds > together[2].seconds > together[1].seconds > 0
+    )
     assert all(r.diverged for r in train_stacked([runs[1], member(run, 21)]))  # nobody is left
 
 
@@ -86,18 +122,27 @@ def test_each_member_takes_the_steps_of_torchs_adamw():
     g = torch.Generator().manual_seed(0)
     lrs, decays, eps, betas = [1e-2, 3e-4], [0.0, 0.3], 1e-6, (0.9, 0.95)
     start = torch.randn(2, 5, generator=g)
-    group = StackedGroup({"w": torch.Size([5])}, start.clone(), torch.tensor(lrs)[:, None],
-                         torch.tensor(decays)[:, None], eps)
+    group = StackedGroup(
+        {"w": torch.Size([5])},
+        start.clone(),
+        torch.tensor(lrs)[:, None],
+        torch.tensor(decays)[:, None],
+        eps,
+    )
     alone = [start[i].clone().requires_grad_() for i in range(2)]
-    optimizers = [torch.optim.AdamW([p], lr=lr, weight_decay=decay, eps=eps, betas=betas)
-                  for p, lr, decay in zip(alone, lrs, decays, strict=True)]
+    optimizers = [
+        torch.optim.AdamW([p], lr=lr, weight_decay=decay, eps=eps, betas=betas)
+        for p, lr, decay in zip(alone, lrs, decays, strict=True)
+    ]
     for step in range(20):
         grad, factor = torch.randn(2, 5, generator=g) * 1e-4**step, (step + 1) / 20
         group.step(grad, *betas, torch.tensor(step_scalars(factor, step, *betas)))
         for i, optimizer in enumerate(optimizers):
             alone[i].grad, optimizer.param_groups[0]["lr"] = grad[i], lrs[i] * factor
             optimizer.step()
-    torch.testing.assert_close(group.weight_RxP, torch.stack([p.detach() for p in alone]), rtol=2e-6, atol=1e-8)
+    torch.testing.assert_close(
+        group.weight_RxP, torch.stack([p.detach() for p in alone]), rtol=2e-6, atol=1e-8
+    )
     assert (group.weight_RxP - start).abs().min() > 1e-5
 
 
@@ -127,12 +172,26 @@ def test_a_stack_too_large_for_the_memory_goes_on_in_halves(tiny_run, monkeypatc
         train_stacked(runs)
 
 
-@pytest.mark.parametrize(("field", "values", "architecture"), [
-    ("train.steps", {"steps": 13}, {}), ("train.clip", {"clip": 1.0}, {}), ("model.width", {}, {"width": 32}),
-    ("train.decay", {"decay": "constant"}, {})])
-def test_runs_that_differ_in_more_are_refused_by_the_fields_name(tiny_run, field, values, architecture):
+@pytest.mark.parametrize(
+    ("field", "values", "architecture"),
+    [
+        ("train.steps", {"steps": 13}, {}),
+        ("train.clip", {"clip": 1.0}, {}),
+        ("model.width", {}, {"width": 32}),
+        ("train.decay", {"decay": "constant"}, {}),
+    ],
+)
+def test_runs_that_differ_in_more_are_refused_by_the_fields_name(
+    tiny_run, field, values, architecture
+):
     with pytest.raises(ConfigError, match=field):
-        train_stacked([tiny_run, member(tiny_run, -3, 0.1, 2), variant(tiny_run, "SP", architecture, **values)])
+        train_stacked(
+            [
+                tiny_run,
+                member(tiny_run, -3, 0.1, 2),
+                variant(tiny_run, "SP", architecture, **values),
+            ]
+        )
     with pytest.raises(ConfigError, match=r"parameterization\.embd"):
         train_stacked([tiny_run, variant(tiny_run, "SP+Embd")])
     assert train_stacked([]) == []
@@ -143,7 +202,12 @@ class NoValues(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function._schema.name
-        assert name not in ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal"), name
+        assert name not in (
+            "aten::_local_scalar_dense",
+            "aten::nonzero",
+            "aten::masked_select",
+            "aten::equal",
+        ), name
         return function(*args, **(kwargs or {}))
 
 
@@ -158,7 +222,8 @@ def test_a_step_asks_for_no_value(tiny_run):
 
 
 def test_the_gpus_attention_stacks_too(tiny_run, monkeypatch):
-    """On a GPU, attention is torch's own function; in a stack it must not fall back to a loop over members."""
+    """On a GPU, attention is torch's own function; in a stack it must not fall back to a loop over
+    members."""
     runs = [member(tiny_run, -6), member(tiny_run, -4, seed=1)]
     written_out, calls = train_stacked(runs), []
 
@@ -176,4 +241,6 @@ def test_the_losses_of_a_stack_are_of_the_right_members(tiny_run):
     runs = [member(tiny_run, -3), member(tiny_run, -8, seed=1), member(tiny_run, -5)]
     forward, backward = train_stacked(runs), train_stacked(runs[::-1])
     same_results(backward[::-1], forward, rtol=2e-5)
-    assert all(math.isfinite(r.val_loss) for r in forward) and stacked.stack_key(runs[0]) == stacked.stack_key(runs[1])
+    assert all(math.isfinite(r.val_loss) for r in forward) and stacked.stack_key(
+        runs[0]
+    ) == stacked.stack_key(runs[1])

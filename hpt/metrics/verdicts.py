@@ -1,9 +1,11 @@
-"""Figures with an interval and a verdict: what a group's sweep determines, and by name what it does not.
+"""Figures with an interval and a verdict: what a group's sweep determines, and by name what it does
+not.
 
-A figure's method says how its interval was made: replicates that are "parametric" or of "seeds" resampled
-(:mod:`hpt.metrics.replicates`), read as a central interval or, where it says so, as a "ratio" or "folded" at 0; "grid" is a
-bracket by learning rates tried, "definition" a figure that cannot vary. Its n is what it rests on: runs for E (all in
-the basins), E_extrap (those of the largest width) and a width's basin, widths for everything that the law says.
+A figure's method says how its interval was made: replicates that are "parametric" or of "seeds"
+resampled (:mod:`hpt.metrics.replicates`), read as a central interval or, where it says so, as a
+"ratio" or "folded" at 0; "grid" is a bracket by learning rates tried, "definition" a figure that
+cannot vary. Its n is what it rests on: runs for E (all in the basins), E_extrap (those of the
+    largest width) and a width's basin, widths for everything that the law says.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ FIGURES = ("E", "E_extrap", "octave_error", "kappa", "alpha", "beta", "gamma", "
 
 @dataclass(frozen=True)
 class Figure:
-    """An estimate, its interval, and whether the data determine it; nan and a reason where they say nothing. `method`
-    made the interval ("" where there is none) and `n` runs or widths are what it rests on: see above."""
+    """An estimate, its interval, and whether the data determine it; nan and a reason where they say
+    nothing. `method` made the interval ("" where there is none) and `n` runs or widths are what it
+    rests on: see above."""
 
     estimate: float
     low: float
@@ -47,18 +50,37 @@ class Figure:
         return cls(np.nan, np.nan, np.nan, False, reason)
 
     @classmethod
-    def of(cls, estimate: float, bounds: tuple[float, float], reason: str = "", method: str = "", n: int = 0) -> Figure:
+    def of(
+        cls,
+        estimate: float,
+        bounds: tuple[float, float],
+        reason: str = "",
+        method: str = "",
+        n: int = 0,
+    ) -> Figure:
         """Determined unless there is a reason, or an end of the interval is open."""
         if not reason and not np.isfinite(bounds).all():
             reason = NOISE_UNKNOWN if np.isnan(bounds).any() else OPEN
-        return cls(float(estimate), *map(float, bounds), not reason, reason, "" if np.isnan(bounds).any() else method,
-                   int(n))
+        return cls(
+            float(estimate),
+            *map(float, bounds),
+            not reason,
+            reason,
+            "" if np.isnan(bounds).any() else method,
+            int(n),
+        )
 
     def columns(self, name: str) -> dict[str, float | bool | str]:
         """As seven columns of a table."""
-        return {name: self.estimate, f"{name}_low": self.low, f"{name}_high": self.high,
-                f"{name}_determined": self.determined, f"{name}_reason": self.reason,
-                f"{name}_method": self.method, f"{name}_n": self.n}
+        return {
+            name: self.estimate,
+            f"{name}_low": self.low,
+            f"{name}_high": self.high,
+            f"{name}_determined": self.determined,
+            f"{name}_reason": self.reason,
+            f"{name}_method": self.method,
+            f"{name}_n": self.n,
+        }
 
 
 def bounds(replicates, level: float) -> tuple[float, float]:
@@ -81,19 +103,26 @@ def group_figures(fit: GroupFit, drawn: Replicates | None, level: float) -> dict
         if needs_alpha and W < 3:
             return Figure.nothing(_why_few(fit))
         ends = bounds(None if reps is None else value(reps.T), level)
-        return Figure.of(value(theta), ends, AT_BOUND if needs_alpha and bound else "", method, widths)
+        return Figure.of(
+            value(theta), ends, AT_BOUND if needs_alpha and bound else "", method, widths
+        )
 
     def size(estimate, replicates, least, n):
         if least > W:
             return Figure.nothing(_why_few(fit))
-        low, high = (np.nan, np.nan) if drawn is None else ratio_interval(estimate, replicates, level)
+        low, high = (
+            (np.nan, np.nan) if drawn is None else ratio_interval(estimate, replicates, level)
+        )
         if high > 100 * low or low > estimate:
-            return Figure.of(estimate, (min(low, estimate), max(high, estimate)), UNEQUAL, f"{method}, ratio", n)
+            return Figure.of(
+                estimate, (min(low, estimate), max(high, estimate)), UNEQUAL, f"{method}, ratio", n
+            )
         return Figure.of(estimate, (low, high), "", f"{method}, ratio", n)
 
     return {
         "E": size(fit.E, drawn and drawn.E_B, 3, runs_W.sum()),
-        "E_extrap": _last_width(fit) or size(fit.E_extrap, drawn and drawn.E_extrap_B, 4, runs_W[-1]),
+        "E_extrap": _last_width(fit)
+        or size(fit.E_extrap, drawn and drawn.E_extrap_B, 4, runs_W[-1]),
         "octave_error": _last_width(fit) or _folded(fit, drawn, level),
         "kappa": law(lambda t: t[ALPHA] + t[GAMMA_LOG], True),
         "alpha": law(lambda t: t[ALPHA], True),
@@ -104,8 +133,11 @@ def group_figures(fit: GroupFit, drawn: Replicates | None, level: float) -> dict
 
 
 def at_bound(fit: GroupFit, drawn: Replicates | None, level: float) -> bool:
-    """Whether L∞ or α sits at a bound, in the fit or in more replicates than an interval leaves outside."""
-    return bool(fit.law.at_bound()[0] or (drawn is not None and drawn.at_bound_B.mean() > (1 - level) / 2))
+    """Whether L∞ or α sits at a bound, in the fit or in more replicates than an interval leaves
+    outside."""
+    return bool(
+        fit.law.at_bound()[0] or (drawn is not None and drawn.at_bound_B.mean() > (1 - level) / 2)
+    )
 
 
 def _why_few(fit: GroupFit) -> str:
@@ -126,15 +158,22 @@ def _folded(fit: GroupFit, drawn: Replicates | None, level: float) -> Figure:
         return Figure.nothing(_why_few(fit))
     low, high = bounds(None if drawn is None else drawn.octaves_B, level)
     ends = sorted((abs(low), abs(high))) if not np.isnan(low) else (np.nan, np.nan)
-    return Figure.of(abs(fit.octaves), (0.0 if low <= 0 <= high else ends[0], ends[1]), "",
-                     f"{drawn.method}, folded" if drawn else "", len(fit.fitted))
+    return Figure.of(
+        abs(fit.octaves),
+        (0.0 if low <= 0 <= high else ends[0], ends[1]),
+        "",
+        f"{drawn.method}, folded" if drawn else "",
+        len(fit.fitted),
+    )
 
 
-def asymptotic_penalty(fit: GroupFit, drawn, reference: GroupFit, drawn_reference, level: float) -> Figure:
+def asymptotic_penalty(
+    fit: GroupFit, drawn, reference: GroupFit, drawn_reference, level: float
+) -> Figure:
     """R(∞) = L∞ − L∞ of the reference, nats (the irreducible-loss gap of Kalra & Barkeshli 2026).
 
-    Never determined while an L∞ sits at a bound, nor where its interval is wider than the group's reducible loss at its
-    largest width.
+    Never determined while an L∞ sits at a bound, nor where its interval is wider than the group's
+    reducible loss at its largest width.
     """
     if len(fit.fitted) < 3:
         return Figure.nothing(_why_few(fit))
@@ -142,10 +181,18 @@ def asymptotic_penalty(fit: GroupFit, drawn, reference: GroupFit, drawn_referenc
         return Figure.nothing(NO_REFERENCE)
     L_inf = fit.law.theta_Bx7[0, L_INF]
     if fit is reference:
-        return Figure.of(0.0, (0.0, 0.0), AT_BOUND if at_bound(fit, drawn, level) else "", DEFINITION, len(fit.fitted))
+        return Figure.of(
+            0.0,
+            (0.0, 0.0),
+            AT_BOUND if at_bound(fit, drawn, level) else "",
+            DEFINITION,
+            len(fit.fitted),
+        )
     ends = (np.nan, np.nan)
     if drawn is not None and drawn_reference is not None:
-        ends = interval(drawn.theta_Bx7[:, L_INF].astype(float) - drawn_reference.theta_Bx7[:, L_INF], level)
+        ends = interval(
+            drawn.theta_Bx7[:, L_INF].astype(float) - drawn_reference.theta_Bx7[:, L_INF], level
+        )
     reducible = fit.law.wells(fit.points.scale_W[-1:])[1][0, 0] - L_inf
     reason = ""
     if at_bound(fit, drawn, level) or at_bound(reference, drawn_reference, level):
@@ -153,7 +200,13 @@ def asymptotic_penalty(fit: GroupFit, drawn, reference: GroupFit, drawn_referenc
     elif ends[1] - ends[0] > reducible:
         reason = TOO_WIDE
     widths = min(len(f.fitted) + len(f.edges) for f in (fit, reference))
-    return Figure.of(L_inf - reference.law.theta_Bx7[0, L_INF], ends, reason, drawn.method if drawn else "", widths)
+    return Figure.of(
+        L_inf - reference.law.theta_Bx7[0, L_INF],
+        ends,
+        reason,
+        drawn.method if drawn else "",
+        widths,
+    )
 
 
 def basin_rows(fit: GroupFit, drawn: Replicates | None, level: float, scale: str) -> list[dict]:
@@ -167,7 +220,10 @@ def basin_rows(fit: GroupFit, drawn: Replicates | None, level: float, scale: str
             lr, loss, h = _without_well(fit, w)
             method = "" if np.isnan(lr[0]) else GRID
         else:
-            lr = (fit.log2_lr_W[w], *bounds(None if drawn is None else drawn.log2_lr_BxW[:, w], level))
+            lr = (
+                fit.log2_lr_W[w],
+                *bounds(None if drawn is None else drawn.log2_lr_BxW[:, w], level),
+            )
             loss = (fit.loss_W[w], *bounds(None if drawn is None else drawn.loss_BxW[:, w], level))
             h = (fit.h_W[w], *bounds(None if drawn is None else drawn.h_BxW[:, w], level))
             lr = (lr[0], min(lr[:2]), max(lr[::2])) if drawn else lr
@@ -175,18 +231,26 @@ def basin_rows(fit: GroupFit, drawn: Replicates | None, level: float, scale: str
         for name, triple in (("log2_lr", lr), ("loss", loss), ("curvature", h)):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(float, triple), strict=True))
         n = _runs_at(fit, w)
-        rows.append(row | {"edge": edge, "determined": not reason, "reason": reason, "method": method, "n": n})
+        rows.append(
+            row
+            | {"edge": edge, "determined": not reason, "reason": reason, "method": method, "n": n}
+        )
     return rows
 
 
 def _without_well(fit: GroupFit, w: int) -> tuple[tuple, tuple, tuple]:
-    """What is known of η* and L* at a width without a well: a side for an edge, a bracket before a cliff."""
+    """What is known of η* and L* at a width without a well: a side for an edge, a bracket before a
+    cliff."""
     points, nothing = fit.points, (np.nan,) * 3
     best, edge = points.best_W[w], points.edge_W[w]
     if points.reason_W[w] == CLIFF:
         u = points.u_WxP[w]
         at = points.origin_W[w]
-        return (at, at + u[u < 0].max() / LN2, points.tried_Wx2[w, 1]), (best, -np.inf, np.inf), nothing
+        return (
+            (at, at + u[u < 0].max() / LN2, points.tried_Wx2[w, 1]),
+            (best, -np.inf, np.inf),
+            nothing,
+        )
     if not edge or np.isnan(best):
         return nothing, nothing, nothing
     at = points.tried_Wx2[w, int(edge == "high")]
@@ -194,7 +258,9 @@ def _without_well(fit: GroupFit, w: int) -> tuple[tuple, tuple, tuple]:
     return side, (best, -np.inf, np.inf), nothing
 
 
-def penalty_rows(fit: GroupFit, drawn, reference: GroupFit, drawn_reference, level: float, scale: str) -> list[dict]:
+def penalty_rows(
+    fit: GroupFit, drawn, reference: GroupFit, drawn_reference, level: float, scale: str
+) -> list[dict]:
     """R(n) = L*(n) − L*(n) of the reference at each width, nats; paired replicates."""
     rows = []
     for w, value in enumerate(fit.points.scale_W):
@@ -208,7 +274,9 @@ def penalty_rows(fit: GroupFit, drawn, reference: GroupFit, drawn_reference, lev
         else:
             v, ends = other[0], (np.nan, np.nan)
             if drawn is not None and drawn_reference is not None:
-                ends = interval(drawn.loss_BxW[:, w].astype(float) - drawn_reference.loss_BxW[:, v], level)
+                ends = interval(
+                    drawn.loss_BxW[:, w].astype(float) - drawn_reference.loss_BxW[:, v], level
+                )
             method, n = drawn.method if drawn else "", min(_runs_at(fit, w), _runs_at(reference, v))
             figure = Figure.of(fit.loss_W[w] - reference.loss_W[v], ends, "", method, n)
         rows.append({scale: plain_number(value)} | figure.columns("R"))
@@ -228,4 +296,6 @@ def plain_number(value: float) -> float | int:
 def table_of(keys: list[tuple], columns: tuple[str, ...], rows: list[list[dict]]) -> pd.DataFrame:
     """Rows of many groups as one table, group columns first."""
     named = [dict(zip(columns, key, strict=True)) for key in keys]
-    return pd.DataFrame([name | row for name, group in zip(named, rows, strict=True) for row in group])
+    return pd.DataFrame(
+        [name | row for name, group in zip(named, rows, strict=True) for row in group]
+    )
