@@ -33,8 +33,10 @@ study: $(READY) ## the profile's runs alone, no notebooks
 test: $(READY) lint ## the test suite
 	$(BIN)/python -m pytest
 
-lint: $(READY)
+lint: $(READY) ## style, layout, and the layers that imports keep
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 bench: $(READY) ## how fast, beside a plain baseline, on this machine: runs/bench.json
 	$(BIN)/python benchmarks/speed.py

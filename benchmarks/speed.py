@@ -116,7 +116,8 @@ def steps_by_width(
             }
         )
         print(
-            f"vocabulary {vocabulary} width {width}: {ours:,.0f} tokens/s, plain {tokens / plain_seconds:,.0f}, "
+            f"vocabulary {vocabulary} width {width}: {ours:,.0f} tokens/s, "
+            f"plain {tokens / plain_seconds:,.0f}, "
             f"step / matmuls {row['step_over_matmul']:.2f}, floor {row['floor_over_matmul']:.2f}",
             flush=True,
         )
@@ -358,13 +359,14 @@ def report(result: dict, steps: pd.DataFrame) -> None:
     print(table[columns].round(2).to_string(index=False))
     print(
         f"quick study, {result['study_runs']} runs: {result['runs_per_hour']:.0f} runs an hour, "
-        f"plain {result['plain_runs_per_hour']:.0f}: ratio {result['study_ratio']:.2f} with the programs made first, "
+        f"plain {result['plain_runs_per_hour']:.0f}: "
+        f"ratio {result['study_ratio']:.2f} with the programs made first, "
         f"{result['study_ratio_again']:.2f} once they are there; "
         f"to the same interval of the optimum by adaptive search {result['adaptive_ratio']:.2f}"
     )
     print(
-        f"a whole quick study: {result['whole_study_seconds']:.0f} s, of which {result['outside_share']:.1%} are not "
-        "training"
+        f"a whole quick study: {result['whole_study_seconds']:.0f} s, "
+        f"of which {result['outside_share']:.1%} are not training"
     )
     print(pd.DataFrame(result["adaptive_plans"]).round(3).to_string(index=False))
     print(
