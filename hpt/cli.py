@@ -233,7 +233,7 @@ def wide(
 def profiles() -> None:
     """The profiles, with their runs and what they cost."""
     from hpt.runs.run_config import run_flops
-    from hpt.study.cost import in_words
+    from hpt.study.cost import duration
     from hpt.study.profiles import load_profile, profile_names
 
     for name in profile_names():
@@ -242,7 +242,7 @@ def profiles() -> None:
         click.echo(
             f"{name:8} {len(runs):4d} grid runs, widths {min(chosen.widths)} to {max(chosen.widths)}, "
             f"{sum(map(run_flops, runs)):.1e} training FLOPs "
-            f"({in_words(sum(map(run_flops, runs)) / 4e14)} at 400 TFLOP/s)"
+            f"({duration(sum(map(run_flops, runs)) / 4e14)} at 400 TFLOP/s)"
         )
 
 

@@ -119,12 +119,12 @@ class Cost:
             if self.at_most_more
             else ""
         )
-        duration = "unknown" if math.isnan(self.seconds) else f"about {in_words(self.seconds)}"
+        wall_time = "unknown" if math.isnan(self.seconds) else f"about {duration(self.seconds)}"
         return "\n".join(
             [
                 f"{self.name}: {self.done} done, {self.now} to run{later}{more}",
                 f"  FLOPs   {self.flops:.2g}",
-                f"  time    {duration} ({self.why})",
+                f"  time    {wall_time} ({self.why})",
                 f"  memory  {in_bytes(self.memory_bytes)}, {in_bytes(self.free_memory_bytes)} free",
                 f"  disk    {in_bytes(self.disk_bytes)}, {in_bytes(self.free_disk_bytes)} free",
                 *(f"  note: {line}" for line in self.notes),
@@ -237,12 +237,15 @@ def in_bytes(size: float) -> str:
     return f"{size / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
 
 
-def in_words(seconds: float) -> str:
-    """A duration as people say it: "40 s", "3 min", "5.2 h", "12 days"."""
-    if math.isnan(seconds):
+def duration(seconds: float) -> str:
+    """A duration in words: "0.8 s", "42 s", "3 min 12 s", "2 h 05 min", "3.2 days"."""
+    if not math.isfinite(seconds):
         return "an unknown time"
-    for size, unit, digits in ((172800, "days", 0), (5400, "h", 1), (90, "min", 0)):
-        if seconds >= size:
-            per = {"days": 86400, "h": 3600, "min": 60}[unit]
-            return f"{seconds / per:.{digits}f} {unit}"
-    return f"{seconds:.0f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole / 86400:.1f} days"

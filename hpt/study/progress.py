@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
-from hpt.study.cost import Cost, in_words
+from hpt.study.cost import Cost, duration
 
 
 def watched() -> bool:
@@ -89,7 +89,7 @@ class Progress:
         # The first guess, as good as a minute of experience, is corrected by the pace since the
         # first result.
         since, known = now - self.first[0], self.expected_done - self.first[1]
-        left = in_words(max(self.expected_left * (60 + since) / (60 + known), 0.0))
+        left = duration(max(self.expected_left * (60 + since) / (60 + known), 0.0))
         if self.bar is not None:
             self.bar.set_postfix_str(
                 f"{self.left} left, {self.diverged} diverged, about {left}", refresh=False
@@ -110,7 +110,7 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
         if self.started is not None:
-            took = in_words(time.perf_counter() - self.started)
+            took = duration(time.perf_counter() - self.started)
             self._say(
                 f"{self.name}: all {self.done} runs done, {self.diverged} diverged; this call took {took}"
             )

@@ -14,7 +14,7 @@ import hpt.study.cost
 import hpt.training.loop
 from hpt.cli import main
 from hpt.runs.store import Store
-from hpt.study.cost import in_bytes, record_bytes
+from hpt.study.cost import duration, in_bytes, record_bytes
 from hpt.study.plan import forecast
 from hpt.study.profiles import load_profile
 from hpt.study.threads import wall_seconds
@@ -250,6 +250,11 @@ def test_what_cannot_run_here_has_no_time(tmp_path):
 def test_sizes_in_words():
     assert [in_bytes(x) for x in (0, 512, 3.14e6, 24.1e9)] == ["0 B", "512 B", "3.14 MB", "24.1 GB"]
     assert in_bytes(float("nan")) == "unknown"
+
+
+def test_durations_in_words():
+    said = [duration(x) for x in (0.84, 41.7, 192, 7500, 276_000, float("nan"))]
+    assert said == ["0.8 s", "42 s", "3 min 12 s", "2 h 05 min", "3.2 days", "an unknown time"]
 
 
 def test_workers_share_the_runs_longest_first():
