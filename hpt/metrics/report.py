@@ -6,67 +6,22 @@ import html
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hpt.metrics.group import GroupFit
 from hpt.metrics.noise import Noise
+from hpt.metrics.quantities import QUANTITIES, estimate_text
 from hpt.metrics.replicates import Replicates
 
-SHOWN = {
-    "E": "E (nats)",
-    "E_extrap": "E_extrap (nats)",
-    "octave_error": "octave error",
-    "beta": "β",
-    "kappa": "κ",
-    "R": "R(∞) (nats)",
-}
+SHOWN = ("E", "E_extrap", "octave_error", "beta", "kappa", "R")
 LONGEST = 12  # remarks
-
-
-def cell(estimate: float, low: float, high: float, determined: bool) -> str:
-    """An estimate with its interval, rounded to what the interval's width warrants; "?" where
-    undetermined."""
-    if np.isnan(estimate):
-        return "—"
-    width = high - low
-    digits = (
-        3
-        if not np.isfinite(width) or width <= 0
-        else int(np.clip(1 - np.floor(np.log10(width)), 1, 5))
-    )
-
-    def number(v: float) -> str:
-        return (
-            ("−∞" if v < 0 else "∞")
-            if np.isinf(v)
-            else "?"
-            if np.isnan(v)
-            else f"{v:.{digits}f}".replace("-", "−")
-        )
-
-    ends = "" if np.isnan(width) and np.isnan(low) else f" [{number(low)}, {number(high)}]"
-    return number(estimate) + ("" if determined else "?") + ends
-
-
-def group_name(row: dict, columns: tuple[str, ...]) -> str:
-    """A group's name in a figure: its values, a weight decay with its sign."""
-    parts = [
-        f"λ={row[c]:g}"
-        if c == "weight_decay"
-        else f"{row[c]:g}"
-        if isinstance(row[c], float)
-        else str(row[c])
-        for c in columns
-    ]
-    return " ".join(parts) or "all"
 
 
 def _content(
     report: TransferReport,
 ) -> tuple[list[str], list[list[str]], list[list[bool]], list[str]]:
     """Header, cells, which cells are determined, and the reasons."""
-    header = [*(report.group_columns or ("sweep",)), *SHOWN.values()]
+    header = [*(report.group_columns or ("sweep",)), *(QUANTITIES[f].label for f in SHOWN)]
     cells, sure, because = [], [], {}
     for row in report.figures.to_dict("records"):
         names = [
@@ -74,14 +29,15 @@ def _content(
             for c in report.group_columns
         ] or ["all"]
         triples = [
-            cell(row[f], row[f"{f}_low"], row[f"{f}_high"], row[f"{f}_determined"]) for f in SHOWN
+            estimate_text(row[f], row[f"{f}_low"], row[f"{f}_high"], row[f"{f}_determined"])
+            for f in SHOWN
         ]
         cells.append(names + triples)
         sure.append([True] * len(names) + [row[f"{f}_determined"] for f in SHOWN])
-        for figure, title in SHOWN.items():
+        for figure in SHOWN:
             if not row[f"{figure}_determined"]:
                 because.setdefault((" ".join(names), row[f"{figure}_reason"]), []).append(
-                    title.split(" (n")[0]
+                    QUANTITIES[figure].symbol
                 )
     reasons = [
         f"{name}: {', '.join(titles)} not determined ({reason})"

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hpt.metrics.report import TransferReport, cell, group_name
+from hpt.metrics.quantities import estimate_text, group_name
+from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import plain_number
 from hpt.plots.phases import AXES, figure_range
 from hpt.plots.style import color_of_variant
@@ -64,7 +65,9 @@ def page_data(report: TransferReport, title: str) -> dict[str, Any]:
                 "high": _plain(row[f"{f}_high"]),
                 "sure": bool(row[f"{f}_determined"]),
                 "why": str(row[f"{f}_reason"]),
-                "text": cell(row[f], row[f"{f}_low"], row[f"{f}_high"], row[f"{f}_determined"]),
+                "text": estimate_text(
+                    row[f], row[f"{f}_low"], row[f"{f}_high"], row[f"{f}_determined"]
+                ),
             }
             for f in (*AXES, "beta", "octave_error")
         }
@@ -113,7 +116,7 @@ def _wells(report: TransferReport, g: int) -> list[dict[str, Any]]:
                 "skew": round(fit.skew, 5),
                 "edge": well["edge"],
                 "why": well["reason"],
-                "text": cell(
+                "text": estimate_text(
                     well["log2_lr"], well["log2_lr_low"], well["log2_lr_high"], well["determined"]
                 ),
                 "runs": [

@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hpt.metrics.report import TransferReport, group_name
+from hpt.metrics.quantities import group_name
+from hpt.metrics.report import TransferReport
 from hpt.plots.style import GREY, MARKERS, STYLE, color_of_variant, log_axis
 
 AXES = {"E": "E, nats (log)", "kappa": "κ", "R": "R(∞), nats"}

@@ -1,0 +1,87 @@
+"""What the figures are called: symbol, unit and formula of each, an estimate as text, a group's name.
+
+Labels of tables, plots and pages come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a figure is written: its symbol, its unit ("" where there is none) and its formula."""
+
+    symbol: str
+    unit: str
+    formula: str
+
+    @property
+    def label(self) -> str:
+        """The symbol with its unit, such as "E (nats)"."""
+        return f"{self.symbol} ({self.unit})" if self.unit else self.symbol
+
+
+# By the name that the figure's column has in a report's tables.
+QUANTITIES = {
+    "E": Quantity("E", "nats", "root mean square of L − law over the runs in the basins"),
+    "E_extrap": Quantity("E_extrap", "nats", "E at the largest width, when the fit leaves it out"),
+    "octave_error": Quantity("octave error", "", "|log₂ η* of the law − log₂ η*|, as E_extrap"),
+    "kappa": Quantity("κ", "", "α − 2β + γ"),
+    "alpha": Quantity("α", "", "L* − L∞ ∝ n^(−α)"),
+    "beta": Quantity("β", "", "η* ∝ n^(−β)"),
+    "gamma": Quantity("γ", "", "∂²L/∂η² at η* ∝ n^γ"),
+    "gamma_log": Quantity("γ_log", "", "h ∝ n^γ_log, γ_log = γ − 2β"),
+    "R": Quantity("R(∞)", "nats", "L∞ − L∞ of the reference"),
+    "R_n": Quantity("R(n)", "nats", "L*(n) − L*(n) of the reference"),
+    "lr": Quantity("η", "", "hidden learning rate"),
+    "log2_lr": Quantity("log₂ η*", "", "where the well of a width is lowest"),
+    "loss": Quantity("L*", "nats", "L(n, η*)"),
+    "curvature": Quantity("h", "nats", "∂²L/∂(ln η)² at η*"),
+    "L_inf": Quantity("L∞", "nats", "L* as n → ∞"),
+    "share": Quantity("share", "", "(L*_from − L*_by)/(L*_from − L*_to)"),
+}
+
+
+def estimate_text(estimate: float, low: float, high: float, determined: bool) -> str:
+    """An estimate with its interval, to as many decimals as the interval's width warrants.
+
+    It is "—" where there is no estimate. A "?" follows one that the data do not determine. The
+    interval is missing where its low end is nan.
+    """
+    if np.isnan(estimate):
+        return "—"
+    decimals = _decimals(high - low)
+    text = _number(estimate, decimals)
+    if not determined:
+        text += "?"
+    if np.isnan(low):
+        return text
+    return f"{text} [{_number(low, decimals)}, {_number(high, decimals)}]"
+
+
+def _decimals(width: float) -> int:
+    """Decimals that show two digits of an interval's width."""
+    if not 0 < width < np.inf:
+        return 3
+    return int(np.clip(1 - np.floor(np.log10(width)), 1, 5))
+
+
+def _number(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.replace("-", "−").replace("inf", "∞").replace("nan", "?")
+
+
+def value_text(value: Any) -> str:
+    """A group's value in one column; a float without trailing zeros."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def group_name(row: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """A group's name: its values in `columns`, a weight decay as λ; "all" without columns."""
+    signs = {"weight_decay": "λ="}
+    return " ".join(signs.get(c, "") + value_text(row[c]) for c in columns) or "all"
