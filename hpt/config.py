@@ -70,9 +70,11 @@ def config(cls: type) -> Any:
     return checked
 
 
-def to_dict(value: Any) -> dict[str, Any]:
-    """A config as a plain dictionary of JSON types."""
-    return pydantic.TypeAdapter(type(value)).dump_python(value, mode="json")
+def to_dict(value: Any, *, changed_only: bool = False) -> dict[str, Any]:
+    """A config as a plain dictionary of JSON types; ``changed_only`` leaves out its defaults."""
+    return pydantic.TypeAdapter(type(value)).dump_python(
+        value, mode="json", exclude_defaults=changed_only, serialize_as_any=True
+    )
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:

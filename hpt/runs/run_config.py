@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -71,11 +72,34 @@ class RunConfig:
     def run_id(self, data_fingerprint: str) -> str:
         """Content hash of the configuration and the tokens; 20 hexadecimal digits.
 
-        A precision of "auto" enters as such: the record says what it came to.
+        A precision of "auto" enters as such: the record says what it came to. A field that is newer
+        than the results version enters only where it differs from its default.
         """
-        content = {"config": self.to_dict(), "data": data_fingerprint, "version": RESULTS_VERSION}
+        config = _hashed(self.to_dict(), to_dict(self, changed_only=True), _frozen_fields())
+        content = {"config": config, "data": data_fingerprint, "version": RESULTS_VERSION}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:20]
+
+
+@functools.cache
+def _frozen_fields() -> dict[str, Any]:
+    """The fields that a configuration had when the results version was raised, with defaults."""
+    file = resources.files("hpt.runs") / f"results_version_{RESULTS_VERSION}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _hashed(values: dict, changed: dict, frozen: dict) -> dict:
+    """The frozen fields, and of the newer ones those that differ from their default.
+
+    A frozen field that the configuration no longer has enters with the default it had.
+    """
+    hashed = {name: value for name, value in changed.items() if name not in frozen}
+    for name, default in frozen.items():
+        value = values.get(name, default)
+        if isinstance(default, dict):
+            value = _hashed(value, changed.get(name, {}), default)
+        hashed[name] = value
+    return hashed
 
 
 def run_steps(config: RunConfig) -> int:

@@ -19,6 +19,7 @@ class TrainConfig:
     Attributes
     ----------
     lr: hidden learning rate η at the model's width (the peak of the schedule).
+    optimizer: "adamw" (Loshchilov & Hutter 2019).
     steps: optimizer steps; or leave it None and give ``tokens_per_parameter``.
     tokens_per_parameter: budget as training tokens over all trainable parameters.
     batch_size: sequences a step.
@@ -40,6 +41,7 @@ class TrainConfig:
     """
 
     lr: float = Field(2.0**-8, gt=0)
+    optimizer: Literal["adamw"] = "adamw"
     steps: int | None = Field(None, ge=1)
     tokens_per_parameter: float | None = Field(None, gt=0)
     batch_size: int = Field(16, ge=1)
