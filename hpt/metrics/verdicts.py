@@ -10,7 +10,9 @@ cannot vary. Its n is what it rests on: runs for E (all in the basins), E_extrap
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,6 +71,12 @@ class Figure:
             "" if np.isnan(bounds).any() else method,
             int(n),
         )
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], name: str) -> Figure:
+        """The figure that stands in the columns `name`, name_low … of a table's row."""
+        ends = ("", "_low", "_high", "_determined", "_reason")
+        return cls(*(row[name + end] for end in ends))
 
     def columns(self, name: str) -> dict[str, float | bool | str]:
         """As seven columns of a table."""
