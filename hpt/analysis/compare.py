@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError, did_you_mean
-from hpt.metrics.group import rms_error
-from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG, predict
+from hpt.metrics import figures
+from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG
 from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import plain_name, with_groups
@@ -178,7 +178,7 @@ def share_exponents(report: TransferReport, exponents: Sequence[str] = ("beta",)
         theta_B = theta_B + np.stack([m_B for _, m_B in move.values()], axis=1) @ slope_Kx7
         law = replace(fit.law, theta_Bx7=theta)
         part = fit.points.take(fit.fitted)
-        E = float(rms_error(predict(law, part) - part.loss_WxP, part)[0])
+        E = float(figures.E(law, part, part.loss_WxP[None])[0])
         scaled = drawn.E_B * (E / fit.E if fit.E > 0 else 1.0)
         groups[g] = replace(
             groups[g],

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from hpt.errors import ConfigError, TableError, did_you_mean
-from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG, L_INF
+from hpt.metrics import figures
 from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import Figure, table_of
@@ -32,13 +32,6 @@ from hpt.parameterization.sixteen import SWITCHES, Parameterization
 NOT_ESTIMABLE = "the variants at hand do not tell it apart"
 MISFIT = "the switches interact beyond what the variants at hand can show"
 NO_TOTAL = "all switches together do nothing that is told from zero"
-LAW_FIGURES = {
-    "alpha": lambda t: t[ALPHA],
-    "beta": lambda t: t[BETA],
-    "kappa": lambda t: t[ALPHA] + t[GAMMA_LOG],
-    "gamma": lambda t: t[GAMMA_LOG] + 2 * t[BETA],
-    "R": lambda t: t[L_INF],
-}
 FIGURES = ("E", "E_extrap", "kappa", "alpha", "beta", "gamma", "R", "penalty", "loss")
 
 
@@ -179,10 +172,10 @@ def _figure_of(report: TransferReport, g: int, figure: str, width: float):
         return np.log2(estimate), np.log2(estimate) + typical - draws, reason
     if fit.law is None or np.isnan(estimate):
         return np.nan, None, reason
-    value = LAW_FIGURES[figure]
+    value = figures.L_inf if figure == "R" else figures.LAW_FIGURES[figure]
     if figure == "R" and reason.startswith("interval wider"):
         reason = ""  # an effect on L∞ has an interval of its own
-    reps = None if drawn is None else value(drawn.theta_Bx7.T.astype(float))
+    reps = None if drawn is None else value(drawn.theta_Bx7.astype(float))
     return float(value(fit.law.theta_Bx7[0])), reps, reason
 
 

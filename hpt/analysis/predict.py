@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError
-from hpt.metrics.basin import LN2, phi2
+from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.group import GroupFit
 from hpt.metrics.law import BETA, GAMMA_LOG, LN_H, LN_LR
 from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates
@@ -118,7 +118,7 @@ def _penalties(
     def cost(ln_lr):
         u_B = ln_lr - ln_best_B
         near_B = np.clip(u_B, *reach)
-        return np.exp(ln_h_B) * near_B**2 * phi2(fit.skew * near_B), np.mean(u_B != near_B)
+        return well_loss(near_B, 0.0, np.exp(ln_h_B), fit.skew), np.mean(u_B != near_B)
 
     loss_B, _ = cost(log2_lr * LN2)
     row |= {"penalty": float(loss_B.mean()), "penalty_high": float(np.quantile(loss_B, level))}

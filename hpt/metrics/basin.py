@@ -179,6 +179,14 @@ def phi2(t):
     )
 
 
+def well_loss(u, loss, h, skew):
+    """The well's curve: L* + h·f_s(u), nats, at u = ln η − ln η*; arguments broadcast.
+
+    f_s(u) = (e^(su) − 1 − su)/s², ½u² to second order and at s = 0; |su| is cut off at 50.
+    """
+    return loss + h * u**2 * phi2(np.clip(skew * u, -50, 50))
+
+
 @dataclass(frozen=True, eq=False)
 class Wells:
     """Skewed wells in B replicates of W widths.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from hpt.metrics import figures
 from hpt.metrics.basin import (
     CLIFF,
     EDGE,
@@ -18,10 +19,10 @@ from hpt.metrics.basin import (
     Points,
     WellFit,
     common_skew,
-    phi2,
+    well_loss,
 )
 from hpt.metrics.kink import ShapeDoubt, shape_doubt
-from hpt.metrics.law import LawFit, fit_laws, predict
+from hpt.metrics.law import LawFit, fit_laws
 from hpt.metrics.noise import Scatter, scatter_of
 
 OUTLIER = 3.5  # residuals beyond so many deviations get less weight
@@ -89,7 +90,7 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
                 wells.loss_BxW[0],
                 wells.h_BxW[0],
             )
-            curve_WxP = _curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], skew)
+            curve_WxP = curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], skew)
             scatter = scatter_of(
                 part.loss_WxP - curve_WxP, part.weight_WxP, part.u_WxP, part.seed_WxP
             )
@@ -104,9 +105,10 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
     edges = np.array([], int)
     if len(fitted) >= 2:
         edges, law = _law(points, fitted, skew, scatter)
-        E = float(rms_error(predict(law, part) - part.loss_WxP, part)[0])
-        others = np.array([common_skew(part.take(slice(-1)))])
-        E_extrap, octaves = (float(v[0]) for v in _leave_out(part, part.loss_WxP[None], others))
+        loss_1xWxP = part.loss_WxP[None]
+        E = float(figures.E(law, part, loss_1xWxP)[0])
+        E_extrap, octaves = figures.E_extrap(part, loss_1xWxP, common_skew(part.take(slice(-1))))
+        E_extrap, octaves = float(E_extrap[0]), float(octaves[0])
     return GroupFit(
         key,
         points,
@@ -134,7 +136,7 @@ def _down_weight_outliers(part: Points) -> Points:
         if not np.isfinite(wells.h_BxW).all():
             return part
         residual = np.abs(
-            _curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], s) - part.loss_WxP
+            curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], s) - part.loss_WxP
         )
         inside = part.weight_WxP > 0
         scale = 1.4826 * np.median(residual[inside]) * np.sqrt(N / (N - 3 * W - 1))
@@ -166,30 +168,6 @@ def _law(points: Points, fitted, skew: float, scatter: Scatter) -> tuple[np.ndar
     return (edges, wider) if agree else (none, law)
 
 
-def _curve(points: Points, u_W, loss_W, h_W, skew):
+def curve(points: Points, u_W, loss_W, h_W, skew):
     """Loss of the wells at every run, nats, (W, P)."""
-    u = points.u_WxP - u_W[:, None]
-    return loss_W[:, None] + h_W[:, None] * u**2 * phi2(np.clip(skew * u, -50, 50))
-
-
-def rms_error(residual_BxWxP, points: Points):
-    inside = points.weight_WxP > 0
-    return np.sqrt((residual_BxWxP**2 * inside).sum((1, 2)) / inside.sum())
-
-
-def _leave_out(part: Points, loss_BxWxP, skews, skew_cost_S=None, around=None):
-    """E_extrap and signed octave error at the largest width of `part`; nan below four and three
-    widths."""
-    B, W = len(loss_BxWxP), len(part.scale_W)
-    nothing = np.full(B, np.nan)
-    if W < 3:
-        return nothing, nothing
-    pooled = np.arange(W) < W - 1
-    wells = WellFit(part, skews, skew_cost_S)(loss_BxWxP, pooled)
-    first, last = part.take(slice(-1)), part.take(slice(-1, None))
-    law = fit_laws(first, wells.take(slice(-1)), around)
-    ln_lr, _, _ = law.wells(last.scale_W)
-    octaves = (ln_lr[:, 0] - part.origin_W[-1] * LN2 - wells.u_BxW[:, -1]) / LN2
-    if W < 4:
-        return nothing, octaves
-    return rms_error(predict(law, last) - loss_BxWxP[:, -1:], last), octaves
+    return well_loss(points.u_WxP - u_W[:, None], loss_W[:, None], h_W[:, None], skew)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpt.metrics.basin import LN2, Points, Wells, coefficients, phi2
+from hpt.metrics.basin import LN2, Points, Wells, coefficients, well_loss
 
 ALPHA_RANGE = (0.02, 5.0)
 AT_BOUND = 1e-6
@@ -61,8 +61,7 @@ def predict(fit: LawFit, points: Points):
     """The law's loss at every run, nats, (B, W, P)."""
     ln_lr, loss, h = fit.wells(points.scale_W)
     u = points.u_WxP - (ln_lr - points.origin_W * LN2)[..., None]
-    rise = u**2 * phi2(np.clip(fit.skew_B[:, None, None] * u, -50, 50))
-    return loss[..., None] + h[..., None] * rise
+    return well_loss(u, loss[..., None], h[..., None], fit.skew_B[:, None, None])
 
 
 def fit_laws(

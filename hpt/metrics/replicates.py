@@ -24,10 +24,11 @@ from scipy import stats
 from scipy.optimize import nnls
 
 from hpt.errors import TableError, did_you_mean
+from hpt.metrics import figures
 from hpt.metrics.basin import LN2, SKEW_PRIOR, SKEW_RANGE, Points, WellFit
-from hpt.metrics.group import GroupFit, _curve, _leave_out, rms_error
+from hpt.metrics.group import GroupFit, curve
 from hpt.metrics.kink import CURVATURE, EVIDENT
-from hpt.metrics.law import LN_H, LN_LR, fit_laws, predict
+from hpt.metrics.law import LN_H, LN_LR, fit_laws
 from hpt.metrics.noise import CommonNoise, Noise
 
 NOISE_UNKNOWN = "noise unknown: no run to spare beyond the fit's own freedom"
@@ -272,7 +273,7 @@ def replicate(
         loss_W, ln_h_W = np.append(loss_W, loss), np.append(ln_h_W, np.log(h))
     used = np.append(fit.fitted, fit.edges)
     every = fit.points.take(used)
-    centre_WxP = _curve(every, u_W, loss_W, np.exp(ln_h_W), fit.skew)
+    centre_WxP = curve(every, u_W, loss_W, np.exp(ln_h_W), fit.skew)
     drawn, square_BxF, method = draw_noise(noise, every, shared.take(used), rng)
     loss_BxWxP = centre_WxP + np.concatenate([np.zeros_like(drawn[:1]), drawn])
     skews = np.unique(
@@ -310,8 +311,8 @@ def replicate(
         theta[:, LN_LR] += LN2 * shape_lr_B
         theta[:, LN_H] += shape_h_B
         bound = law.at_bound()[1:]
-        E = at_known_noise(rms_error(predict(law, part) - loss_BxWxP, part)[1:], square_BxF)
-        E_extrap, octaves = _leave_out(
+        E = at_known_noise(figures.E(law, part, loss_BxWxP)[1:], square_BxF)
+        E_extrap, octaves = figures.E_extrap(
             part, loss_BxWxP, skews, cost, fit.law.theta_Bx7[0] if dof > 0 else None
         )
         E_extrap, octaves = at_known_noise(E_extrap[1:], square_BxF), centred(fit.octaves, octaves)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hpt.metrics import figures
 from hpt.metrics.basin import CLIFF, LN2
 from hpt.metrics.group import GroupFit
-from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG, L_INF
 from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates, interval, ratio_interval
 
 FEW_WIDTHS = "too few widths"
@@ -110,7 +110,7 @@ def group_figures(fit: GroupFit, drawn: Replicates | None, level: float) -> dict
     def law(value, needs_alpha=False):
         if needs_alpha and W < 3:
             return Figure.nothing(_why_few(fit))
-        ends = bounds(None if reps is None else value(reps.T), level)
+        ends = bounds(None if reps is None else value(reps), level)
         return Figure.of(
             value(theta), ends, AT_BOUND if needs_alpha and bound else "", method, widths
         )
@@ -132,11 +132,11 @@ def group_figures(fit: GroupFit, drawn: Replicates | None, level: float) -> dict
         "E_extrap": _last_width(fit)
         or size(fit.E_extrap, drawn and drawn.E_extrap_B, 4, runs_W[-1]),
         "octave_error": _last_width(fit) or _folded(fit, drawn, level),
-        "kappa": law(lambda t: t[ALPHA] + t[GAMMA_LOG], True),
-        "alpha": law(lambda t: t[ALPHA], True),
-        "beta": law(lambda t: t[BETA]),
-        "gamma": law(lambda t: t[GAMMA_LOG] + 2 * t[BETA]),
-        "gamma_log": law(lambda t: t[GAMMA_LOG]),
+        "kappa": law(figures.kappa, True),
+        "alpha": law(figures.alpha, True),
+        "beta": law(figures.beta),
+        "gamma": law(figures.gamma),
+        "gamma_log": law(figures.gamma_log),
     }
 
 
@@ -187,7 +187,7 @@ def asymptotic_penalty(
         return Figure.nothing(_why_few(fit))
     if len(reference.fitted) < 3:
         return Figure.nothing(NO_REFERENCE)
-    L_inf = fit.law.theta_Bx7[0, L_INF]
+    L_inf = figures.L_inf(fit.law.theta_Bx7)[0]
     if fit is reference:
         return Figure.of(
             0.0,
@@ -199,7 +199,7 @@ def asymptotic_penalty(
     ends = (np.nan, np.nan)
     if drawn is not None and drawn_reference is not None:
         ends = interval(
-            drawn.theta_Bx7[:, L_INF].astype(float) - drawn_reference.theta_Bx7[:, L_INF], level
+            figures.R_inf(drawn.theta_Bx7.astype(float), drawn_reference.theta_Bx7), level
         )
     reducible = fit.law.wells(fit.points.scale_W[-1:])[1][0, 0] - L_inf
     reason = ""
@@ -209,7 +209,7 @@ def asymptotic_penalty(
         reason = TOO_WIDE
     widths = min(len(f.fitted) + len(f.edges) for f in (fit, reference))
     return Figure.of(
-        L_inf - reference.law.theta_Bx7[0, L_INF],
+        figures.R_inf(fit.law.theta_Bx7, reference.law.theta_Bx7)[0],
         ends,
         reason,
         drawn.method if drawn else "",
@@ -283,10 +283,11 @@ def penalty_rows(
             v, ends = other[0], (np.nan, np.nan)
             if drawn is not None and drawn_reference is not None:
                 ends = interval(
-                    drawn.loss_BxW[:, w].astype(float) - drawn_reference.loss_BxW[:, v], level
+                    figures.R(drawn.loss_BxW[:, w].astype(float), drawn_reference.loss_BxW[:, v]),
+                    level,
                 )
             method, n = drawn.method if drawn else "", min(_runs_at(fit, w), _runs_at(reference, v))
-            figure = Figure.of(fit.loss_W[w] - reference.loss_W[v], ends, "", method, n)
+            figure = Figure.of(figures.R(fit.loss_W[w], reference.loss_W[v]), ends, "", method, n)
         rows.append({scale: plain_number(value)} | figure.columns("R"))
     return rows
 

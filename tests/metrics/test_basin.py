@@ -14,6 +14,7 @@ from hpt.metrics.basin import (
     coefficients,
     edge_of,
     phi2,
+    well_loss,
     well_of,
 )
 from hpt.metrics.transfer import basins
@@ -168,3 +169,13 @@ def test_intervals_narrow_with_seeds_and_widen_with_noise():
 
     assert width(0.01, 4) < 0.8 * width(0.01, 1)
     assert width(0.02, 1) > 1.3 * width(0.01, 1)
+
+
+def test_the_curve_of_a_well_is_lowest_at_its_optimum_and_curves_there_by_h():
+    u = np.linspace(-3, 3, 7)
+    assert well_loss(u, 2.0, 0.4, 0.0) == pytest.approx(2 + 0.2 * u**2)
+    assert well_loss(u, 2.0, 0.4, 0.8) == pytest.approx(
+        2 + 0.4 * (np.exp(0.8 * u) - 1 - 0.8 * u) / 0.64
+    )
+    assert well_loss(0.0, np.arange(3.0), 1.0, 0.5).tolist() == [0, 1, 2]
+    assert np.isfinite(well_loss(1e3, 2.0, 0.4, 1.0))
