@@ -5,37 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import typing
 from typing import Any, dataclass_transform
 
 import pydantic
 
 from hpt.errors import ConfigError, did_you_mean
-
-
-def _explain(cls: type, error: pydantic.ValidationError) -> ConfigError:
-    """The first complaint of pydantic, told as value, cause and corrected call."""
-    first = error.errors()[0]
-    path = [str(p) for p in first["loc"]]
-    name, value = ".".join(path), first.get("input")
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        owner = cls
-        for key in path[:-1]:
-            owner = next((f.type for f in dataclasses.fields(owner) if f.name == key), owner)
-            owner = owner if dataclasses.is_dataclass(owner) else cls
-        names = [f.name for f in dataclasses.fields(owner)]
-        return ConfigError(
-            f"{cls.__name__} has no field {name!r} (given {value!r}).",
-            "a misspelt name; " + did_you_mean(path[-1], names),
-            f"{owner.__name__}({names[0]}=…, …) with fields: {', '.join(names)}",
-        )
-    subject = (
-        f"{cls.__name__}.{name} = {value!r}" if name else cls.__name__
-    )  # no name: fields that do not go together
-    return ConfigError(
-        f"{subject}: {first['msg'].removeprefix('Value error, ')}.",
-        "",
-        f"help(hpt.{cls.__name__}) lists each field with its range",
-    )
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -47,24 +22,22 @@ def config(cls: type) -> Any:
     ConfigError: for an unknown field or a value of the wrong type or range.
     """
     checked = pydantic.dataclasses.dataclass(
-        cls,
-        frozen=True,
-        kw_only=True,
-        config=pydantic.ConfigDict(extra="forbid", allow_inf_nan=False),
+        cls, frozen=True, kw_only=True, config={"extra": "forbid", "allow_inf_nan": False}
     )
     build = checked.__init__
 
     @functools.wraps(build)
     def __init__(self, *args, **kwargs):
         if args:
+            first = next(iter(field_types(checked)))
             raise ConfigError(
                 f"{cls.__name__} takes keywords only, given {args!r}.",
-                remedy=f"{cls.__name__}({dataclasses.fields(cls)[0].name}=…)",
+                remedy=f"{cls.__name__}({first}=…)",
             )
         try:
             build(self, **kwargs)
         except pydantic.ValidationError as error:
-            raise _explain(checked, error) from None
+            raise _explained(error, checked) from None
 
     checked.__init__ = __init__
     return checked
@@ -78,8 +51,43 @@ def to_dict(value: Any, *, changed_only: bool = False) -> dict[str, Any]:
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """The inverse of :func:`to_dict`; unknown keys are refused."""
+    """The inverse of :func:`to_dict`.  Raises ConfigError for unknown keys or bad values."""
     try:
         return pydantic.TypeAdapter(cls).validate_python(values)
     except pydantic.ValidationError as error:
-        raise _explain(cls, error) from None
+        raise _explained(error, cls) from None
+
+
+@functools.cache
+def field_types(cls: type) -> dict[str, Any]:
+    """The type of each field of a dataclass."""
+    types = typing.get_type_hints(cls)
+    return {field.name: types[field.name] for field in dataclasses.fields(cls)}
+
+
+def _explained(error: pydantic.ValidationError, cls: type) -> ConfigError:
+    """The first complaint of pydantic, told as value, cause and corrected call."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return _unknown_field(cls, path, first["input"])
+    subject = cls.__name__
+    # There is no path where fields do not go together.
+    if path:
+        subject += f".{'.'.join(path)} = {first['input']!r}"
+    return ConfigError(
+        f"{subject}: {first['msg'].removeprefix('Value error, ')}.",
+        remedy=f"help(hpt.{cls.__name__}) lists each field with its range",
+    )
+
+
+def _unknown_field(cls: type, path: list[str], value: Any) -> ConfigError:
+    owner = cls
+    for name in path[:-1]:
+        owner = field_types(owner)[name]
+    names = list(field_types(owner))
+    return ConfigError(
+        f"{cls.__name__} has no field {'.'.join(path)!r} (given {value!r}).",
+        f"a misspelt name; {did_you_mean(path[-1], names)}",
+        f"{owner.__name__}({names[0]}=…, …) with fields: {', '.join(names)}",
+    )

@@ -1,15 +1,28 @@
-"""TODO."""
+"""What one run gave, and the record that is kept of it.
+
+A record is two lines: the SHA-256 of the second, and a JSON object of the fields of
+:class:`RunResult` and of ``format``, the number of this layout. A field that is added later is
+missing in older records and takes its default; one that a newer hpt wrote is kept aside and written
+again, so a new field needs no new format.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from hpt.config import field_types, from_dict
+from hpt.errors import ConfigError, StoreError
 from hpt.runs.run_config import RunConfig
+
+#: Raised when an older hpt would misread the records. Those of format 1 do not name it.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class RunResult:
     compiled: whether its step was one compiled program (:mod:`hpt.training.compiled`): equal to
         rounding too.
     threads: of the CPU, while it trained; with another number it is equal to rounding too.
+    extra: what the record of a newer hpt says beyond these fields and those of ``config``.
     """
 
     config: RunConfig
@@ -54,8 +68,9 @@ class RunResult:
     stacked: int = 1
     compiled: bool = False
     threads: int = 1
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def row(self) -> dict:
+    def row(self) -> dict[str, Any]:
         """One row of a study's table."""
         c = self.config
         return {
@@ -80,33 +95,85 @@ class RunResult:
 
 
 def encode(result: RunResult) -> bytes:
-    """Two lines: the checksum of the second, and the record as JSON."""
-    values: dict[str, Any] = {**vars(result), "config": result.config.to_dict()}
-    values["val_loss"] = result.val_loss if np.isfinite(result.val_loss) else None
-    # The shortest decimals that give the same float32 back; JSON has no NaN.
-    values["train_loss"] = [
-        float(str(x)) if np.isfinite(x) else None for x in np.float32(result.train_loss)
-    ]
-    body = json.dumps(values, sort_keys=True, allow_nan=False).encode()
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n"
+    """The record of a result."""
+    values = {**vars(result), "format": FORMAT, "config": result.config.to_dict()}
+    extra = values.pop("extra")
+    values["val_loss"] = _finite(result.val_loss)
+    # The shortest decimals that give the same float32 back.
+    values["train_loss"] = [_finite(float(str(x))) for x in np.float32(result.train_loss)]
+    body = json.dumps(_with_extra(values, extra), sort_keys=True, allow_nan=False).encode()
+    return b"%s\n%s\n" % (_checksum(body), body)
 
 
-def decode(text: bytes, run_id: str) -> RunResult:
+def decode(record: bytes, run_id: str, where: object) -> RunResult:
     """The inverse of :func:`encode`.
+
+    Parameters
+    ----------
+    run_id: of the run that the record should be of.
+    where: what to call the record in a message.
 
     Raises
     ------
-    ValueError, KeyError, TypeError, ConfigError: for a damaged record, or one of another run.
+    ValueError, KeyError, TypeError, AttributeError: for a damaged record, or one of another run.
+    StoreError: for a sound record that only a newer hpt understands.
     """
-    checksum, _, body = text.partition(b"\n")
-    if hashlib.sha256(body.removesuffix(b"\n")).hexdigest().encode() != checksum:
+    checksum, _, body = record.partition(b"\n")
+    body = body.removesuffix(b"\n")
+    if _checksum(body) != checksum:
         raise ValueError("its checksum does not match its content")
     values = json.loads(body)
     if values["run_id"] != run_id:
         raise ValueError(f"it holds run {values['run_id']}")
-    values["config"] = RunConfig.from_dict(values["config"])
-    values["val_loss"] = float("inf") if values["val_loss"] is None else values["val_loss"]
-    values["train_loss"] = np.array(
-        [np.nan if x is None else x for x in values["train_loss"]], dtype=np.float32
+    record_format = values.pop("format", 1)
+    if record_format > FORMAT:
+        raise _newer(where, f"has format {record_format}; this hpt reads up to {FORMAT}")
+    known, extra = _without_extra(values, RunResult)
+    try:
+        known["config"] = from_dict(RunConfig, known["config"])
+    except ConfigError as error:
+        raise _newer(where, f"has a configuration that this hpt refuses: {error.what}") from error
+    if known["val_loss"] is None:
+        known["val_loss"] = math.inf
+    known["train_loss"] = np.array(
+        [math.nan if x is None else x for x in known["train_loss"]], dtype=np.float32
     )
-    return RunResult(**values)
+    return RunResult(**known, extra=extra)
+
+
+def _newer(where: object, what: str) -> StoreError:
+    return StoreError(
+        f"run record {str(where)!r} {what}.",
+        "written by a newer hpt; the record stays as it is",
+        "pip install --upgrade hpt, or another store",
+    )
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()
+
+
+def _finite(x: float) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return x if math.isfinite(x) else None
+
+
+def _without_extra(values: dict[str, Any], cls: type) -> tuple[dict, dict]:
+    """The fields of ``cls`` and the rest, both with those of nested classes in their place."""
+    types = field_types(cls)
+    known = {name: value for name, value in values.items() if name in types}
+    extra = {name: value for name, value in values.items() if name not in types}
+    for name, value in known.items():
+        if dataclasses.is_dataclass(types[name]):
+            known[name], beyond = _without_extra(value, types[name])
+            if beyond:
+                extra[name] = beyond
+    return known, extra
+
+
+def _with_extra(known: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`_without_extra`."""
+    values = known | extra
+    for name in known.keys() & extra.keys():
+        values[name] = _with_extra(known[name], extra[name])
+    return values

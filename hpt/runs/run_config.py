@@ -1,4 +1,4 @@
-"""One run: its configuration, its identity, its result."""
+"""One run: its configuration, its identity, and how much there is to compute."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import tomllib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,12 @@ class RunConfig:
         """The training loss, nats a token, beyond which the run has diverged."""
         return self.train.loss_bound or 3 * float(np.log(self.model.vocab_size))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as a dictionary of JSON types."""
         return to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> RunConfig:
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
         """The inverse of :meth:`to_dict`.  Raises ConfigError for unknown keys or bad values."""
         return from_dict(cls, values)
 
@@ -75,8 +77,8 @@ class RunConfig:
         A precision of "auto" enters as such: the record says what it came to. A field that is newer
         than the results version enters only where it differs from its default.
         """
-        config = _hashed(self.to_dict(), to_dict(self, changed_only=True), _frozen_fields())
-        content = {"config": config, "data": data_fingerprint, "version": RESULTS_VERSION}
+        hashed = _hashed(self.to_dict(), to_dict(self, changed_only=True), _frozen_fields())
+        content = {"config": hashed, "data": data_fingerprint, "version": RESULTS_VERSION}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:20]
 
@@ -88,7 +90,7 @@ def _frozen_fields() -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _hashed(values: dict, changed: dict, frozen: dict) -> dict:
+def _hashed(values: dict, changed: dict, frozen: dict) -> dict[str, Any]:
     """The frozen fields, and of the newer ones those that differ from their default.
 
     A frozen field that the configuration no longer has enters with the default it had.
@@ -102,29 +104,14 @@ def _hashed(values: dict, changed: dict, frozen: dict) -> dict:
     return hashed
 
 
-def run_steps(config: RunConfig) -> int:
+def run_steps(run: RunConfig) -> int:
     """Optimizer steps of a run."""
-    return config.train.step_count(parameter_count(config.model), config.model.context)
+    return run.train.step_count(parameter_count(run.model), run.model.context)
 
 
-def run_flops(config: RunConfig) -> float:
+def run_flops(run: RunConfig) -> float:
     """Training FLOPs of a run: 6 per matmul weight and token, and those of attention."""
-    return (
-        flops_per_token(config.model)
-        * run_steps(config)
-        * config.train.batch_size
-        * config.model.context
-    )
-
-
-def _read(file: str | os.PathLike[str] | None) -> dict[str, Any]:
-    try:
-        text = (
-            resources.files("hpt.study").joinpath("profiles.toml") if file is None else Path(file)
-        )
-        return tomllib.loads(text.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read configurations from {str(file)!r}: {error}.") from error
+    return flops_per_token(run.model) * run_steps(run) * run.train.batch_size * run.model.context
 
 
 def load_run(file: str | os.PathLike[str]) -> RunConfig:
@@ -134,9 +121,18 @@ def load_run(file: str | os.PathLike[str]) -> RunConfig:
     ------
     ConfigError: for a file that cannot be read, an unknown key or a bad value.
     """
-    if Path(file).suffix != ".json":
-        return RunConfig.from_dict(_read(file))
+    return RunConfig.from_dict(read_values(Path(file), "a run"))
+
+
+def read_values(file: Traversable, holds: str) -> dict[str, Any]:
+    """The content of a JSON file, or of a TOML file; ``holds`` says in an error what it should be.
+
+    Raises
+    ------
+    ConfigError: for a file that cannot be read.
+    """
+    parse = json.loads if file.name.endswith(".json") else tomllib.loads
     try:
-        return RunConfig.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"cannot read a run from {str(file)!r}: {error}.") from error
+        return parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {holds} from {str(file)!r}: {error}.") from error

@@ -18,11 +18,7 @@ def excess_loss(run: RunResult, stable: RunResult) -> np.ndarray:
     ------
     ConfigError: where the two saw different batches.
     """
-
-    def batches(r: RunResult) -> tuple:
-        return r.data_fingerprint, r.config.seed, r.config.train.batch_size, r.config.model.context
-
-    if batches(run) != batches(stable):
+    if _batches(run) != _batches(stable):
         raise ConfigError(
             "the two runs saw different batches, so the batch noise does not cancel.",
             "another seed, data, batch size or context",
@@ -30,6 +26,11 @@ def excess_loss(run: RunResult, stable: RunResult) -> np.ndarray:
         )
     steps = min(len(run.train_loss), len(stable.train_loss))
     return run.train_loss[:steps].astype(np.float64) - stable.train_loss[:steps]
+
+
+def _batches(run: RunResult) -> tuple:
+    c = run.config
+    return run.data_fingerprint, c.seed, c.train.batch_size, c.model.context
 
 
 def roughness(run: RunResult, stable: RunResult, skip: float = 0.1) -> float:

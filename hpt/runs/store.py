@@ -14,7 +14,7 @@ from pathlib import Path
 import filelock
 import pandas as pd
 
-from hpt.errors import DamagedRecordWarning, HptError, StoreError
+from hpt.errors import DamagedRecordWarning, StoreError
 from hpt.runs.result import RunResult, decode, encode
 
 
@@ -37,39 +37,48 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._folder = open_folder(path)
+        remote = isinstance(path, str) and "://" in path
+        self._folder = RemoteFolder(path) if remote else LocalFolder(path)
         self.path: Path | str = self._folder.path
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}): {sum(1 for _ in self.run_ids())} runs"
+        return f"Store({str(self.path)!r}): {len(list(self.run_ids()))} runs"
 
     def __contains__(self, run_id: str) -> bool:
         return self.load(run_id) is not None
 
     def run_ids(self) -> Iterator[str]:
         """Ids of all records, sorted; none is opened."""
-        names = self._folder.names("records", ".json")
-        return iter(sorted({name.removesuffix(".json") for name in names} | set(self._packed)))
+        files = self._folder.names("records", ".json")
+        return iter(sorted({file.removesuffix(".json") for file in files} | self._packed.keys()))
 
     def load(self, run_id: str) -> RunResult | None:
         """The result of a run, or None where there is none.
 
-        A damaged record is renamed to ``<run_id>.json.damaged`` with a
-        :class:`DamagedRecordWarning`, and counts as missing.
+        A damaged record counts as missing, with a :class:`DamagedRecordWarning`, and is renamed to
+        ``<run_id>.json.damaged``; a packed one stays in its file.
+
+        Raises
+        ------
+        StoreError: for a record that only a newer hpt understands; it stays as it is.
         """
         name = _name(run_id)
         try:
-            text = self._folder.read(name)
+            file, record = name, self._folder.read(name)
         except FileNotFoundError:
-            packed = self._packed.get(run_id)
-            return None if packed is None else decode(packed.encode(), run_id)
+            if run_id not in self._packed:
+                return None
+            file, record = self._packed[run_id]
+        where = self._folder.where(file)
         try:
-            return decode(text, run_id)
-        except (ValueError, KeyError, TypeError, HptError) as error:
-            self._folder.rename(name, f"{name}.damaged")
+            return decode(record, run_id, where)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            aside = ""
+            if file == name:
+                self._folder.rename(name, f"{name}.damaged")
+                aside = f"set aside as {run_id}.json.damaged, "
             warnings.warn(
-                f"run record {self._folder.where(name)} is damaged ({error}); set aside as {run_id}.json."
-                "damaged, the run repeats.",
+                f"run record {where} is damaged ({error}); {aside}run {run_id} repeats.",
                 DamagedRecordWarning,
                 stacklevel=2,
             )
@@ -77,9 +86,10 @@ class Store:
 
     def save(self, result: RunResult) -> Path | str:
         """Write a record under its final name in one step; call it while holding :meth:`lock`."""
-        where = self._folder.where(_name(result.run_id))
+        name = _name(result.run_id)
+        where = self._folder.where(name)
         try:
-            self._folder.write(_name(result.run_id), encode(result))
+            self._folder.write(name, encode(result))
         except OSError as error:
             raise StoreError(
                 f"cannot write {str(where)!r}: {error.strerror or error}.",
@@ -95,59 +105,50 @@ class Store:
 
     def table(self, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
         """One row a run (see :meth:`RunResult.row`), of the given ids or of all."""
-        results = (self.load(i) for i in (self.run_ids() if run_ids is None else run_ids))
-        return pd.DataFrame([r.row() for r in results if r is not None])
+        asked = self.run_ids() if run_ids is None else run_ids
+        return pd.DataFrame([result.row() for result in self._found(asked)])
 
     def pack(self, run_ids: Iterable[str], file: str | os.PathLike[str]) -> Path:
         """Write the records of a finished study into one Parquet file, readable as a table by any
         tool."""
-        results = [self.load(i) for i in run_ids]
-        frame = pd.DataFrame(
-            [{**r.row(), "record": encode(r).decode()} for r in results if r is not None]
-        )
+        rows = [r.row() | {"record": encode(r).decode()} for r in self._found(run_ids)]
         file = Path(file)
         aside = file.with_name(file.name + ".tmp")
-        frame.to_parquet(aside, compression="zstd", index=False)
+        pd.DataFrame(rows).to_parquet(aside, compression="zstd", index=False)
         os.replace(aside, file)
         return file
 
+    def _found(self, run_ids: Iterable[str]) -> Iterator[RunResult]:
+        results = map(self.load, run_ids)
+        return (result for result in results if result is not None)
+
     @cached_property
-    def _packed(self) -> dict[str, str]:
-        files = [
-            io.BytesIO(self._folder.read(name))
-            for name in sorted(self._folder.names("", ".parquet"))
-        ]
-        frames = [pd.read_parquet(f, columns=["run_id", "record"]) for f in files]
-        return {
-            i: r for frame in frames for i, r in zip(frame["run_id"], frame["record"], strict=True)
-        }
+    def _packed(self) -> dict[str, tuple[str, bytes]]:
+        """File and record of each packed run."""
+        packed = {}
+        for file in sorted(self._folder.names("", ".parquet")):
+            content = io.BytesIO(self._folder.read(file))
+            frame = pd.read_parquet(content, columns=["run_id", "record"])
+            for run_id, record in frame.itertuples(index=False):
+                packed[run_id] = file, record.encode()
+        return packed
 
 
 def _name(run_id: str) -> str:
     return f"records/{run_id}.json"
 
 
-def open_folder(path: str | os.PathLike[str]) -> LocalFolder | RemoteFolder:
-    """The folder at a path, or behind a URL such as ``s3://bucket/runs``; made when missing.
-
-    Raises
-    ------
-    StoreError: where it cannot be made or reached.
-    """
-    return (
-        RemoteFolder(path) if isinstance(path, str) and "://" in path else LocalFolder(Path(path))
-    )
-
-
 class LocalFolder:
-    """A folder with atomic writes and locks between processes. Names are relative, as in
-    ``records/x.json``."""
+    """A folder with atomic writes and locks between processes.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Names are relative, as in ``records/x.json``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
         try:
             for part in ("records", "locks"):
-                (path / part).mkdir(parents=True, exist_ok=True)
+                (self.path / part).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"cannot use {str(path)!r} as a run store: {error.strerror}.",
@@ -161,28 +162,28 @@ class LocalFolder:
 
     def names(self, part: str, suffix: str) -> Iterator[str]:
         """Names, within ``part``, of the files that end in ``suffix``."""
-        return (p.name for p in (self.path / part).glob(f"*{suffix}"))
+        return (file.name for file in self.where(part).glob(f"*{suffix}"))
 
     def read(self, name: str) -> bytes:
         """A file's content.  Raises FileNotFoundError."""
-        return (self.path / name).read_bytes()
+        return self.where(name).read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file so that it appears, or is replaced, in one step."""
-        aside = self.path / f"{name}.tmp"
-        with aside.open("wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(aside, self.path / name)
+        aside = f"{name}.tmp"
+        with self.where(aside).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        self.rename(aside, name)
 
     def rename(self, name: str, to: str) -> None:
         """Rename a file; one that has that name already is replaced."""
-        os.replace(self.path / name, self.path / to)
+        os.replace(self.where(name), self.where(to))
 
     def lock(self, name: str) -> filelock.BaseFileLock:
         """A lock between processes; the system frees it when its holder dies."""
-        return filelock.FileLock(self.path / "locks" / f"{name}.lock")
+        return filelock.FileLock(self.where(f"locks/{name}.lock"))
 
 
 class RemoteFolder:
@@ -198,9 +199,9 @@ class RemoteFolder:
         try:
             import fsspec
 
-            self._fs, self._root = fsspec.core.url_to_fs(self.path)
-            self._renames = type(self._fs).mv is not fsspec.AbstractFileSystem.mv
-            self._fs.makedirs(f"{self._root}/records", exist_ok=True)
+            self._files, self._root = fsspec.core.url_to_fs(self.path)
+            self._renames = type(self._files).mv is not fsspec.AbstractFileSystem.mv
+            self._files.makedirs(self._inside("records"), exist_ok=True)
         except (ImportError, ValueError, OSError) as error:
             raise StoreError(
                 f"cannot use {url!r} as a run store: {error}.",
@@ -208,33 +209,37 @@ class RemoteFolder:
                 'pip install "hpt[ray]", and s3fs for s3://, gcsfs for gs://',
             ) from error
 
+    def _inside(self, name: str) -> str:
+        return f"{self._root}/{name}".rstrip("/")
+
     def where(self, name: str) -> str:
         """The URL of a file."""
         return f"{self.path}/{name}"
 
     def names(self, part: str, suffix: str) -> Iterator[str]:
         """Names, within ``part``, of the files that end in ``suffix``."""
-        self._fs.invalidate_cache()  # others write here too
-        files = self._fs.ls(f"{self._root}/{part}".rstrip("/"), detail=False)
-        return (name for f in files if (name := f.rpartition("/")[2]).endswith(suffix))
+        # Others write here too.
+        self._files.invalidate_cache()
+        paths = self._files.ls(self._inside(part), detail=False)
+        names = (path.rpartition("/")[2] for path in paths)
+        return (name for name in names if name.endswith(suffix))
 
     def read(self, name: str) -> bytes:
         """A file's content.  Raises FileNotFoundError."""
-        return self._fs.cat_file(f"{self._root}/{name}")
+        return self._files.cat_file(self._inside(name))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file so that it appears, or is replaced, in one step."""
-        file = f"{self._root}/{name}"
-        aside = f"{file}.{uuid.uuid4().hex}.tmp" if self._renames else file
-        self._fs.pipe_file(aside, content)
+        aside = f"{name}.{uuid.uuid4().hex}.tmp" if self._renames else name
+        self._files.pipe_file(self._inside(aside), content)
         if self._renames:
-            self._fs.mv(aside, file)
+            self.rename(aside, name)
 
     def rename(self, name: str, to: str) -> None:
         """Rename a file; one that has that name already is replaced."""
-        self._fs.mv(f"{self._root}/{name}", f"{self._root}/{to}")
+        self._files.mv(self._inside(name), self._inside(to))
 
-    def lock(self, name: str) -> contextlib.nullcontext:
+    def lock(self, name: str) -> contextlib.AbstractContextManager:
         """No lock: two studies at a time may train one run twice; the last record stays, with the
         same losses."""
         return contextlib.nullcontext()

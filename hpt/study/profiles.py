@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from importlib import resources
+from pathlib import Path
 
 from hpt.config import from_dict
 from hpt.errors import ConfigError, did_you_mean
-from hpt.runs.run_config import _read
+from hpt.runs.run_config import read_values
 from hpt.study.study import Study
+
+
+def _read(file: str | os.PathLike[str] | None) -> dict:
+    ours = resources.files("hpt.study") / "profiles.toml"
+    return read_values(ours if file is None else Path(file), "profiles")
 
 
 def profile_names(file: str | os.PathLike[str] | None = None) -> list[str]:

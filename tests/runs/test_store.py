@@ -1,6 +1,7 @@
 """Run records: round trips, damage, locks, packing."""
 
 import dataclasses
+import hashlib
 import json
 
 import fsspec
@@ -10,6 +11,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from hpt.errors import DamagedRecordWarning, StoreError
+from hpt.runs.result import FORMAT, encode
 from hpt.runs.store import Store
 from hpt.training.loop import train
 
@@ -114,6 +116,66 @@ def test_packed_records_are_found_again(tmp_path, result, url):
     assert same(other.load(result.run_id), result)
     frame = pd.read_parquet(file)
     assert frame["loss"].tolist() == [result.val_loss] and frame["width"].tolist() == [16]
+
+
+def altered(result, **values):
+    """Its record with other values, and a checksum that is right."""
+    body = json.dumps(json.loads(encode(result).splitlines()[1]) | values, sort_keys=True).encode()
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n"
+
+
+def pack_text(folder, result, text):
+    folder.mkdir(exist_ok=True)
+    frame = pd.DataFrame({"run_id": [result.run_id], "record": [text.decode()]})
+    frame.to_parquet(folder / "study.parquet")
+    return folder / "study.parquet"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_record_of_a_newer_format_is_refused_and_left_alone(tmp_path, result, packed):
+    store = Store(tmp_path)
+    text = altered(result, format=FORMAT + 1)
+    if packed:
+        file = pack_text(tmp_path, result, text)
+    else:
+        file = store.save(result)
+        file.write_bytes(text)
+    before = file.read_bytes()
+    for ask in (store.load, store.__contains__, lambda run_id: store.table([run_id])):
+        with pytest.raises(StoreError, match=rf"(?s){file.name}.*format {FORMAT + 1}.*newer hpt"):
+            ask(result.run_id)
+    assert file.read_bytes() == before and list(store.run_ids()) == [result.run_id]
+
+
+def test_what_a_newer_hpt_wrote_goes_through_a_pack(tmp_path, result):
+    store, other = Store(tmp_path / "a"), Store(tmp_path / "b")
+    store.save(result).write_bytes(altered(result, energy_joules=3.5))
+    store.pack([result.run_id], tmp_path / "b/study.parquet")
+    loaded = other.load(result.run_id)
+    assert loaded.extra == {"energy_joules": 3.5} and len(other.table()) == 1
+    other.save(loaded)
+    assert Store(tmp_path / "b").load(result.run_id).extra == loaded.extra
+
+
+def test_records_of_the_first_format_train_nothing_again(tmp_path, result):
+    values = json.loads(encode(result).splitlines()[1])
+    del values["format"], values["config"]["train"]["optimizer"]
+    body = json.dumps(values, sort_keys=True).encode()
+    text = hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n"
+    pack_text(tmp_path / "packed", result, text)
+    Store(tmp_path / "plain").save(result).write_bytes(text)
+    for folder in ("plain", "packed"):
+        assert same(Store(tmp_path / folder).load(result.run_id), result)
+
+
+def test_a_damaged_packed_record_is_told_and_its_run_repeats(tmp_path, result):
+    text = encode(result).replace(b'"seed": 0', b'"seed": 7')
+    file = pack_text(tmp_path, result, text)
+    store = Store(tmp_path)
+    with pytest.warns(DamagedRecordWarning, match=rf"{file.name}.*{result.run_id} repeats"):
+        assert store.load(result.run_id) is None
+    store.save(result)
+    assert same(store.load(result.run_id), result) and file.exists()
 
 
 def test_a_lock_excludes(tmp_path):

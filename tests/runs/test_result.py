@@ -1,0 +1,103 @@
+"""A run's record: to the bit and back, by older and newer versions of hpt."""
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from hpt.errors import StoreError
+from hpt.runs.result import FORMAT, decode, encode
+from hpt.training.loop import train
+
+
+@pytest.fixture(scope="module")
+def result(tiny_run):
+    return train(tiny_run)
+
+
+def same(a, b):
+    equal = [np.array_equal(a.train_loss, b.train_loss, equal_nan=True)]
+    return all(equal) and vars(a) | {"train_loss": 0} == vars(b) | {"train_loss": 0}
+
+
+def sealed(values):
+    """A record of these values, with its checksum."""
+    body = json.dumps(values, sort_keys=True).encode()
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body + b"\n"
+
+
+def opened(record):
+    return json.loads(record.splitlines()[1])
+
+
+def test_the_first_format_loads_to_the_bit(result):
+    """It does not name its format, and knew neither this one's optimizer nor what else is new."""
+    train_loss = np.float32([3.5, 1e-8, 0.1, np.nan])
+    old = {
+        **{f.name: getattr(result, f.name) for f in dataclasses.fields(result)},
+        "config": result.config.to_dict(),
+        "train_loss": [float(str(x)) for x in train_loss[:3]] + [None],
+        "val_loss": None,
+        "diverged": True,
+    }
+    del old["extra"], old["config"]["train"]["optimizer"]
+    loaded = decode(sealed(old), result.run_id, "here")
+    wanted = dataclasses.replace(result, val_loss=np.inf, diverged=True, train_loss=train_loss)
+    assert same(loaded, wanted) and loaded.train_loss.dtype == np.float32
+    assert same(decode(encode(loaded), result.run_id, "here"), wanted)
+
+
+def test_a_field_that_the_record_lacks_takes_its_default(result):
+    values = opened(encode(dataclasses.replace(result, threads=8)))
+    del values["threads"], values["config"]["train"]["eps"], values["config"]["seed"]
+    loaded = decode(sealed(values), result.run_id, "here")
+    assert loaded.threads == 1 and loaded.config == result.config
+
+
+def test_fields_of_a_newer_hpt_are_kept_and_written_again(result):
+    values = opened(encode(result))
+    values |= {"energy_joules": 3.5, "hosts": {"a": 1}}
+    values["config"]["ema"] = {"decay": 0.9}
+    for section in ("model", "data", "train", "parameterization"):
+        values["config"][section]["later"] = [section]
+    loaded = decode(sealed(values), result.run_id, "here")
+    assert loaded.config == result.config and loaded.extra["config"]["data"] == {"later": ["data"]}
+    changed = dataclasses.replace(loaded, seconds=7.0)
+    assert opened(encode(changed)) == values | {"seconds": 7.0}
+
+
+def test_a_newer_format_is_refused_by_name(result):
+    values = opened(encode(result))
+    assert values["format"] == FORMAT
+    record = sealed(values | {"format": FORMAT + 1})
+    with pytest.raises(StoreError, match=rf"(?s)here.* format {FORMAT + 1}.*newer hpt.*upgrade"):
+        decode(record, result.run_id, "here")
+
+
+def test_a_configuration_that_this_hpt_refuses_is_no_damage(result):
+    values = opened(encode(result))
+    values["config"]["train"]["optimizer"] = "later"
+    with pytest.raises(StoreError, match=r"(?s)here.*optimizer = 'later'.*newer hpt"):
+        decode(sealed(values), result.run_id, "here")
+
+
+@pytest.mark.parametrize(
+    "record", [b"", b"no checksum", sealed([1]), sealed({}), sealed({"run_id": "x", "config": 3})]
+)
+def test_what_is_no_record_is_damage(record):
+    with pytest.raises((ValueError, KeyError, TypeError, AttributeError)) as told:
+        decode(record, "x", "here")
+    assert not isinstance(told.value, StoreError)
+
+
+def test_a_record_is_of_one_run(result):
+    with pytest.raises(ValueError, match=f"it holds run {result.run_id}"):
+        decode(encode(result), "0" * 20, "here")
+
+
+def test_a_row_says_what_was_run_and_what_came_out(result):
+    row = result.row()
+    assert row["loss"] == result.val_loss and row["steps"] == 12 and row["run_id"] == result.run_id
+    assert 2.0 ** row["log2_lr"] == row["lr"] == result.config.train.lr
