@@ -7,6 +7,7 @@ import pytest
 
 from hpt.config import config, to_dict
 from hpt.data.source import DataConfig
+from hpt.errors import ConfigError
 from hpt.model.transformer import ModelConfig
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
 from hpt.runs import run_config
@@ -82,3 +83,21 @@ def test_every_field_of_the_results_version_moves_the_id(tiny_run):
     ids = [dataclasses.replace(tiny_run, **change).run_id(FINGERPRINT) for change in changes]
     ids += [tiny_run.run_id(FINGERPRINT), tiny_run.run_id("e" * 64)]
     assert len(set(ids)) == len(ids)
+
+
+def test_config_round_trip_and_identity(tiny_run):
+    assert RunConfig.from_dict(tiny_run.to_dict()) == tiny_run
+    ids = {
+        tiny_run.run_id("data"),
+        tiny_run.run_id("other data"),
+        dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, lr=0.5)).run_id(
+            "data"
+        ),
+        dataclasses.replace(tiny_run, parameterization="mup").run_id("data"),
+        dataclasses.replace(tiny_run, seed=9).run_id("data"),
+    }
+    assert len(ids) == 5
+    with pytest.raises(ConfigError, match="stepz"):
+        RunConfig.from_dict({"train": {"stepz": 5}})
+    with pytest.raises(ConfigError, match="vocab_size"):
+        dataclasses.replace(tiny_run, model=dataclasses.replace(tiny_run.model, vocab_size=64))

@@ -1,4 +1,4 @@
-"""Training: schedules, budgets, bits, divergence, precision."""
+"""Training: bits, divergence, precision."""
 
 import dataclasses
 import math
@@ -9,12 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from hpt.data.source import load
-from hpt.device import pick_device, pick_precision
-from hpt.errors import ConfigError
 from hpt.parameterization.groups import param_groups
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
-from hpt.runs.run_config import RunConfig
-from hpt.runs.train_config import TrainConfig, lr_factor
+from hpt.runs.train_config import lr_factor
 from hpt.training.loop import Training, build_model, train, validation_loss
 
 
@@ -26,52 +23,6 @@ def changed(run, parameterization=None, model=None, **values):
         model=dataclasses.replace(run.model, **(model or {})),
         parameterization=Parameterization.parse(parameterization or run.parameterization),
     )
-
-
-def test_warmup_stable_decay_by_hand():
-    c = TrainConfig(steps=100, warmup_steps=10, decay_fraction=0.2, decay_power=2.0)
-    factors = [lr_factor(c, t, 100) for t in range(100)]
-    assert factors[:10] == pytest.approx([(t + 0.5) / 10 for t in range(10)])
-    assert factors[10:80] == [1.0] * 70
-    assert factors[80:] == pytest.approx([((100 - t - 0.5) / 20) ** 2 for t in range(80, 100)])
-
-
-@pytest.mark.parametrize("schedule", ["wsd", "cosine", "linear"])
-@pytest.mark.parametrize("final_lr", [0.0, 0.1])
-def test_schedules_rise_then_fall_to_their_end(schedule, final_lr):
-    c = TrainConfig(steps=1000, warmup_steps=50, schedule=schedule, final_lr=final_lr)
-    factors = np.array([lr_factor(c, t, 1000) for t in range(1000)])
-    assert (np.diff(factors[:50]) > 0).all() and (np.diff(factors[50:]) <= 1e-12).all()
-    assert factors.max() == pytest.approx(1, abs=1e-3) and factors[-1] == pytest.approx(
-        final_lr, abs=3e-3
-    )
-    middle = {
-        "wsd": 1.0,
-        "cosine": final_lr + (1 - final_lr) / 2,
-        "linear": final_lr + (1 - final_lr) / 2,
-    }[schedule]
-    assert factors[525] == pytest.approx(middle, abs=2e-3)
-
-
-def test_budget_in_tokens_per_parameter():
-    c = TrainConfig(tokens_per_parameter=20, batch_size=8)
-    assert c.step_count(parameters=10_000, context=64) == round(20 * 10_000 / (8 * 64))
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"steps": 5, "tokens_per_parameter": 2},
-        {},
-        {"steps": 4, "warmup_steps": 5},
-        {"steps": 5, "lr": 0},
-        {"steps": 5, "lr": float("nan")},
-        {"steps": 5, "sched": 1},
-    ],
-)
-def test_bad_train_configs_are_refused(values):
-    with pytest.raises(ConfigError):
-        TrainConfig(**{"warmup_steps": 0, **values})
 
 
 def test_same_seed_same_bits(tiny_run):
@@ -204,31 +155,6 @@ def test_the_fast_step_stays_within_seed_noise_of_plain_fp32(tiny_run, width):
     others = [plain_losses(dataclasses.replace(run, seed=seed)) for seed in (1, 2)]
     seed_noise = np.mean([np.abs(other - plain)[20:].mean() for other in others])
     assert np.abs(fast.train_loss - plain)[20:].mean() < seed_noise / 5
-
-
-def test_precision_and_device_are_explained():
-    cpu = pick_device("cpu")
-    assert pick_precision("fp32", cpu) == (torch.float32, "as asked")
-    dtype, reason = pick_precision("auto", cpu)
-    assert (dtype == torch.bfloat16) == ("AMX" in reason) and reason
-    with pytest.raises(ConfigError, match="cdua"):
-        pick_device("cdua")
-
-
-def test_config_round_trip_and_identity(tiny_run):
-    assert RunConfig.from_dict(tiny_run.to_dict()) == tiny_run
-    ids = {
-        tiny_run.run_id("data"),
-        tiny_run.run_id("other data"),
-        changed(tiny_run, lr=0.5).run_id("data"),
-        changed(tiny_run, "mup").run_id("data"),
-        dataclasses.replace(tiny_run, seed=9).run_id("data"),
-    }
-    assert len(ids) == 5
-    with pytest.raises(ConfigError, match="stepz"):
-        RunConfig.from_dict({"train": {"stepz": 5}})
-    with pytest.raises(ConfigError, match="vocab_size"):
-        dataclasses.replace(tiny_run, model=dataclasses.replace(tiny_run.model, vocab_size=64))
 
 
 def test_micro_batches_give_the_whole_batch_to_rounding(tiny_run):
