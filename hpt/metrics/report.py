@@ -1,122 +1,43 @@
-"""How a transfer report prints: a small table in a terminal and in Jupyter."""
+"""The transfer report: all tables of a sweep's figures, printed as one small table."""
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
+from jinja2 import Template
 
-from hpt.metrics.group import GroupFit
-from hpt.metrics.noise import Noise
-from hpt.metrics.quantities import QUANTITIES, estimate_text
-from hpt.metrics.replicates import Replicates
+from hpt.metrics.quantities import QUANTITIES, group_name, value_text
+from hpt.metrics.verdicts import Figure, Group
 
 SHOWN = ("E", "E_extrap", "octave_error", "beta", "kappa", "R")
-LONGEST = 12  # remarks
-
-
-def _content(
-    report: TransferReport,
-) -> tuple[list[str], list[list[str]], list[list[bool]], list[str]]:
-    """Header, cells, which cells are determined, and the reasons."""
-    header = [*(report.group_columns or ("sweep",)), *(QUANTITIES[f].label for f in SHOWN)]
-    cells, sure, because = [], [], {}
-    for row in report.figures.to_dict("records"):
-        names = [
-            f"{row[c]:g}" if isinstance(row[c], float) else str(row[c])
-            for c in report.group_columns
-        ] or ["all"]
-        triples = [
-            estimate_text(row[f], row[f"{f}_low"], row[f"{f}_high"], row[f"{f}_determined"])
-            for f in SHOWN
-        ]
-        cells.append(names + triples)
-        sure.append([True] * len(names) + [row[f"{f}_determined"] for f in SHOWN])
-        for figure in SHOWN:
-            if not row[f"{figure}_determined"]:
-                because.setdefault((" ".join(names), row[f"{figure}_reason"]), []).append(
-                    QUANTITIES[figure].symbol
-                )
-    reasons = [
-        f"{name}: {', '.join(titles)} not determined ({reason})"
-        for (name, reason), titles in because.items()
-    ]
-    return header, cells, sure, reasons + list(report.notes)
-
-
-def _title(report: TransferReport) -> str:
-    scales = sorted(report.basins[report.scale].unique())
-    against = f"; R against {report.reference}" if report.reference else ""
-    return f"Transfer over {report.scale} {scales[0]} to {scales[-1]}, {100 * report.level:g} % intervals{against}"
-
-
-def as_text(report: TransferReport) -> str:
-    """The report as plain text."""
-    header, cells, _, remarks = _content(report)
-    widths = [max(len(r[i]) for r in [header, *cells]) for i in range(len(header))]
-    lines = [
-        "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *cells]
-    ]
-    if len(remarks) > LONGEST:
-        remarks = [
-            *remarks[:LONGEST],
-            f"… and {len(remarks) - LONGEST} more: report.to_frame(), report.notes",
-        ]
-    return "\n".join([_title(report), *lines, *("  " + remark for remark in remarks)])
-
-
-def as_html(report: TransferReport) -> str:
-    """The report as an HTML fragment; what is not determined is grey."""
-    header, cells, sure, remarks = _content(report)
-    head = "".join(f"<th>{html.escape(h)}</th>" for h in header)
-    opening = {True: "<td>", False: '<td style="color:#888">'}
-    body = ""
-    for row, flags in zip(cells, sure, strict=True):
-        texts = zip(map(html.escape, row), flags, strict=True)
-        body += "<tr>" + "".join(f"{opening[bool(ok)]}{text}</td>" for text, ok in texts) + "</tr>"
-    notes = "".join(f"<li>{html.escape(r)}</li>" for r in remarks)
-    table = (
-        f"<table><caption>{html.escape(_title(report))}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>"
-    )
-    return f'<div style="overflow-x:auto">{table}{f"<ul>{notes}</ul>" if notes else ""}</div>'
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """One group of a report and all that is known of it.
-
-    Attributes
-    ----------
-    fit: its wells and its law.
-    noise: of one run.
-    replicates: of its figures; None where the noise is unknown.
-    reference: index in the report of the group that its R compares with.
+MOST_REMARKS = 12
+HTML = Template(
     """
-
-    fit: GroupFit
-    noise: Noise
-    replicates: Replicates | None
-    reference: int
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Values of the group columns."""
-        return self.fit.key
+<div style="overflow-x:auto"><table><caption>{{ title }}</caption>
+<thead><tr>{% for text in header %}<th>{{ text }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in rows %}<tr>{% for text, determined in row -%}
+<td{% if not determined %} style="color:#888"{% endif %}>{{ text }}</td>
+{%- endfor %}</tr>
+{% endfor %}</tbody></table>
+{% if remarks %}<ul>{% for remark in remarks %}<li>{{ remark }}</li>{% endfor %}</ul>{% endif %}
+</div>""",
+    autoescape=True,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class TransferReport:
-    """What a sweep says about transfer. Prints as a small table; nan and a named reason where
-    nothing is determined.
+    """What a sweep says about transfer.
+
+    It prints as a small table, with nan and a named reason where nothing is determined.
 
     Attributes
     ----------
     table: the checked table: group columns, the scale, log2_lr, loss (nats, inf where diverged),
         seed.
+    figures: what :meth:`to_frame` gives.
     basins: one row a group and width: log2_lr (η*), loss (L*, nats), curvature (h, nats per (ln
         η)²), each with _low and _high; edge "", "low" or "high"; determined, reason, method, n
         (runs fitted).
@@ -125,8 +46,8 @@ class TransferReport:
     laws: one row a group: L_inf and A of the fitted law (nats), η* at width 1 in log2, α, β, γ_log,
         skew of the basin, noise (nats, one run) and common_noise (the part that runs of one seed
         and width share), inflation of the intervals by misfit of the law.
-    reference: the group that R compares with; "" where it is the named parameterization at equal
-        other settings.
+    reference: the group that R compares with, or the values that name it; "" in a table of one
+        group without a name.
     scale, group_columns, level, bootstraps: as asked for.
     notes: what was left out or assumed.
     groups: each group with its fit, noise, replicates and reference, in the order of the tables.
@@ -153,7 +74,58 @@ class TransferReport:
         return self.figures.copy()
 
     def __repr__(self) -> str:
-        return as_text(self)
+        cells = [[text for text, _ in row] for row in _rows(self)]
+        rows = [_header(self), *cells]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        remarks = _remarks(self)
+        more = len(remarks) - MOST_REMARKS
+        if more > 0:
+            remarks[MOST_REMARKS:] = [f"… and {more} more: report.to_frame(), report.notes"]
+        return "\n".join([_title(self), *lines, *("  " + remark for remark in remarks)])
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        return HTML.render(
+            title=_title(self), header=_header(self), rows=_rows(self), remarks=_remarks(self)
+        )
+
+
+def _title(report: TransferReport) -> str:
+    scales = report.basins[report.scale]
+    title = f"Transfer over {report.scale} {scales.min()} to {scales.max()}"
+    against = f"; R against {report.reference}" if report.reference else ""
+    return f"{title}, {100 * report.level:g} % intervals{against}"
+
+
+def _header(report: TransferReport) -> list[str]:
+    columns = report.group_columns or ("sweep",)
+    return [*columns, *(QUANTITIES[figure].label for figure in SHOWN)]
+
+
+def _rows(report: TransferReport) -> list[list[tuple[str, bool]]]:
+    """A row a group: each cell's text, and whether the data determine it."""
+    rows = []
+    for row in report.figures.to_dict("records"):
+        names = [value_text(row[column]) for column in report.group_columns] or ["all"]
+        cells = [(name, True) for name in names]
+        for name in SHOWN:
+            figure = Figure.from_row(row, name)
+            cells.append((str(figure), figure.determined))
+        rows.append(cells)
+    return rows
+
+
+def _remarks(report: TransferReport) -> list[str]:
+    """What is not determined and why, a line a group and reason; then the report's notes."""
+    symbols: dict[tuple[str, str], list[str]] = {}
+    for row in report.figures.to_dict("records"):
+        group = group_name(row, report.group_columns)
+        for name in SHOWN:
+            reason = row[f"{name}_reason"]
+            if reason:
+                symbols.setdefault((group, reason), []).append(QUANTITIES[name].symbol)
+    undetermined = [
+        f"{group}: {', '.join(names)} not determined ({reason})"
+        for (group, reason), names in symbols.items()
+    ]
+    return undetermined + list(report.notes)

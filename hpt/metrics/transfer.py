@@ -5,21 +5,19 @@ Near the optimum L(n, η) ≈ L∞ + A·n^(−α) + ½·h(n)·(ln η − ln η*(
 n^γ_log. From it, after Kalra & Barkeshli 2026 (arXiv 2605.21486):
 
 - E, the error of the joint fit; they publish no norm, ours is the root-mean-square residual in nats
-over the runs kept
-  in the basins. E_extrap is the same at the largest width when the fit leaves it out, octave_error
-  the distance between predicted and measured log2 η* there. Their intervals are for what repeats of
-  the sweep would give on average.
+  over the runs kept in the basins. E_extrap is the same at the largest width when the fit leaves it
+  out, octave_error the distance between predicted and measured log2 η* there. Their intervals are
+  for what repeats of the sweep would give on average.
 - κ = α − 2β + γ, with γ the exponent of ∂²L/∂η²; since γ_log = γ − 2β, κ = α + γ_log. Below 0 a
-mistake of some octaves
-  matters less, relative to the reducible loss, as the model grows.
+  mistake of some octaves matters less, relative to the reducible loss, as the model grows.
 - R(∞), L∞ minus that of a reference; R(n), L* minus the reference's at one width, which needs no
-extrapolation.
+  extrapolation.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +26,15 @@ import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError, did_you_mean
-from hpt.metrics.basin import EDGE, gather
+from hpt.metrics.basin import EDGE, LN2, gather
 from hpt.metrics.group import GroupFit, fit_group
-from hpt.metrics.noise import CommonNoise, Noise, common_noise, noise_of
-from hpt.metrics.replicates import Replicates, SharedDraws, replicate, seeds_to_resample
-from hpt.metrics.report import Group, TransferReport
+from hpt.metrics.noise import CommonNoise, common_noise, noise_of
+from hpt.metrics.quantities import group_name
+from hpt.metrics.replicates import SharedDraws, replicate, seeds_to_resample
+from hpt.metrics.report import TransferReport
 from hpt.metrics.table import SweepTable, read_table
 from hpt.metrics.verdicts import (
+    Group,
     asymptotic_penalty,
     basin_rows,
     group_figures,
@@ -63,8 +63,7 @@ def transfer_report(
         see :func:`hpt.metrics.table.read_table`.
     reference: what R compares with. None: the group with the lowest L* at the largest width at
         which all groups, or most, have a well. A name: that parameterization at equal other
-            settings. A mapping: values of the group
-        columns.
+        settings. A mapping: values of the group columns.
     by: more group columns.
     scale: the column that grows.
     bootstraps: replicates; their noise is described in :mod:`hpt.metrics.replicates`.
@@ -85,44 +84,19 @@ def transfer_report(
             remedy="transfer_report(table, bootstraps=1000, level=0.95)",
         )
     sweep = read_table(table, scale=scale, by=by, least_scales=2)
-    fits, drawn, noises = _fit_all(sweep, bootstraps, seed, resample)
-    ref, label = _references(sweep, fits, reference)
-    groups = tuple(map(Group, fits, noises, drawn, ref))
-    tables = _tables(groups, sweep.group_columns, scale, level)
-    notes = sweep.notes + tuple(_left_out(sweep, fits, noises))
-    settings = label, scale, sweep.group_columns, level, bootstraps
-    return TransferReport(sweep.frame, *tables, *settings, notes, groups)
-
-
-def _tables(groups: Sequence[Group], columns: tuple[str, ...], scale: str, level: float):
-    """The report's figures, basins, penalty and laws."""
-    figures, penalties, wells, laws = [], [], [], []
-    for group in groups:
-        fit, reps, reference = group.fit, group.replicates, groups[group.reference]
-        row = {
-            k: v
-            for name, f in group_figures(fit, reps, level).items()
-            for k, v in f.columns(name).items()
-        }
-        pair = (fit, reps, reference.fit, reference.replicates, level)
-        figures.append([row | asymptotic_penalty(*pair).columns("R")])
-        penalties.append(penalty_rows(*pair, scale))
-        wells.append(basin_rows(fit, reps, level, scale))
-        laws.append([_law_row(fit, reps, group.noise)])
-    return [
-        table_of([group.key for group in groups], columns, rows)
-        for rows in (figures, wells, penalties, laws)
-    ]
-
-
-def with_groups(
-    report: TransferReport, groups: Sequence[Group], notes: Sequence[str]
-) -> TransferReport:
-    """The report with other groups in the place of its own, all tables made anew."""
-    tables = _tables(groups, report.group_columns, report.scale, report.level)
-    names = ("figures", "basins", "penalty", "laws")
-    return replace(
-        report, **dict(zip(names, tables, strict=True)), notes=tuple(notes), groups=tuple(groups)
+    groups = _fit_groups(sweep, bootstraps, seed, resample)
+    indices, label = _references(sweep, groups, reference)
+    groups = [replace(g, reference=i) for g, i in zip(groups, indices, strict=True)]
+    return TransferReport(
+        table=sweep.frame,
+        **_tables(groups, sweep.group_columns, scale, level),
+        reference=label,
+        scale=scale,
+        group_columns=sweep.group_columns,
+        level=level,
+        bootstraps=bootstraps,
+        notes=(*sweep.notes, *_notes(sweep, groups)),
+        groups=tuple(groups),
     )
 
 
@@ -139,104 +113,97 @@ def basins(
     """The basins alone, as in :class:`TransferReport`; one width is enough. Arguments as
     :func:`transfer_report`."""
     sweep = read_table(table, scale=scale, by=by)
-    fits, drawn, _ = _fit_all(sweep, bootstraps, seed, resample)
-    rows = [basin_rows(f, d, level, scale) for f, d in zip(fits, drawn, strict=True)]
-    return table_of([f.key for f in fits], sweep.group_columns, rows)
+    groups = _fit_groups(sweep, bootstraps, seed, resample)
+    rows = [basin_rows(group, level, scale) for group in groups]
+    return table_of([group.key for group in groups], sweep.group_columns, rows)
 
 
-def _fit_all(sweep: SweepTable, bootstraps: int, seed: int, resample: str):
-    """Fits, noise and replicates of every group; the noise that seeds share is drawn once for all
-    of them."""
-    if not len(sweep.frame):
-        raise TableError(
-            "The table has no usable row.", "; ".join(sweep.notes), "a table with one row a run"
-        )
+def with_groups(
+    report: TransferReport, groups: Sequence[Group], notes: Sequence[str]
+) -> TransferReport:
+    """The report with other groups in the place of its own, all tables made anew."""
+    tables = _tables(groups, report.group_columns, report.scale, report.level)
+    return replace(report, **tables, notes=tuple(notes), groups=tuple(groups))
+
+
+def _fit_groups(sweep: SweepTable, bootstraps: int, seed: int, resample: str) -> list[Group]:
+    """Every group, its own reference; the noise that seeds share is drawn once for all of them."""
+    if sweep.frame.empty:
+        remedy = "a table with one row a run"
+        raise TableError("The table has no usable row.", "; ".join(sweep.notes), remedy)
     fits = [fit_group(key, gather(rows, sweep.scale)) for key, rows in sweep.groups()]
-    alone = int(sweep.frame.seed.max()) == 0
-    noises = noise_of([f.scatter for f in fits], sweep.paired or alone)
-    common = (
-        common_noise(fits, [n.sd for n in noises], sweep.paired)
-        if sweep.paired or alone
-        else CommonNoise.none()
-    )
-    noises = [replace(n, common_sd=common.sd) for n in noises]
+    seeds = int(sweep.frame.seed.max()) + 1
+    # Without labels nobody knows which runs share their batches, unless there is one run a cell.
+    shared = sweep.paired or seeds == 1
+    noises = noise_of([fit.scatter for fit in fits], shared)
+    common = CommonNoise.none()
+    if shared:
+        common = common_noise(fits, [noise.sd for noise in noises], sweep.paired)
     scales = np.unique(sweep.frame[sweep.scale])
-    basins_G = [f.points.take(f.fitted) for f in fits if len(f.fitted)]
-    seeds_W = seeds_to_resample(resample, basins_G, scales, sweep.paired)
+    wells = [fit.points.take(fit.fitted) for fit in fits if len(fit.fitted)]
+    seeds_W = seeds_to_resample(resample, wells, scales, sweep.paired)
     root = np.random.SeedSequence(seed)
-    shape = bootstraps, len(scales), int(sweep.frame.seed.max()) + 1
-    shared_rng = np.random.default_rng(root.spawn(1)[0])
-    shared = SharedDraws.draw(common, shape, shared_rng, seeds_W)
-    drawn = []
+    (shared_root,) = root.spawn(1)
+    shared_rng = np.random.default_rng(shared_root)
+    groups, draws = [], None
     for fit, noise, child in zip(fits, noises, root.spawn(len(fits)), strict=True):
+        if draws is None or not sweep.paired:
+            shape = bootstraps, len(scales), seeds
+            draws = SharedDraws.draw(common, shape, shared_rng, seeds_W)
+        noise = replace(noise, common_sd=common.sd)
         at = np.searchsorted(scales, fit.points.scale_W)
-        drawn.append(replicate(fit, noise, shared.take(at), np.random.default_rng(child)))
-        if not sweep.paired:  # without labels nobody knows which runs share their batches
-            shared = SharedDraws.draw(common, shape, shared_rng)
-    return fits, drawn, noises
+        replicates = replicate(fit, noise, draws.take(at), np.random.default_rng(child))
+        groups.append(Group(fit, noise, replicates, reference=len(groups)))
+    return groups
 
 
-def _law_row(fit: GroupFit, drawn: Replicates | None, noise: Noise) -> dict[str, float]:
-    row = dict.fromkeys(("L_inf", "A", "log2_lr_1", "alpha", "beta", "gamma_log"), np.nan)
-    if fit.law is not None:
-        L_inf, a, alpha, ln_lr, beta, _, gamma_log = map(float, fit.law.theta_Bx7[0])
-        log2_lr_1 = ln_lr / np.log(2) + beta * np.log2(fit.law.scale0)
-        row = {
-            "L_inf": L_inf,
-            "A": a * fit.law.scale0**alpha,
-            "log2_lr_1": log2_lr_1,
-            "alpha": alpha,
-            "beta": beta,
-            "gamma_log": gamma_log,
-        }
-    noise_sd = float(np.hypot(noise.sd, noise.common_sd))
-    return row | {
-        "skew": fit.skew,
-        "noise": noise_sd,
-        "common_noise": noise.common_sd,
-        "inflation": drawn.inflation if drawn else np.nan,
-    }
-
-
-def _left_out(sweep: SweepTable, fits: list[GroupFit], noises: list[Noise]):
-    """One note for every width that has no well, and for every group whose runs miss their
-    wells."""
-    for fit, noise in zip(fits, noises, strict=True):
-        for w, (value, reason) in enumerate(
-            zip(fit.points.scale_W, fit.points.reason_W, strict=True)
-        ):
-            if w in fit.edges:
-                yield (
-                    f"{label_of(fit.key)}{sweep.scale} {value:g}: {reason}; its runs take part in the law of width, "
-                    "not in E"
-                )
-            elif reason:
-                said = f"{label_of(fit.key)}{sweep.scale} {value:g} left out of the fit: {reason}"
-                yield said + _against_law(fit, value, reason)
-        if noise.raised > 1:
-            yield (
-                f"{label_of(fit.key)}lack of fit: runs miss the wells by more than repeats differ; taken for noise, "
-                f"{noise.raised:.1f} times that of the repeats"
+def _references(
+    sweep: SweepTable, groups: list[Group], reference: str | Mapping[str, Any] | None
+) -> tuple[list[int], str]:
+    """For each group the index of its reference, and the reference's name."""
+    columns = sweep.group_columns
+    if reference is None:
+        best = _best([group.fit for group in groups])
+        label = _name(columns, groups[best].key) if columns else ""
+        return [best] * len(groups), label
+    if not isinstance(reference, Mapping):
+        first, *_ = columns or ("parameterization",)
+        reference = {first: reference}
+    for column in reference:
+        if column not in columns:
+            raise TableError(
+                f"reference names column {column!r}, which tells no groups apart.",
+                did_you_mean(column, columns),
+                "reference=None compares with the best group",
             )
+    indices = [_alike(columns, groups, group.key, reference) for group in groups]
+    return indices, group_name(reference, tuple(reference))
 
 
-def _against_law(fit: GroupFit, scale: float, reason: str) -> str:
-    """Whether the law of the other widths agrees that the optimum lies beyond the edge."""
-    if reason != EDGE or fit.law is None:
-        return ""
-    w = int(np.flatnonzero(fit.points.scale_W == scale)[0])
-    there = float(fit.law.wells([scale])[0][0, 0] / np.log(2))
-    low, high = fit.points.tried_Wx2[w]
-    beyond = there <= low + 0.5 if fit.points.edge_W[w] == "low" else there >= high - 0.5
-    return f"; the law of the other widths puts log2 η* at {there:.1f} there, " + (
-        "as the edge says" if beyond else f"AGAINST the edge of {low:g} to {high:g}"
+def _best(fits: list[GroupFit]) -> int:
+    """The group with the lowest L* at the largest width at which most groups have a well."""
+    scales, counts = np.unique(
+        np.concatenate([fit.points.scale_W[fit.fitted] for fit in fits]), return_counts=True
     )
+    most = scales[counts == counts.max(initial=0)].max(initial=-np.inf)
+    losses = [fit.loss_W[fit.points.scale_W == most] for fit in fits]
+    return int(np.argmin([np.nanmin(loss, initial=np.inf) for loss in losses]))
 
 
-def label_of(key: tuple) -> str:
-    """A group's name in a sentence; "" for the only one."""
-    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in key) + (
-        " " if key else ""
+def _alike(
+    columns: tuple[str, ...], groups: list[Group], key: tuple, wanted: Mapping[str, Any]
+) -> int:
+    """The group that has the wanted values, and `key`'s in all other columns."""
+    target = tuple((dict(zip(columns, key, strict=True)) | dict(wanted)).values())
+    for index, group in enumerate(groups):
+        if list(map(plain_name, group.key)) == list(map(plain_name, target)):
+            return index
+    name = _name(columns, target)
+    known = sorted({_name(columns, group.key) for group in groups})
+    raise TableError(
+        f"There is no group {name!r} in the table.",
+        did_you_mean(name, known),
+        f"reference={str(groups[0].key[0])!r}, or reference=None for the best group",
     )
 
 
@@ -245,42 +212,75 @@ def plain_name(name: Any) -> str:
     return unicodedata.normalize("NFKC", str(name)).casefold().replace("μ", "mu").strip()
 
 
-def _references(sweep: SweepTable, fits: list[GroupFit], reference) -> tuple[list[int], str]:
-    """For each group the index of its reference, and the reference's name."""
-    if reference is None:
-        scales, groups = np.unique(
-            np.concatenate([f.points.scale_W[f.fitted] for f in fits]), return_counts=True
-        )
-        at = scales[groups == groups.max()].max() if len(scales) else np.nan
-        losses = [np.nanmin(np.append(f.loss_W[f.points.scale_W == at], np.inf)) for f in fits]
-        best = int(np.argmin(losses))
-        return [best] * len(fits), label_of(fits[best].key).strip()
-    first = (sweep.group_columns or ("parameterization",))[0]
-    wanted = reference if isinstance(reference, Mapping) else {first: reference}
-    unknown = [c for c in wanted if c not in sweep.group_columns]
-    if unknown:
-        raise TableError(
-            f"reference names column {unknown[0]!r}, which tells no groups apart.",
-            did_you_mean(unknown[0], sweep.group_columns),
-            "reference=None compares with the best group",
-        )
-    return [_matching(sweep, fits, fit, wanted) for fit in fits], label_of(
-        tuple(wanted.values())
-    ).strip()
+def _name(columns, key):
+    return group_name(dict(zip(columns, key, strict=True)), columns)
 
 
-def _matching(
-    sweep: SweepTable, fits: list[GroupFit], fit: GroupFit, wanted: Mapping[str, Any]
-) -> int:
-    """The group that has the wanted values, and is like `fit` in all other columns."""
-    target = [wanted.get(c, v) for c, v in zip(sweep.group_columns, fit.key, strict=True)]
-    for index, other in enumerate(fits):
-        if all(plain_name(a) == plain_name(b) for a, b in zip(other.key, target, strict=True)):
-            return index
-    known = sorted({label_of(f.key).strip() for f in fits})
-    name = label_of(tuple(target)).strip()
-    raise TableError(
-        f"There is no group {name!r} in the table.",
-        did_you_mean(name, known),
-        f"reference={known[0]!r}, or reference=None for the best group",
-    )
+def _notes(sweep: SweepTable, groups: list[Group]) -> Iterator[str]:
+    """What befell each width that has no well, and each group whose runs miss their wells."""
+    for group in groups:
+        points = group.fit.points
+        name = f"{_name(sweep.group_columns, group.key)} " if sweep.group_columns else ""
+        for w in np.flatnonzero(points.reason_W):
+            yield f"{name}{sweep.scale} {points.scale_W[w]:g}{_without_well(group.fit, w)}"
+        if group.noise.raised > 1:
+            yield (
+                f"{name}lack of fit: runs miss the wells by more than repeats differ; taken for "
+                f"noise, {group.noise.raised:.1f} times that of the repeats"
+            )
+
+
+def _without_well(fit: GroupFit, w: int) -> str:
+    """What becomes of a width's runs, and whether the law of the others agrees with its edge."""
+    reason = fit.points.reason_W[w]
+    if w in fit.edges:
+        return f": {reason}; its runs take part in the law of width, not in E"
+    said = f" left out of the fit: {reason}"
+    if reason != EDGE or fit.law is None:
+        return said
+    ln_lr_1x1, _, _ = fit.law.wells(fit.points.scale_W[[w]])
+    there = ln_lr_1x1[0, 0] / LN2
+    low, high = fit.points.tried_Wx2[w]
+    agrees = there <= low + 0.5 if fit.points.edge_W[w] == "low" else there >= high - 0.5
+    verdict = "as the edge says" if agrees else f"AGAINST the edge of {low:g} to {high:g}"
+    return f"{said}; the law of the other widths puts log2 η* at {there:.1f} there, {verdict}"
+
+
+def _tables(
+    groups: Sequence[Group], columns: tuple[str, ...], scale: str, level: float
+) -> dict[str, pd.DataFrame]:
+    """The report's figures, basins, penalty and laws."""
+    rows: dict[str, list] = {"figures": [], "basins": [], "penalty": [], "laws": []}
+    for group in groups:
+        reference = groups[group.reference]
+        rows["figures"].append([_figure_row(group, reference, level)])
+        rows["basins"].append(basin_rows(group, level, scale))
+        rows["penalty"].append(penalty_rows(group, reference, level, scale))
+        rows["laws"].append([_law_row(group)])
+    keys = [group.key for group in groups]
+    return {name: table_of(keys, columns, table_rows) for name, table_rows in rows.items()}
+
+
+def _figure_row(group: Group, reference: Group, level: float) -> dict[str, Any]:
+    row = {}
+    for name, figure in group_figures(group, level).items():
+        row |= figure.columns(name)
+    return row | asymptotic_penalty(group, reference, level).columns("R")
+
+
+def _law_row(group: Group) -> dict[str, float]:
+    """The law's parameters at width 1, the basin's skew, and the noise."""
+    fit = group.fit
+    names = ("L_inf", "A", "log2_lr_1", "alpha", "beta", "gamma_log")
+    row = dict.fromkeys(names, np.nan)
+    if fit.law is not None:
+        L_inf, A, alpha, ln_lr, beta, _, gamma_log = map(float, fit.law.theta_Bx7[0])
+        A_1 = A * fit.law.scale0**alpha
+        log2_lr_1 = ln_lr / LN2 + beta * np.log2(fit.law.scale0)
+        row = dict(zip(names, (L_inf, A_1, log2_lr_1, alpha, beta, gamma_log), strict=True))
+    return row | {
+        "skew": fit.skew,
+        "noise": float(np.hypot(group.noise.sd, group.noise.common_sd)),
+        "common_noise": group.noise.common_sd,
+        "inflation": group.replicates.inflation if group.replicates else np.nan,
+    }

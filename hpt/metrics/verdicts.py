@@ -1,16 +1,17 @@
-"""Figures with an interval and a verdict: what a group's sweep determines, and by name what it does
-not.
+"""Figures with an interval and a verdict: what a group's sweep determines, and by name what not.
 
 A figure's method says how its interval was made: replicates that are "parametric" or of "seeds"
 resampled (:mod:`hpt.metrics.replicates`), read as a central interval or, where it says so, as a
 "ratio" or "folded" at 0; "grid" is a bracket by learning rates tried, "definition" a figure that
 cannot vary. Its n is what it rests on: runs for E (all in the basins), E_extrap (those of the
-    largest width) and a width's basin, widths for everything that the law says.
+largest width) and a width's basin, widths for everything that the law says.
+
+Letters: B replicates, W widths, P runs of a width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ import pandas as pd
 from hpt.metrics import figures
 from hpt.metrics.basin import CLIFF, LN2
 from hpt.metrics.group import GroupFit
+from hpt.metrics.noise import Noise
+from hpt.metrics.quantities import estimate_text
 from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates, interval, ratio_interval
 
 FEW_WIDTHS = "too few widths"
@@ -28,9 +31,58 @@ TOO_WIDE = "interval wider than the reducible loss"
 OPEN = "interval open: the optimum may lie off the grid"
 UNEQUAL = "the replicates differ a hundredfold"
 LACK_OF_FIT = "lack of fit: a basin with a kink at its optimum fits better"
-GRID, DEFINITION = "grid", "definition"
 NO_REFERENCE = "the reference has no such figure"
-FIGURES = ("E", "E_extrap", "octave_error", "kappa", "alpha", "beta", "gamma", "gamma_log", "R")
+GRID = "grid"
+DEFINITION = "definition"
+
+# The figures of a report in the order of its columns, and how many widths with a well each needs.
+LEAST_WIDTHS = {
+    "E": 3,
+    "E_extrap": 4,
+    "octave_error": 3,
+    "kappa": 3,
+    "alpha": 3,
+    "beta": 2,
+    "gamma": 2,
+    "gamma_log": 2,
+    "R": 3,
+}
+FIGURES = tuple(LEAST_WIDTHS)
+UNKNOWN = (np.nan, np.nan)
+NOTHING = (np.nan, np.nan, np.nan)
+COLUMNS = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """One group of a report and all that is known of it.
+
+    Attributes
+    ----------
+    fit: its wells and its law.
+    noise: of one run.
+    replicates: of its figures; None where the noise is unknown.
+    reference: index in the report of the group that its R compares with.
+    """
+
+    fit: GroupFit
+    noise: Noise
+    replicates: Replicates | None
+    reference: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Values of the group columns."""
+        return self.fit.key
+
+    @property
+    def method(self) -> str:
+        """How its replicates were drawn; "" where there are none."""
+        return self.replicates.method if self.replicates else ""
+
+    def drawn(self, name: str) -> np.ndarray | None:
+        """One attribute of the replicates, as float64; None where there are none."""
+        return getattr(self.replicates, name).astype(float) if self.replicates else None
 
 
 @dataclass(frozen=True)
@@ -49,252 +101,238 @@ class Figure:
 
     @classmethod
     def nothing(cls, reason: str) -> Figure:
+        """No estimate, for a reason."""
         return cls(np.nan, np.nan, np.nan, False, reason)
 
     @classmethod
     def of(
         cls,
         estimate: float,
-        bounds: tuple[float, float],
+        ends: Sequence[float],
         reason: str = "",
         method: str = "",
         n: int = 0,
     ) -> Figure:
         """Determined unless there is a reason, or an end of the interval is open."""
-        if not reason and not np.isfinite(bounds).all():
-            reason = NOISE_UNKNOWN if np.isnan(bounds).any() else OPEN
-        return cls(
-            float(estimate),
-            *map(float, bounds),
-            not reason,
-            reason,
-            "" if np.isnan(bounds).any() else method,
-            int(n),
-        )
+        low, high = map(float, ends)
+        unknown = bool(np.isnan(ends).any())
+        if not reason and not np.isfinite(ends).all():
+            reason = NOISE_UNKNOWN if unknown else OPEN
+        method = "" if unknown else method
+        return cls(float(estimate), low, high, not reason, reason, method, int(n))
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], name: str) -> Figure:
         """The figure that stands in the columns `name`, name_low … of a table's row."""
-        ends = ("", "_low", "_high", "_determined", "_reason")
-        return cls(*(row[name + end] for end in ends))
+        return cls(*(row[name + column] for column in COLUMNS))
 
     def columns(self, name: str) -> dict[str, float | bool | str]:
         """As seven columns of a table."""
-        return {
-            name: self.estimate,
-            f"{name}_low": self.low,
-            f"{name}_high": self.high,
-            f"{name}_determined": self.determined,
-            f"{name}_reason": self.reason,
-            f"{name}_method": self.method,
-            f"{name}_n": self.n,
-        }
+        names = [name + column for column in COLUMNS]
+        return dict(zip(names, vars(self).values(), strict=True))
+
+    def __str__(self) -> str:
+        return estimate_text(self.estimate, self.low, self.high, self.determined)
 
 
-def bounds(replicates, level: float) -> tuple[float, float]:
-    """The interval, nan where there are no replicates."""
-    return (np.nan, np.nan) if replicates is None else interval(replicates, level)
+def bounds(drawn_B: np.ndarray | None, level: float) -> tuple[float, float]:
+    """The central interval of replicates, nan where there are none."""
+    return UNKNOWN if drawn_B is None else interval(drawn_B, level)
 
 
-def group_figures(fit: GroupFit, drawn: Replicates | None, level: float) -> dict[str, Figure]:
+def spanning(estimate: float, ends: Sequence[float]) -> tuple[float, float]:
+    """The interval, widened to hold the estimate."""
+    low, high = ends
+    return np.minimum(low, estimate), np.maximum(high, estimate)
+
+
+def interval_columns(name: str, triple: Sequence[float]) -> dict[str, float]:
+    """An estimate and the two ends of its interval as three columns of a table."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, triple), strict=True))
+
+
+def runs_per_width(fit: GroupFit) -> np.ndarray:
+    """How many runs lie in the basin of each width, (W,)."""
+    return (fit.points.weight_WxP > 0).sum(1)
+
+
+def group_figures(group: Group, level: float) -> dict[str, Figure]:
     """Every figure of a group but R, by name."""
-    W = len(fit.fitted)
-    if W < 2:
-        return {name: Figure.nothing(_why_few(fit)) for name in FIGURES[:-1]}
-    theta = fit.law.theta_Bx7[0].astype(float)
-    reps = None if drawn is None else drawn.theta_Bx7.astype(float)
-    bound = at_bound(fit, drawn, level)
-    method, widths = drawn.method if drawn else "", W + len(fit.edges)
-    runs_W = (fit.points.weight_WxP[fit.fitted] > 0).sum(1)
-
-    def law(value, needs_alpha=False):
-        if needs_alpha and W < 3:
-            return Figure.nothing(_why_few(fit))
-        ends = bounds(None if reps is None else value(reps), level)
-        return Figure.of(
-            value(theta), ends, AT_BOUND if needs_alpha and bound else "", method, widths
-        )
-
-    def size(estimate, replicates, least, n):
-        if least > W:
-            return Figure.nothing(_why_few(fit))
-        low, high = (
-            (np.nan, np.nan) if drawn is None else ratio_interval(estimate, replicates, level)
-        )
-        if high > 100 * low or low > estimate:
-            return Figure.of(
-                estimate, (min(low, estimate), max(high, estimate)), UNEQUAL, f"{method}, ratio", n
-            )
-        return Figure.of(estimate, (low, high), "", f"{method}, ratio", n)
-
-    return {
-        "E": size(fit.E, drawn and drawn.E_B, 3, runs_W.sum()),
-        "E_extrap": _last_width(fit)
-        or size(fit.E_extrap, drawn and drawn.E_extrap_B, 4, runs_W[-1]),
-        "octave_error": _last_width(fit) or _folded(fit, drawn, level),
-        "kappa": law(figures.kappa, True),
-        "alpha": law(figures.alpha, True),
-        "beta": law(figures.beta),
-        "gamma": law(figures.gamma),
-        "gamma_log": law(figures.gamma_log),
-    }
+    return {name: _figure(group, name, level) for name in FIGURES if name != "R"}
 
 
-def at_bound(fit: GroupFit, drawn: Replicates | None, level: float) -> bool:
-    """Whether L∞ or α sits at a bound, in the fit or in more replicates than an interval leaves
-    outside."""
-    return bool(
-        fit.law.at_bound()[0] or (drawn is not None and drawn.at_bound_B.mean() > (1 - level) / 2)
-    )
+def _figure(group, name, level):
+    fit = group.fit
+    lost = fit.points.reason_W[-1]
+    if lost and len(fit.fitted) > 1 and name in ("E_extrap", "octave_error"):
+        return Figure.nothing(f"{lost} (largest width)")
+    if len(fit.fitted) < LEAST_WIDTHS[name]:
+        return Figure.nothing(_why_few(fit))
+    if name in figures.LAW_FIGURES:
+        return _law_figure(group, name, level)
+    return _octave_error(group, level) if name == "octave_error" else _error(group, name, level)
 
 
-def _why_few(fit: GroupFit) -> str:
+def _why_few(fit):
     """Too few widths, and the commonest cause where widths were left out."""
-    lost = [r for r in fit.points.reason_W if r]
+    lost = [reason for reason in fit.points.reason_W if reason]
     return f"{FEW_WIDTHS}: {max(lost, key=lost.count)}" if lost else FEW_WIDTHS
 
 
-def _last_width(fit: GroupFit) -> Figure | None:
-    """The reason why nothing can be compared at the largest width, if any."""
-    reason = fit.points.reason_W[-1]
-    return Figure.nothing(f"{reason} (largest width)") if reason else None
+def _law_figure(group, name, level):
+    """α, β, γ, γ_log or κ."""
+    figure = figures.LAW_FIGURES[name]
+    theta_Bx7 = group.drawn("theta_Bx7")
+    ends = bounds(None if theta_Bx7 is None else figure(theta_Bx7), level)
+    needs_alpha = name in ("alpha", "kappa")
+    reason = AT_BOUND if needs_alpha and at_bound(group, level) else ""
+    widths = len(group.fit.fitted) + len(group.fit.edges)
+    return Figure.of(figure(group.fit.law.theta_Bx7)[0], ends, reason, group.method, widths)
 
 
-def _folded(fit: GroupFit, drawn: Replicates | None, level: float) -> Figure:
+def _error(group, name, level):
+    """E or E_extrap, its interval the replicates' scatter as a ratio."""
+    fit = group.fit
+    estimate = getattr(fit, name)
+    runs_W = runs_per_width(fit)[fit.fitted]
+    runs = runs_W.sum() if name == "E" else runs_W[-1]
+    drawn_B = group.drawn(f"{name}_B")
+    ends = UNKNOWN if drawn_B is None else ratio_interval(estimate, drawn_B, level)
+    low, high = ends
+    method = f"{group.method}, ratio"
+    if high > 100 * low or low > estimate:
+        return Figure.of(estimate, spanning(estimate, ends), UNEQUAL, method, runs)
+    return Figure.of(estimate, ends, "", method, runs)
+
+
+def _octave_error(group, level):
     """|octaves|: the interval of the signed distance, folded at 0."""
-    if len(fit.fitted) < 3:
-        return Figure.nothing(_why_few(fit))
-    low, high = bounds(None if drawn is None else drawn.octaves_B, level)
-    ends = sorted((abs(low), abs(high))) if not np.isnan(low) else (np.nan, np.nan)
-    return Figure.of(
-        abs(fit.octaves),
-        (0.0 if low <= 0 <= high else ends[0], ends[1]),
-        "",
-        f"{drawn.method}, folded" if drawn else "",
-        len(fit.fitted),
-    )
+    fit = group.fit
+    low, high = bounds(group.drawn("octaves_B"), level)
+    ends = sorted((abs(low), abs(high)))
+    if low <= 0 <= high:
+        ends[0] = 0.0
+    return Figure.of(abs(fit.octaves), ends, "", f"{group.method}, folded", len(fit.fitted))
 
 
-def asymptotic_penalty(
-    fit: GroupFit, drawn, reference: GroupFit, drawn_reference, level: float
-) -> Figure:
+def at_bound(group: Group, level: float) -> bool:
+    """Whether L∞ or α sits at a bound, in the fit or in more replicates than an interval leaves
+    outside."""
+    if group.fit.law.at_bound()[0]:
+        return True
+    return group.replicates is not None and group.replicates.at_bound_B.mean() > (1 - level) / 2
+
+
+def asymptotic_penalty(group: Group, reference: Group, level: float) -> Figure:
     """R(∞) = L∞ − L∞ of the reference, nats (the irreducible-loss gap of Kalra & Barkeshli 2026).
 
     Never determined while an L∞ sits at a bound, nor where its interval is wider than the group's
     reducible loss at its largest width.
     """
-    if len(fit.fitted) < 3:
+    fit = group.fit
+    if len(fit.fitted) < LEAST_WIDTHS["R"]:
         return Figure.nothing(_why_few(fit))
-    if len(reference.fitted) < 3:
+    if len(reference.fit.fitted) < LEAST_WIDTHS["R"]:
         return Figure.nothing(NO_REFERENCE)
-    L_inf = figures.L_inf(fit.law.theta_Bx7)[0]
-    if fit is reference:
-        return Figure.of(
-            0.0,
-            (0.0, 0.0),
-            AT_BOUND if at_bound(fit, drawn, level) else "",
-            DEFINITION,
-            len(fit.fitted),
-        )
-    ends = (np.nan, np.nan)
-    if drawn is not None and drawn_reference is not None:
-        ends = interval(
-            figures.R_inf(drawn.theta_Bx7.astype(float), drawn_reference.theta_Bx7), level
-        )
-    reducible = fit.law.wells(fit.points.scale_W[-1:])[1][0, 0] - L_inf
-    reason = ""
-    if at_bound(fit, drawn, level) or at_bound(reference, drawn_reference, level):
-        reason = AT_BOUND
-    elif ends[1] - ends[0] > reducible:
-        reason = TOO_WIDE
-    widths = min(len(f.fitted) + len(f.edges) for f in (fit, reference))
-    return Figure.of(
-        figures.R_inf(fit.law.theta_Bx7, reference.law.theta_Bx7)[0],
-        ends,
-        reason,
-        drawn.method if drawn else "",
-        widths,
-    )
+    reason = AT_BOUND if at_bound(group, level) or at_bound(reference, level) else ""
+    if group is reference:
+        return Figure.of(0.0, (0.0, 0.0), reason, DEFINITION, len(fit.fitted))
+    ends = UNKNOWN
+    if group.replicates and reference.replicates:
+        drawn_B = figures.R_inf(group.drawn("theta_Bx7"), reference.drawn("theta_Bx7"))
+        ends = interval(drawn_B, level)
+    _, loss_1x1, _ = fit.law.wells(fit.points.scale_W[-1:])
+    reducible = loss_1x1[0, 0] - figures.L_inf(fit.law.theta_Bx7)[0]
+    if ends[1] - ends[0] > reducible:
+        reason = reason or TOO_WIDE
+    estimate = figures.R_inf(fit.law.theta_Bx7, reference.fit.law.theta_Bx7)[0]
+    widths = min(len(g.fit.fitted) + len(g.fit.edges) for g in (group, reference))
+    return Figure.of(estimate, ends, reason, group.method, widths)
 
 
-def basin_rows(fit: GroupFit, drawn: Replicates | None, level: float, scale: str) -> list[dict]:
+def basin_rows(group: Group, level: float, scale: str) -> list[dict[str, Any]]:
     """One row a width: η*, L* and curvature with intervals; open on the side of an edge."""
-    rows = []
-    for w, value in enumerate(fit.points.scale_W):
-        edge, reason = fit.points.edge_W[w], fit.points.reason_W[w]
-        row = {scale: plain_number(value)}
-        method = drawn.method if drawn else ""
-        if reason:
-            lr, loss, h = _without_well(fit, w)
-            method = "" if np.isnan(lr[0]) else GRID
-        else:
-            lr = (
-                fit.log2_lr_W[w],
-                *bounds(None if drawn is None else drawn.log2_lr_BxW[:, w], level),
-            )
-            loss = (fit.loss_W[w], *bounds(None if drawn is None else drawn.loss_BxW[:, w], level))
-            h = (fit.h_W[w], *bounds(None if drawn is None else drawn.h_BxW[:, w], level))
-            lr = (lr[0], min(lr[:2]), max(lr[::2])) if drawn else lr
-            reason = LACK_OF_FIT if drawn and drawn.kinked else Figure.of(lr[0], lr[1:]).reason
-        for name, triple in (("log2_lr", lr), ("loss", loss), ("curvature", h)):
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(float, triple), strict=True))
-        n = _runs_at(fit, w)
-        rows.append(
-            row
-            | {"edge": edge, "determined": not reason, "reason": reason, "method": method, "n": n}
-        )
-    return rows
+    return [
+        {scale: plain_number(width)} | _basin_row(group, w, level)
+        for w, width in enumerate(group.fit.points.scale_W)
+    ]
 
 
-def _without_well(fit: GroupFit, w: int) -> tuple[tuple, tuple, tuple]:
-    """What is known of η* and L* at a width without a well: a side for an edge, a bracket before a
-    cliff."""
-    points, nothing = fit.points, (np.nan,) * 3
-    best, edge = points.best_W[w], points.edge_W[w]
+def _basin_row(group, w, level):
+    points = group.fit.points
+    reason = points.reason_W[w]
+    method = group.method
+    if reason:
+        log2_lr, loss = _without_well(points, w)
+        curvature = NOTHING
+        method = "" if np.isnan(log2_lr[0]) else GRID
+    else:
+        log2_lr, loss, curvature = _well(group, w, level)
+        kinked = group.replicates is not None and group.replicates.kinked
+        reason = LACK_OF_FIT if kinked else Figure.of(log2_lr[0], log2_lr[1:]).reason
+    row = interval_columns("log2_lr", log2_lr)
+    row |= interval_columns("loss", loss)
+    row |= interval_columns("curvature", curvature)
+    return row | {
+        "edge": points.edge_W[w],
+        "determined": not reason,
+        "reason": reason,
+        "method": method,
+        "n": int(runs_per_width(group.fit)[w]),
+    }
+
+
+def _well(group, w, level):
+    """log2 η*, L* and curvature of a width, each with its interval."""
+    fit = group.fit
+    estimates = (fit.log2_lr_W[w], fit.loss_W[w], fit.h_W[w])
+    drawn = [group.drawn(name) for name in ("log2_lr_BxW", "loss_BxW", "h_BxW")]
+    ends = [bounds(None if drawn_BxW is None else drawn_BxW[:, w], level) for drawn_BxW in drawn]
+    ends[0] = spanning(estimates[0], ends[0])
+    return [(estimate, *pair) for estimate, pair in zip(estimates, ends, strict=True)]
+
+
+def _without_well(points, w):
+    """What is known of log2 η* and L* without a well: a bracket before a cliff, a side at an edge."""
+    lowest, highest = points.tried_Wx2[w]
+    loss = (points.best_W[w], -np.inf, np.inf)
     if points.reason_W[w] == CLIFF:
-        u = points.u_WxP[w]
         at = points.origin_W[w]
-        return (
-            (at, at + u[u < 0].max() / LN2, points.tried_Wx2[w, 1]),
-            (best, -np.inf, np.inf),
-            nothing,
-        )
-    if not edge or np.isnan(best):
-        return nothing, nothing, nothing
-    at = points.tried_Wx2[w, int(edge == "high")]
-    side = (at, -np.inf, at) if edge == "low" else (at, at, np.inf)
-    return side, (best, -np.inf, np.inf), nothing
+        u_P = points.u_WxP[w]
+        return (at, at + u_P[u_P < 0].max() / LN2, highest), loss
+    if np.isnan(points.best_W[w]) or not points.edge_W[w]:
+        return NOTHING, NOTHING
+    if points.edge_W[w] == "low":
+        return (lowest, -np.inf, lowest), loss
+    return (highest, highest, np.inf), loss
 
 
-def penalty_rows(
-    fit: GroupFit, drawn, reference: GroupFit, drawn_reference, level: float, scale: str
-) -> list[dict]:
+def penalty_rows(group: Group, reference: Group, level: float, scale: str) -> list[dict[str, Any]]:
     """R(n) = L*(n) − L*(n) of the reference at each width, nats; paired replicates."""
-    rows = []
-    for w, value in enumerate(fit.points.scale_W):
-        other = np.flatnonzero(reference.points.scale_W == value)
-        known = len(other) and not reference.points.reason_W[other[0]]
-        reason = fit.points.reason_W[w] or ("" if known else NO_REFERENCE)
-        if reason:
-            figure = Figure.nothing(reason)
-        elif fit is reference:
-            figure = Figure.of(0.0, (0.0, 0.0), "", DEFINITION, _runs_at(fit, w))
-        else:
-            v, ends = other[0], (np.nan, np.nan)
-            if drawn is not None and drawn_reference is not None:
-                ends = interval(
-                    figures.R(drawn.loss_BxW[:, w].astype(float), drawn_reference.loss_BxW[:, v]),
-                    level,
-                )
-            method, n = drawn.method if drawn else "", min(_runs_at(fit, w), _runs_at(reference, v))
-            figure = Figure.of(figures.R(fit.loss_W[w], reference.loss_W[v]), ends, "", method, n)
-        rows.append({scale: plain_number(value)} | figure.columns("R"))
-    return rows
+    return [
+        {scale: plain_number(width)} | _penalty(group, reference, w, level).columns("R")
+        for w, width in enumerate(group.fit.points.scale_W)
+    ]
 
 
-def _runs_at(fit: GroupFit, w: int) -> int:
-    """Runs in the basin of a width."""
-    return int((fit.points.weight_WxP[w] > 0).sum())
+def _penalty(group, reference, w, level):
+    fit = group.fit
+    other = reference.fit
+    if fit.points.reason_W[w]:
+        return Figure.nothing(fit.points.reason_W[w])
+    known = (other.points.scale_W == fit.points.scale_W[w]) & (other.points.reason_W == "")
+    if not known.any():
+        return Figure.nothing(NO_REFERENCE)
+    v = known.argmax()
+    runs = runs_per_width(fit)[w]
+    if group is reference:
+        return Figure.of(0.0, (0.0, 0.0), "", DEFINITION, runs)
+    ends = UNKNOWN
+    if group.replicates and reference.replicates:
+        loss_B = group.drawn("loss_BxW")[:, w]
+        ends = interval(figures.R(loss_B, reference.drawn("loss_BxW")[:, v]), level)
+    estimate = figures.R(fit.loss_W[w], other.loss_W[v])
+    return Figure.of(estimate, ends, "", group.method, min(runs, runs_per_width(other)[v]))
 
 
 def plain_number(value: float) -> float | int:
@@ -302,9 +340,14 @@ def plain_number(value: float) -> float | int:
     return int(value) if float(value).is_integer() else float(value)
 
 
-def table_of(keys: list[tuple], columns: tuple[str, ...], rows: list[list[dict]]) -> pd.DataFrame:
+def table_of(
+    keys: Sequence[tuple], columns: Sequence[str], rows: Sequence[list[dict]]
+) -> pd.DataFrame:
     """Rows of many groups as one table, group columns first."""
-    named = [dict(zip(columns, key, strict=True)) for key in keys]
     return pd.DataFrame(
-        [name | row for name, group in zip(named, rows, strict=True) for row in group]
+        [
+            dict(zip(columns, key, strict=True)) | row
+            for key, group_rows in zip(keys, rows, strict=True)
+            for row in group_rows
+        ]
     )
