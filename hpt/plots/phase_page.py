@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from hpt.metrics.quantities import estimate_text, group_name
-from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import plain_number
+from hpt.metrics.basin import LN2, well_loss
+from hpt.metrics.quantities import QUANTITIES, estimate_text, group_name
+from hpt.metrics.report import Group, TransferReport
+from hpt.metrics.verdicts import Figure, plain_number
 from hpt.plots.phases import AXES, figure_range
-from hpt.plots.style import color_of_variant
+from hpt.plots.style import color_of
 
-TEMPLATE = "phases.html"
 MARK = "/*DATA*/null"
+TOLD = (*AXES, "beta", "octave_error")
+REACH = 2.5  # octaves about an optimum within which its well is drawn
+CURVE_POINTS = 81
 
 
 def write_phase_page(
@@ -35,7 +39,7 @@ def write_phase_page(
     -------
     The path written.
     """
-    page = resources.files("hpt.plots").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    page = resources.files("hpt.plots").joinpath("phases.html").read_text(encoding="utf-8")
     data = json.dumps(
         page_data(report, title), ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )
@@ -47,89 +51,92 @@ def write_phase_page(
 
 def page_data(report: TransferReport, title: str) -> dict[str, Any]:
     """What the page draws, as plain numbers; None for nan, ±1e308 for ±inf."""
-    frame, columns = report.to_frame(), report.group_columns
-    groups = []
-    for g, row in enumerate(frame.to_dict("records")):
-        variant = (
-            str(row["parameterization"])
-            if "parameterization" in columns
-            else group_name(row, tuple(c for c in columns if c != "weight_decay"))
-        )
-        rest = tuple(c for c in columns if c not in ("parameterization", "weight_decay"))
-        if rest and "parameterization" in columns:
-            variant += " " + group_name(row, rest)
-        figures = {
-            f: {
-                "value": _plain(row[f]),
-                "low": _plain(row[f"{f}_low"]),
-                "high": _plain(row[f"{f}_high"]),
-                "sure": bool(row[f"{f}_determined"]),
-                "why": str(row[f"{f}_reason"]),
-                "text": estimate_text(
-                    row[f], row[f"{f}_low"], row[f"{f}_high"], row[f"{f}_determined"]
-                ),
-            }
-            for f in (*AXES, "beta", "octave_error")
-        }
-        groups.append(
-            {
-                "name": group_name(row, columns),
-                "variant": variant,
-                "decay": f"{row['weight_decay']:g}" if "weight_decay" in columns else "",
-                "color": color_of_variant(str(row.get("parameterization", variant))),
-                "figures": figures,
-                "wells": _wells(report, g),
-            }
-        )
-    ranges = {f: figure_range(frame, f) for f in AXES}
+    frame = report.to_frame()
+    rows = frame.to_dict("records")
     return {
         "title": title,
         "scale": report.scale,
         "level": f"{100 * report.level:g} %",
         "reference": report.reference,
-        "ranges": ranges,
-        "labels": AXES,
-        "groups": groups,
+        "ranges": {name: figure_range(frame, name) for name in AXES},
+        "labels": {name: QUANTITIES[name].label for name in AXES},
+        "symbols": {name: QUANTITIES[name].symbol for name in TOLD},
+        "groups": [_group(report, *pair) for pair in zip(report.groups, rows, strict=True)],
         "notes": list(report.notes),
     }
 
 
-def _wells(report: TransferReport, g: int) -> list[dict[str, Any]]:
+def _group(report: TransferReport, group: Group, row: dict[str, Any]) -> dict[str, Any]:
+    """A point of the diagrams and the basins behind it."""
+    columns = report.group_columns
+    variant = group_name(row, [column for column in columns if column != "weight_decay"])
+    return {
+        "name": group_name(row, columns),
+        "variant": variant,
+        "decay": f"{row['weight_decay']:g}" if "weight_decay" in columns else "",
+        "color": color_of(str(row.get("parameterization", variant))),
+        "figures": {name: _figure(Figure.from_row(row, name)) for name in TOLD},
+        "wells": _wells(report, group),
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {
+        "value": _plain(figure.estimate),
+        "low": _plain(figure.low),
+        "high": _plain(figure.high),
+        "sure": bool(figure.determined),
+        "why": figure.reason,
+        "text": estimate_text(figure.estimate, figure.low, figure.high, figure.determined),
+    }
+
+
+def _wells(report: TransferReport, group: Group) -> list[dict[str, Any]]:
     """The runs and the well of every width of a group."""
-    fit = report.groups[g].fit
-    rows = report.table
-    for column, value in zip(report.group_columns, fit.key, strict=True):
-        rows = rows[rows[column] == value]
-    start = sum(len(other.fit.points.scale_W) for other in report.groups[:g])
-    wells = report.basins.iloc[start : start + len(fit.points.scale_W)].to_dict("records")
-    out = []
-    for well in wells:
-        runs = rows[rows[report.scale] == well[report.scale]]
-        out.append(
+    table = report.table
+    basins = report.basins
+    for column, value in zip(report.group_columns, group.key, strict=True):
+        table = table[table[column] == value]
+        basins = basins[basins[column] == value]
+    wells = []
+    for well in basins.to_dict("records"):
+        runs = table[table[report.scale] == well[report.scale]]
+        optimum = [well[name] for name in ("log2_lr", "log2_lr_low", "log2_lr_high")]
+        lr, low, high = map(_plain, optimum)
+        wells.append(
             {
                 "n": plain_number(well[report.scale]),
-                "lr": _plain(well["log2_lr"]),
-                "low": _plain(well["log2_lr_low"]),
-                "high": _plain(well["log2_lr_high"]),
+                "lr": lr,
+                "low": low,
+                "high": high,
                 "loss": _plain(well["loss"]),
-                "h": _plain(well["curvature"]),
-                "skew": round(fit.skew, 5),
+                "curve": _curve(well, runs["log2_lr"], group.fit.skew),
                 "edge": well["edge"],
                 "why": well["reason"],
-                "text": estimate_text(
-                    well["log2_lr"], well["log2_lr_low"], well["log2_lr_high"], well["determined"]
-                ),
-                "runs": [
-                    [_plain(x), _plain(y)]
-                    for x, y in zip(runs["log2_lr"], runs["loss"], strict=True)
-                ],
+                "text": estimate_text(*optimum, well["determined"]),
+                "runs": _points(runs["log2_lr"], runs["loss"]),
             }
         )
-    return out
+    return wells
+
+
+def _curve(well: dict[str, Any], tried: pd.Series, skew: float) -> list[list[float | None]]:
+    """The fitted well about its optimum, as far as learning rates were tried; empty without one."""
+    if math.isnan(well["curvature"]):
+        return []
+    first = max(well["log2_lr"] - REACH, tried.min())
+    last = min(well["log2_lr"] + REACH, tried.max())
+    log2_lr = np.linspace(first, last, CURVE_POINTS)
+    u = (log2_lr - well["log2_lr"]) * LN2
+    return _points(log2_lr, well_loss(u, well["loss"], well["curvature"], skew))
+
+
+def _points(log2_lr, loss) -> list[list[float | None]]:
+    return [[_plain(x), _plain(y)] for x, y in zip(log2_lr, loss, strict=True)]
 
 
 def _plain(value: float) -> float | None:
-    value = float(value)
+    """To seven digits, as JSON can hold it."""
     if math.isnan(value):
         return None
-    return float(np.copysign(1e308, value)) if math.isinf(value) else float(f"{value:.7g}")
+    return float(f"{np.clip(value, -1e308, 1e308):.7g}")

@@ -1,19 +1,42 @@
-"""Colours, axes and markers that all figures share."""
+"""Colours, markers, axes and other small pieces that the figures share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from hpt.parameterization.sixteen import PARAMETERIZATIONS
-
-COLORS = {"SP": "#c1443c", "SP+Embd": "#2c6fbb", "μP": "#2a8a57", "μP-Embd": "#b8860b"}
-
-
+COLORS = {
+    "SP": "#c1443c",
+    "SP+Embd": "#2c6fbb",
+    "SP+Attn": "#7b4fa3",
+    "SP+LN": "#d97e1f",
+    "SP+Last": "#3aa6a0",
+    "SP+Attn+Embd": "#8c5a3c",
+    "SP+Attn+LN": "#d65fa0",
+    "SP+Attn+Last": "#5a6b7d",
+    "SP+Embd+LN": "#9aa51e",
+    "SP+Embd+Last": "#6c8ee0",
+    "SP+LN+Last": "#e08a8a",
+    "μP-Embd": "#b8860b",
+    "μP-Attn": "#57b36a",
+    "μP-LN": "#3d3d7a",
+    "μP-Last": "#c9a227",
+    "μP": "#2a8a57",
+}
+ROLE_COLORS = {
+    "embedding": "#2c6fbb",
+    "hidden": "#c1443c",
+    "readout": "#b8860b",
+    "vector": "#2a8a57",
+    "fixed": "#777777",
+}
+GREY = "#a8a8a8"  # what the data do not determine
+NOTE_COLOR = "#777777"
+MARKERS = "osD^vP*X"
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -27,74 +50,71 @@ STYLE = {
 
 
 def color_of(name: str) -> str:
-    """One colour a parameterization, the same in every figure."""
-    return COLORS.get(name) or plt.get_cmap("tab20")(sum(map(ord, name)) % 20)
+    """The colour of a parameterization, the same in every figure; other names have one too."""
+    return COLORS.get(name) or to_hex(plt.get_cmap("tab20")(sum(map(ord, name)) % 20))
 
 
-def _width_colors(widths: Sequence[int]) -> dict[int, tuple]:
-    shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.85, len(widths)))
-    return dict(zip(sorted(widths), shades, strict=True))
+def shades(count: int, colormap: str = "viridis", start: float = 0.0) -> np.ndarray:
+    """So many colours in the order of a colour map, (count, 4), without its palest end."""
+    return plt.get_cmap(colormap)(np.linspace(start, 0.85, count))
 
 
-def _figure(columns: int, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    panels: int, *, height: float = 3.6, width: float | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side, sizes in inches."""
+    if width is None:
+        width = 6.4 if panels == 1 else min(4.2 * panels, 12.6)
+    size = width, height
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1,
-            columns,
-            figsize=(min(4.2 * columns, 12.6) if columns > 1 else 6.4, height),
-            squeeze=False,
-            layout="constrained",
-        )
-    plt.close(figure)  # shown as a value, once, and not again at the end of the cell
+        figure, axes = plt.subplots(1, panels, figsize=size, squeeze=False, layout="constrained")
+    # A notebook shows the figure that a cell returns; left open, it would show it twice.
+    plt.close(figure)
     return figure, list(axes[0])
 
 
+def width_axis(ax: Axes) -> None:
+    """An x axis of widths: logarithmic to base 2, with plain numbers."""
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("width")
+
+
 def log_axis(ax: Axes) -> None:
-    """A logarithmic x axis; of a decade or so with its ticks spelt out, since labels like 3×10⁻²
-    run into another."""
+    """A logarithmic x axis.
+
+    Over a decade or so its ticks are spelt out, since labels like 3×10⁻² run into each other.
+    """
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    if high < 30 * low:
-        decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
-        round_ones = [tick for tick in np.outer(decades, (1, 2, 5)).ravel() if low <= tick <= high]
-        ax.set_xticks(round_ones if len(round_ones) > 1 else np.geomspace(1.3 * low, high / 1.3, 2))
-        ax.xaxis.set_major_formatter("{x:.2g}")
-        ax.minorticks_off()
-        ax.set_xlim(low, high)
+    if high >= 30 * low:
+        return
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
+    ticks = np.outer(decades, (1, 2, 5)).ravel()
+    ticks = ticks[(low <= ticks) & (ticks <= high)]
+    if len(ticks) < 2:
+        ticks = np.geomspace(1.3 * low, high / 1.3, 2)
+    ax.set_xticks(ticks)
+    ax.xaxis.set_major_formatter("{x:.2g}")
+    ax.minorticks_off()
+    ax.set_xlim(low, high)
 
 
-ROLE_COLORS = {
-    "embedding": "#2c6fbb",
-    "hidden": "#c1443c",
-    "readout": "#b8860b",
-    "vector": "#2a8a57",
-    "fixed": "#777777",
-}
+def error_bars(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Distances (2, rows) of a column from its _low and _high, as matplotlib's errorbar asks."""
+    ends = frame[[f"{column}_low", f"{column}_high"]].to_numpy().T
+    return np.abs(ends - frame[column].to_numpy())
 
 
-GREY = "#a8a8a8"
+def by_parameterization(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each parameterization; all rows under "" where there is no such column."""
+    if "parameterization" not in frame:
+        return {"": frame}
+    return dict(list(frame.groupby("parameterization", sort=False)))
 
 
-MARKERS = "osD^vP*X"
-
-
-MORE_COLORS = (
-    "#7b4fa3",
-    "#d97e1f",
-    "#3aa6a0",
-    "#8c5a3c",
-    "#d65fa0",
-    "#5a6b7d",
-    "#9aa51e",
-    "#6c8ee0",
-    "#e08a8a",
-    "#57b36a",
-    "#3d3d7a",
-    "#c9a227",
-)
-
-
-def color_of_variant(name: str) -> str:
-    """One colour for each of the sixteen, those of :mod:`hpt.plots.figures` where it has one."""
-    others = [str(p) for p in PARAMETERIZATIONS if str(p) not in COLORS]
-    return MORE_COLORS[others.index(name) % len(MORE_COLORS)] if name in others else color_of(name)
+def determined_values(frame: pd.DataFrame, figure: str) -> np.ndarray:
+    """The finite estimates and interval ends of a figure in the rows that determine it."""
+    known = frame[frame[f"{figure}_determined"].astype(bool)]
+    values = known[[figure, f"{figure}_low", f"{figure}_high"]].to_numpy(float)
+    return values[np.isfinite(values)]
