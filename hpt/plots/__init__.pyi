@@ -1,3 +1,4 @@
+from .effect_bars import plot_effects as plot_effects
 from .figures import plot_basins as plot_basins
 from .figures import plot_coord_check as plot_coord_check
 from .figures import plot_excess as plot_excess
@@ -6,7 +7,6 @@ from .figures import plot_loss_curves as plot_loss_curves
 from .figures import plot_metrics as plot_metrics
 from .figures import plot_optimum as plot_optimum
 from .phase_page import write_phase_page as write_phase_page
-from .phases import plot_effects as plot_effects
 from .phases import plot_phases as plot_phases
 from .style import STYLE as STYLE
 from .style import color_of as color_of

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from hpt.metrics.quantities import QUANTITIES, group_name
-from hpt.plots.style import GREY, NOTE_COLOR, new_figure, shades
+from hpt.plots.style import GREY, add_note, new_figure, shades
 
 
 def plot_effects(
@@ -61,9 +61,8 @@ def _draw_bars(ax: Axes, bars: pd.DataFrame, color: np.ndarray, thickness: float
     colors = [color if sure else GREY for sure in known["determined"]]
     ax.barh(known["y"], known["estimate"], height=thickness, color=colors)
     ax.plot(known[["low", "high"]].T, known[["y", "y"]].T, color="black", lw=1.2)
-    style = {"xytext": (4, -3), "textcoords": "offset points", "fontsize": 7, "color": NOTE_COLOR}
     for bar in bars[lost].itertuples():
-        ax.annotate(bar.reason, (0, bar.y), **style)
+        add_note(ax, bar.reason, (0, bar.y), (4, -3))
 
 
 def _axis_label(kind: str, figure: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from hpt.analysis.predict import predict_lr
 from hpt.metrics import verdicts
@@ -20,11 +21,12 @@ from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.plots.style import (
     GREY,
-    NOTE_COLOR,
     ROLE_COLORS,
+    add_note,
     by_parameterization,
     color_of,
     determined_values,
+    draw_over_width,
     error_bars,
     log_axis,
     new_figure,
@@ -160,9 +162,9 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
         color = color_of(name)
         _draw_law(left, laws[name], color)
         known = wells[name][wells[name]["determined"]]
-        style = {"fmt": "o", "color": color, "ms": 4, "capsize": 3, "label": name}
-        for ax, column in ((left, "log2_lr"), (right, "loss")):
-            ax.errorbar(known["width"], known[column], yerr=error_bars(known, column), **style)
+        style = {"fmt": "o", "color": color, "ms": 4, "label": name}
+        draw_over_width(left, known, "log2_lr", **style)
+        draw_over_width(right, known, "loss", **style)
         right.plot(known["width"], known["loss"], color=color, lw=1)
         edge = wells[name][~wells[name]["determined"]]
         left.plot(edge["width"], edge["log2_lr"], "x", color="grey")
@@ -206,16 +208,8 @@ def _draw_estimate(ax: Axes, y: float, figure: verdicts.Figure, color: str) -> N
     """One figure of one group with its interval, at height y."""
     if not figure.determined:
         color = GREY
-        ax.annotate(
-            "not determined",
-            (0.98, y),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 7),
-            textcoords="offset points",
-            fontsize=7,
-            color=NOTE_COLOR,
-            ha="right",
-        )
+        border = {"xycoords": ("axes fraction", "data"), "ha": "right"}
+        add_note(ax, "not determined", (0.98, y), (0, 7), **border)
     ax.plot([figure.low, figure.high], [y, y], color=color, lw=2)
     ax.plot(figure.estimate, y, "o", color=color)
 
@@ -238,18 +232,12 @@ def plot_gap(shares: pd.DataFrame) -> Figure:
     """
     figure, (ax,) = new_figure(1)
     known = shares[shares["determined"]]
-    ax.errorbar(
-        known["width"],
-        100 * known["share"],
-        yerr=100 * error_bars(known, "share"),
-        fmt="o-",
-        color=color_of("SP+Embd"),
-        capsize=3,
-    )
-    for name, share in (("μP", 100), ("SP", 0)):
+    draw_over_width(ax, known, "share", fmt="o-", color=color_of("SP+Embd"))
+    for name, share in (("μP", 1), ("SP", 0)):
         ax.axhline(share, color=color_of(name), lw=1, ls="--", label=name)
     width_axis(ax)
     ax.set_ylabel("share of the gap closed, %")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     ax.legend(fontsize=8)
     return figure
 
@@ -281,17 +269,9 @@ def _draw_sizes(ax: Axes, rows: pd.DataFrame, fit: Any) -> None:
     """Geometric mean over layers and seeds at each width, with the spread of seeds."""
     log_of_seed = np.log2(rows["rms"]).groupby([rows["width"], rows["seed"]]).mean()
     by_width = log_of_seed.groupby("width")
-    mean, spread = by_width.mean(), by_width.std(ddof=0)
-    sizes = pd.DataFrame(
-        {"rms": 2**mean, "rms_low": 2 ** (mean - spread), "rms_high": 2 ** (mean + spread)}
-    )
-    ax.errorbar(
-        sizes.index,
-        sizes["rms"],
-        yerr=error_bars(sizes, "rms"),
-        fmt="o-",
-        ms=4,
-        capsize=3,
-        color=ROLE_COLORS[fit.role],
-        label=f"{fit.role}: n^{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]",
-    )
+    mean = by_width.mean()
+    spread = by_width.std(ddof=0)
+    sizes = pd.DataFrame({"rms": mean, "rms_low": mean - spread, "rms_high": mean + spread})
+    slope = f"n^{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
+    style = {"fmt": "o-", "ms": 4, "color": ROLE_COLORS[fit.role], "label": f"{fit.role}: {slope}"}
+    draw_over_width(ax, np.exp2(sizes).reset_index(), "rms", **style)

@@ -15,7 +15,7 @@ import pandas as pd
 from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.quantities import QUANTITIES, estimate_text, group_name
 from hpt.metrics.report import Group, TransferReport
-from hpt.metrics.verdicts import Figure, plain_number
+from hpt.metrics.verdicts import Figure
 from hpt.plots.phases import AXES, figure_range
 from hpt.plots.style import color_of
 
@@ -52,91 +52,81 @@ def write_phase_page(
 def page_data(report: TransferReport, title: str) -> dict[str, Any]:
     """What the page draws, as plain numbers; None for nan, ±1e308 for ±inf."""
     frame = report.to_frame()
-    rows = frame.to_dict("records")
-    return {
-        "title": title,
-        "scale": report.scale,
-        "level": f"{100 * report.level:g} %",
-        "reference": report.reference,
-        "ranges": {name: figure_range(frame, name) for name in AXES},
-        "labels": {name: QUANTITIES[name].label for name in AXES},
-        "symbols": {name: QUANTITIES[name].symbol for name in TOLD},
-        "groups": [_group(report, *pair) for pair in zip(report.groups, rows, strict=True)],
-        "notes": list(report.notes),
-    }
+    groups = zip(report.groups, frame.to_dict("records"), strict=True)
+    return _plain(
+        {
+            "title": title,
+            "scale": report.scale,
+            "level": f"{100 * report.level:g} %",
+            "reference": report.reference,
+            "ranges": {name: figure_range(frame, name) for name in AXES},
+            "labels": {name: QUANTITIES[name].label for name in AXES},
+            "symbols": {name: QUANTITIES[name].symbol for name in TOLD},
+            "groups": [_group(report, group, row) for group, row in groups],
+            "notes": report.notes,
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it, numbers to seven digits."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, float):
+        return value
+    if math.isnan(value):
+        return None
+    return float(f"{np.clip(value, -1e308, 1e308):.7g}")
 
 
 def _group(report: TransferReport, group: Group, row: dict[str, Any]) -> dict[str, Any]:
     """A point of the diagrams and the basins behind it."""
     columns = report.group_columns
     variant = group_name(row, [column for column in columns if column != "weight_decay"])
+    figures = {}
+    for name in TOLD:
+        figure = Figure.from_row(row, name)
+        text = estimate_text(figure.estimate, figure.low, figure.high, figure.determined)
+        figures[name] = vars(figure) | {"text": text}
     return {
         "name": group_name(row, columns),
         "variant": variant,
         "decay": f"{row['weight_decay']:g}" if "weight_decay" in columns else "",
         "color": color_of(str(row.get("parameterization", variant))),
-        "figures": {name: _figure(Figure.from_row(row, name)) for name in TOLD},
+        "figures": figures,
         "wells": _wells(report, group),
     }
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
-    return {
-        "value": _plain(figure.estimate),
-        "low": _plain(figure.low),
-        "high": _plain(figure.high),
-        "sure": bool(figure.determined),
-        "why": figure.reason,
-        "text": estimate_text(figure.estimate, figure.low, figure.high, figure.determined),
-    }
-
-
 def _wells(report: TransferReport, group: Group) -> list[dict[str, Any]]:
-    """The runs and the well of every width of a group."""
-    table = report.table
-    basins = report.basins
-    for column, value in zip(report.group_columns, group.key, strict=True):
-        table = table[table[column] == value]
-        basins = basins[basins[column] == value]
-    wells = []
-    for well in basins.to_dict("records"):
+    """The basin of every width of a group with its runs, and the fitted curve where there is one."""
+    table = _rows_of(group, report.table, report.group_columns)
+    wells = _rows_of(group, report.basins, report.group_columns).to_dict("records")
+    for well in wells:
         runs = table[table[report.scale] == well[report.scale]]
         optimum = [well[name] for name in ("log2_lr", "log2_lr_low", "log2_lr_high")]
-        lr, low, high = map(_plain, optimum)
-        wells.append(
-            {
-                "n": plain_number(well[report.scale]),
-                "lr": lr,
-                "low": low,
-                "high": high,
-                "loss": _plain(well["loss"]),
-                "curve": _curve(well, runs["log2_lr"], group.fit.skew),
-                "edge": well["edge"],
-                "why": well["reason"],
-                "text": estimate_text(*optimum, well["determined"]),
-                "runs": _points(runs["log2_lr"], runs["loss"]),
-            }
-        )
+        well["text"] = estimate_text(*optimum, well["determined"])
+        well["runs"] = runs[["log2_lr", "loss"]].to_numpy()
+        well["curve"] = _curve(well, runs["log2_lr"], group.fit.skew)
     return wells
 
 
-def _curve(well: dict[str, Any], tried: pd.Series, skew: float) -> list[list[float | None]]:
-    """The fitted well about its optimum, as far as learning rates were tried; empty without one."""
+def _rows_of(group: Group, frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    key = pd.Series(group.key, columns, dtype=object)
+    return frame[frame[key.index].eq(key).all(axis=1)]
+
+
+def _curve(well: dict[str, Any], tried: pd.Series, skew: float) -> np.ndarray:
+    """The fitted well near its optimum, as far as rates were tried: (points, 2), log2 η and nats."""
     if math.isnan(well["curvature"]):
-        return []
-    first = max(well["log2_lr"] - REACH, tried.min())
-    last = min(well["log2_lr"] + REACH, tried.max())
+        return np.empty((0, 2))
+    best = well["log2_lr"]
+    first = max(best - REACH, tried.min())
+    last = min(best + REACH, tried.max())
     log2_lr = np.linspace(first, last, CURVE_POINTS)
-    u = (log2_lr - well["log2_lr"]) * LN2
-    return _points(log2_lr, well_loss(u, well["loss"], well["curvature"], skew))
-
-
-def _points(log2_lr, loss) -> list[list[float | None]]:
-    return [[_plain(x), _plain(y)] for x, y in zip(log2_lr, loss, strict=True)]
-
-
-def _plain(value: float) -> float | None:
-    """To seven digits, as JSON can hold it."""
-    if math.isnan(value):
-        return None
-    return float(f"{np.clip(value, -1e308, 1e308):.7g}")
+    loss = well_loss((log2_lr - best) * LN2, well["loss"], well["curvature"], skew)
+    return np.stack([log2_lr, loss], axis=1)

@@ -14,7 +14,15 @@ from matplotlib.lines import Line2D
 from hpt.metrics import verdicts
 from hpt.metrics.quantities import QUANTITIES, group_name
 from hpt.metrics.report import TransferReport
-from hpt.plots.style import GREY, MARKERS, color_of, determined_values, log_axis, new_figure
+from hpt.plots.style import (
+    GREY,
+    MARKERS,
+    add_note,
+    color_of,
+    determined_values,
+    log_axis,
+    new_figure,
+)
 
 AXES = ("E", "kappa", "R")
 PAIRS = (("E", "kappa"), ("kappa", "R"), ("E", "R"))
@@ -109,8 +117,7 @@ def _draw_point(ax: Axes, point: Point, pair, ranges, labelled: bool) -> None:
     ax.plot([x, x], [y_low, y_high], color=color, lw=1.2)
     ax.plot(x, y, point.marker, color=color, mfc=color if sure else "none", ms=6)
     if labelled:
-        above = {"xytext": (5, 5), "textcoords": "offset points"}
-        ax.annotate(point.name, (x, y), fontsize=8, color=color, **above)
+        add_note(ax, point.name, (x, y), (5, 5), fontsize=8, color=color)
 
 
 def _on_axis(figure: verdicts.Figure, limits: tuple[float, float]) -> np.ndarray:

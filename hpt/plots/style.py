@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -102,8 +104,20 @@ def log_axis(ax: Axes) -> None:
 
 def error_bars(frame: pd.DataFrame, column: str) -> np.ndarray:
     """Distances (2, rows) of a column from its _low and _high, as matplotlib's errorbar asks."""
-    ends = frame[[f"{column}_low", f"{column}_high"]].to_numpy().T
-    return np.abs(ends - frame[column].to_numpy())
+    ends = frame[[f"{column}_low", f"{column}_high"]]
+    return ends.sub(frame[column], axis=0).abs().to_numpy().T
+
+
+def draw_over_width(ax: Axes, frame: pd.DataFrame, column: str, **style: Any) -> None:
+    """A column with its intervals against the width."""
+    bars = error_bars(frame, column)
+    ax.errorbar(frame["width"], frame[column], yerr=bars, capsize=3, **style)
+
+
+def add_note(ax: Axes, text: str, at: tuple, offset: tuple[float, float], **style: Any) -> None:
+    """Small grey text, `offset` points from a place in the panel."""
+    looks = {"fontsize": 7, "color": NOTE_COLOR} | style
+    ax.annotate(text, at, xytext=offset, textcoords="offset points", **looks)
 
 
 def by_parameterization(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

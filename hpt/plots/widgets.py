@@ -1,5 +1,7 @@
-"""Things to move in a notebook: they draw finished runs, never train, and leave a picture where no
-kernel is."""
+"""Things to move in a notebook: they draw finished runs and never train.
+
+Where no kernel is, a picture stays.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,9 @@ import io
 from collections.abc import Sequence
 
 import ipywidgets
-from matplotlib.figure import Figure
 
 from hpt.plots.figures import plot_loss_curves
 from hpt.runs.result import RunResult
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    return buffer.getvalue()
 
 
 class RunExplorer(ipywidgets.VBox):
@@ -29,51 +24,50 @@ class RunExplorer(ipywidgets.VBox):
     """
 
     def __init__(self, runs: Sequence[RunResult]):
-        self._runs = {}
+        self._runs: dict[tuple, dict[float, RunResult]] = {}
         for run in runs:
             row = run.row()
-            self._runs.setdefault((row["parameterization"], row["width"]), {}).setdefault(
-                row["log2_lr"], run
-            )
-        self._name = ipywidgets.ToggleButtons(options=list(dict.fromkeys(n for n, _ in self._runs)))
+            cell = self._runs.setdefault((row["parameterization"], row["width"]), {})
+            cell.setdefault(row["log2_lr"], run)
+        names = list(dict.fromkeys(name for name, _ in self._runs))
+        widths = sorted({width for _, width in self._runs})
+        self._name = ipywidgets.ToggleButtons(options=names)
         self._width = ipywidgets.SelectionSlider(
-            description="width", options=sorted({w for _, w in self._runs})
+            description="width", options=widths, value=widths[-1]
         )
         self._lr = ipywidgets.SelectionSlider(
             description="log₂ η", options=[0.0], continuous_update=False
         )
         self._image = ipywidgets.Image(format="png")
         super().__init__([self._name, self._width, self._lr, self._image])
-        for control in (self._name, self._width):
-            control.observe(self._new_cell, "value")
+        self._name.observe(self._new_cell, "value")
+        self._width.observe(self._new_cell, "value")
         self._lr.observe(self._draw, "value")
-        self._width.value = max(w for _, w in self._runs)
         self._new_cell()
 
     def _new_cell(self, _=None) -> None:
         rates = sorted(self._runs[self._name.value, self._width.value])
-        middle = rates[len(rates) // 2]
         self._lr.options = rates
-        self._lr.value = middle
+        self._lr.value = rates[len(rates) // 2]
         self._draw()
 
     def _draw(self, _=None) -> None:
-        cell = self._runs[self._name.value, self._width.value]
-        best = min(cell.values(), key=lambda r: r.val_loss)
+        name = self._name.value
+        width = self._width.value
+        cell = self._runs[name, width]
+        best_lr = min(cell, key=lambda lr: cell[lr].val_loss)
+        best = cell[best_lr]
         chosen = cell[self._lr.value]
-        self._image.value = _png(
-            plot_loss_curves(
-                [best, chosen],
-                [
-                    f"best: log₂ η = {best.row()['log2_lr']:g}",
-                    f"yours: log₂ η = {self._lr.value:g}",
-                ],
-                title=f"{self._name.value}, width {self._width.value}: final loss {chosen.val_loss:.3f} "
-                f"(best {best.val_loss:.3f})",
-            )
+        losses = f"final loss {chosen.val_loss:.3f} (best {best.val_loss:.3f})"
+        figure = plot_loss_curves(
+            [best, chosen],
+            [f"best: log₂ η = {best_lr:g}", f"yours: log₂ η = {self._lr.value:g}"],
+            title=f"{name}, width {width}: {losses}",
         )
+        png = io.BytesIO()
+        figure.savefig(png, format="png", bbox_inches="tight")
+        self._image.value = png.getvalue()
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        return {**data, "image/png": base64.b64encode(self._image.value).decode()}, metadata
+        return bundle | {"image/png": base64.b64encode(self._image.value).decode()}

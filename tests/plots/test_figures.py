@@ -1,17 +1,14 @@
 """Figures: they show what they are given, and undetermined things say so."""
 
-import dataclasses
-
-import ipywidgets
 import numpy as np
+import pandas as pd
 import pytest
 
 import hpt
 from hpt.analysis.compare import gap_closed
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.transfer import transfer_report
-from hpt.plots.widgets import RunExplorer
-from hpt.training.loop import train
+from hpt.parameterization.coordinates import CoordCheck
 
 LAWS = {"SP": Law(L_inf=2.8), "SP+Embd": Law(L_inf=2.55), "μP": Law(L_inf=2.5)}
 
@@ -65,17 +62,10 @@ def test_what_is_not_determined_is_said():
     few = transfer_report(
         synthetic_sweep(LAWS, widths=(32, 64), noise=0.01, seeds=1, seed=0), bootstraps=40
     )
-    texts = [t.get_text() for ax in hpt.plot_metrics(few).axes for t in ax.texts]
+    figure = hpt.plot_metrics(few)
+    figure.draw_without_rendering()
+    texts = [t.get_text() for ax in figure.axes for t in ax.texts]
     assert texts.count("not determined") >= 6
-
-
-@pytest.fixture
-def runs(tiny_run):
-    rates = [
-        dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, lr=x))
-        for x in (0.01, 0.02, 1.0)
-    ]
-    return [train(run) for run in rates]
 
 
 def test_loss_curves_and_excess(runs):
@@ -89,15 +79,20 @@ def test_loss_curves_and_excess(runs):
     )
 
 
-def test_the_widget_draws_finished_runs_and_leaves_a_picture(runs):
-    explorer = RunExplorer(runs)
-    assert explorer._lr.options == tuple(r.row()["log2_lr"] for r in runs)
-    before = explorer._image.value
-    explorer._lr.value = explorer._lr.options[-1]
-    after = bytes(explorer._image.value)
-    assert after != bytes(before) and after.startswith(b"\x89PNG")
-    data, _ = explorer._repr_mimebundle_()
-    assert (
-        data["image/png"].startswith("iVBOR") and "application/vnd.jupyter.widget-view+json" in data
-    )
-    ipywidgets.Widget.close_all()
+def test_sizes_of_a_coordinate_check_are_geometric_means_with_the_spread_of_seeds():
+    quantities = ("activation", "change", "update")
+    kinds = [{"role": "hidden", "quantity": quantity} for quantity in quantities]
+    sizes = [
+        {"step": 2, "width": width, "seed": seed, "rms": rms}
+        for width in (32, 64, 128)
+        for seed, rms in enumerate((1.0, 4.0))
+    ]
+    table = pd.DataFrame([kind | size for kind in kinds for size in sizes])
+    slopes = pd.DataFrame([kind | {"slope": 0.0, "low": -0.1, "high": 0.1} for kind in kinds])
+    figure = hpt.plot_coord_check(CoordCheck("SP", table, None, slopes, ()))
+    (bars,) = figure.axes[2].containers
+    np.testing.assert_allclose(bars.lines[0].get_xydata(), [(32, 2), (64, 2), (128, 2)])
+    (lengths,) = bars.lines[2]
+    np.testing.assert_allclose(lengths.get_segments()[0], [(32, 1), (32, 4)])
+    assert bars.get_label() == "hidden: n^0.00 [-0.10, 0.10]"
+    assert figure._suptitle.get_text() == "coordinate check of SP"

@@ -1,0 +1,57 @@
+"""Colours, axes and error bars that the figures share."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpt.parameterization.sixteen import PARAMETERIZATIONS
+from hpt.plots.style import (
+    COLORS,
+    by_parameterization,
+    color_of,
+    determined_values,
+    error_bars,
+    log_axis,
+    new_figure,
+)
+
+
+def test_sixteen_colours_tell_sixteen_variants_apart():
+    assert len({color_of(str(p)) for p in PARAMETERIZATIONS}) == 16
+    assert set(COLORS) == {str(p) for p in PARAMETERIZATIONS}
+    assert color_of("my rule") == color_of("my rule") and color_of("my rule").startswith("#")
+
+
+@pytest.mark.parametrize("span", [(0.0036, 0.0056), (0.02, 0.2), (1e-4, 1.0)])
+def test_a_short_logarithmic_axis_spells_its_ticks_out(span):
+    _, (ax,) = new_figure(1)
+    ax.plot(span, (0, 1))
+    log_axis(ax)
+    low, high = ax.get_xlim()
+    assert ax.get_xscale() == "log" and low < span[0] < span[1] < high
+    ticks = ax.get_xticks()
+    shown = ticks[(low <= ticks) & (ticks <= high)]
+    assert len(shown) >= 2
+    if high < 30 * low:
+        assert len(shown) == len(ticks)
+
+
+def test_error_bars_are_distances_to_the_ends():
+    frame = pd.DataFrame({"x": [1.0, 2.0], "x_low": [0.5, 2.1], "x_high": [2.0, 4.0]})
+    np.testing.assert_allclose(error_bars(frame, "x"), [[0.5, 0.1], [1.0, 2.0]])
+
+
+def test_only_what_is_determined_and_finite_counts():
+    frame = pd.DataFrame(
+        {"x": [1, 9], "x_low": [-np.inf, 8], "x_high": [3, 10], "x_determined": [True, False]}
+    )
+    assert sorted(determined_values(frame, "x")) == [1, 3]
+
+
+def test_rows_of_each_parameterization_keep_their_order():
+    frame = pd.DataFrame({"parameterization": ["b", "a", "b"], "x": [1, 2, 3]})
+    assert {n: list(rows.x) for n, rows in by_parameterization(frame).items()} == {
+        "b": [1, 3],
+        "a": [2],
+    }
+    assert list(by_parameterization(frame[["x"]])) == [""]
