@@ -1,12 +1,13 @@
 """Parameterization: which learning rate, initial size and multiplier each parameter gets.
 
-Read :mod:`~hpt.parameterization.sixteen` (the paper's variants), then
-:mod:`~hpt.parameterization.rules` (what a rule is, and other authors'),
-:mod:`~hpt.parameterization.roles` (which parameter is an embedding, hidden, readout, vector) and
-:mod:`~hpt.parameterization.groups` (the optimizer groups and initial weights of any model). The
-rest serves these: :mod:`~hpt.parameterization.optimizers`, :mod:`~hpt.parameterization.forward`,
-    :mod:`~hpt.parameterization.description` and the coordinate check in
-    :mod:`~hpt.parameterization.coordinates`.
+Read :mod:`~hpt.parameterization.rules` (what a rule is: power laws of each role), then
+:mod:`~hpt.parameterization.sixteen` (the paper's variants),
+:mod:`~hpt.parameterization.named_rules` (other authors'), :mod:`~hpt.parameterization.roles` (which
+parameter is an embedding, hidden, readout, vector) and :mod:`~hpt.parameterization.groups` (the
+optimizer groups and initial weights of any model). The rest serves these:
+:mod:`~hpt.parameterization.optimizers`, :mod:`~hpt.parameterization.forward`,
+:mod:`~hpt.parameterization.description` and the coordinate check in
+:mod:`~hpt.parameterization.coordinates`.
 """
 
 from lazy_loader import attach_stub

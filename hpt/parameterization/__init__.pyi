@@ -4,9 +4,9 @@ from .description import describe as describe
 from .groups import embedding_lr_groups as embedding_lr_groups
 from .groups import init_weights as init_weights
 from .groups import param_groups as param_groups
-from .rules import NAMED_RULES as NAMED_RULES
+from .named_rules import NAMED_RULES as NAMED_RULES
+from .named_rules import rule as rule
 from .rules import Rule as Rule
-from .rules import rule as rule
 from .sixteen import PARAMETERIZATIONS as PARAMETERIZATIONS
 from .sixteen import Parameterization as Parameterization
 from .sixteen import markdown_table as markdown_table

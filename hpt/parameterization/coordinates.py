@@ -6,8 +6,11 @@ as one that does, so the change since the start and the layer's own ΔW·x are m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,17 +20,18 @@ from scipy import stats
 from torch import Tensor, nn
 
 from hpt.errors import ConfigError
+from hpt.model.transformer import Attention, Transformer
+from hpt.parameterization import named_rules
 from hpt.parameterization.groups import AnyRule, init_weights, param_groups
-from hpt.parameterization.roles import RoleMap, roles
-from hpt.parameterization.rules import Rule
-from hpt.parameterization.rules import rule as find_rule
-from hpt.parameterization.sixteen import Role
+from hpt.parameterization.roles import RoleMap, find_roles, unwrap
+from hpt.parameterization.rules import Role, Rule
 
 QUANTITIES = {
     "activation": "size of the layer's output",
     "change": "change of the output since the start",
     "update": "update ΔW·x",
 }
+_SIZE_COLUMNS = ("step", "layer", "role", "quantity", "rms")
 BLIND = (
     "A coordinate check sees the first steps only. It cannot see weight decay, the schedule, the batch size, "
     "Adam's ε where gradients are still large, a wrong constant (a factor that is the same at every width), or "
@@ -62,23 +66,15 @@ class CoordCheck:
         return self.slopes
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                f"coordinate check of {self.rule}",
-                self.slopes.to_string(index=False, float_format="%.2f"),
-                "",
-                *self.verdict,
-                "",
-                BLIND,
-            ]
-        )
+        slopes = self.slopes.to_string(index=False, float_format="%.2f")
+        title = f"coordinate check of {self.rule}"
+        return "\n".join([title, slopes, "", *self.verdict, "", BLIND])
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<li>{v}</li>" for v in self.verdict)
-        return (
-            f"<p><b>coordinate check of {self.rule}</b></p>"
-            f"{self.slopes.to_html(index=False, float_format=lambda x: f'{x:.2f}')}<ul>{lines}</ul><p>{BLIND}</p>"
-        )
+        slopes = self.slopes.to_html(index=False, float_format="{:.2f}".format)
+        verdict = "".join(f"<li>{sentence}</li>" for sentence in self.verdict)
+        title = f"<p><b>coordinate check of {self.rule}</b></p>"
+        return f"{title}{slopes}<ul>{verdict}</ul><p>{BLIND}</p>"
 
 
 def coord_check(
@@ -124,113 +120,105 @@ def coord_check(
             f"a slope needs three widths and a step: widths={widths}, steps={steps}, seeds={seeds}.",
             remedy="coord_check(make_model, [32, 64, 128], …)",
         )
-    r = find_rule(rule)
+    rule = named_rules.rule(rule)
+    role_map = role_map or {}
     with torch.device("meta"):
-        base, next_up = make_model(widths[0]), make_model(widths[1])
-    known = {n: role.role for n, role in roles(next_up, base, role_map).items()}
-    # At the base width itself shapes say nothing, so the roles are carried over by name.
-    said = {
-        **(role_map or {}),
-        **{n: role for n, role in known.items() if n not in (role_map or {})},
-    }
-    make_optimizer = make_optimizer or (lambda groups: torch.optim.AdamW(groups, betas=(0.9, 0.95)))
+        base = make_model(widths[0])
+        next_up = make_model(widths[1])
+    roles = {name: found.role for name, found in find_roles(next_up, base, role_map).items()}
+    # At the base width shapes say nothing: roles go by name, where the map says nothing either.
+    base_map = role_map | roles | role_map
+    make_optimizer = make_optimizer or partial(torch.optim.AdamW, betas=(0.9, 0.95))
     init_options = {k: v for k, v in options.items() if k in ("forward", "tied", "optimizer")}
     rows = []
-    for width in widths:
-        for seed in range(seeds):
-            torch.manual_seed(seed)
-            model = make_model(width).eval()
-            shared = {"base_model": base, "roles": said if width == widths[0] else role_map}
-            if init:
-                init_weights(
-                    model,
-                    r,
-                    generator=torch.Generator().manual_seed(seed),
-                    **shared,
-                    **init_options,
-                )
-            rate = lr(width) if callable(lr) else lr
-            optimizer = make_optimizer(param_groups(model, r, lr=rate, **shared, **options))
-            rows += [
-                {"width": width, "seed": seed, **row}
-                for row in _measure(model, known, optimizer, loss, steps)
-            ]
-    table = pd.DataFrame(rows)
-    last = table[(table["step"] == steps) & (table["rms"] > 0)]
-    layers = _fits(last, ["layer", "role", "quantity"], tolerance)
-    logs = np.log(last["rms"]).groupby(
-        [last[k] for k in ("role", "quantity", "width", "seed")], sort=False
-    )
-    slopes = _fits(logs.mean().map(np.exp).reset_index(), ["role", "quantity"], tolerance)
-    return CoordCheck(r.name, table, layers, slopes, _verdict(r, slopes, layers))
+    for width, seed in itertools.product(widths, range(seeds)):
+        torch.manual_seed(seed)
+        model = make_model(width).eval()
+        shared = {"base_model": base, "roles": base_map if width == widths[0] else role_map}
+        if init:
+            generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
+            init_weights(model, rule, generator=generator, **shared, **init_options)
+        rate = lr(width) if callable(lr) else lr
+        optimizer = make_optimizer(param_groups(model, rule, lr=rate, **shared, **options))
+        sizes = _measure(model, roles, optimizer, loss, steps)
+        rows += [(width, seed, *size) for size in sizes]
+    table = pd.DataFrame(rows, columns=["width", "seed", *_SIZE_COLUMNS])
+    layers, slopes = _slopes(table, tolerance)
+    return CoordCheck(rule.name, table, layers, slopes, _verdict(rule, slopes, layers))
 
 
 def _measure(
     model: nn.Module,
-    known: dict[str, Role],
+    roles: dict[str, Role],
     optimizer: torch.optim.Optimizer,
     loss: Callable[[nn.Module], Tensor],
     steps: int,
-) -> Iterator[dict]:
-    """One row a step, layer and quantity."""
-    start = {n: p.detach().clone() for n, p in model.named_parameters()}
-    main = {
-        n.rpartition(".")[0]: (n, role) for n, role in reversed(known.items())
-    }  # a layer's first parameter
-    seen: dict[str, tuple] = {}
-    for name in main:
-        model.get_submodule(name).register_forward_hook(
-            lambda _module, inputs, output, name=name: seen.__setitem__(name, (inputs, output))
-        )
-    first: dict[str, Tensor] = {}
+) -> Iterator[tuple]:
+    """The size of each quantity of each layer after 0, 1, … steps, as ``_SIZE_COLUMNS``."""
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    # Of a layer with several parameters, the first.
+    weights = {name.rpartition(".")[0]: name for name in reversed(roles)}
+    first_outputs: dict[str, Tensor] = {}
     for step in range(steps + 1):
-        seen.clear()
-        with torch.no_grad():
-            loss(model)
-        for layer, (parameter, role) in main.items():
-            module, delta = (
-                model.get_submodule(layer),
-                model.get_parameter(parameter).detach() - start[parameter],
-            )
-            inputs, output = seen.get(layer, ((), None))
-            if torch.is_tensor(output):
-                first.setdefault(layer, output)
-                yield {
-                    "step": step,
-                    "layer": layer,
-                    "role": role,
-                    "quantity": "activation",
-                    "rms": _rms(output),
-                }
-                yield {
-                    "step": step,
-                    "layer": layer,
-                    "role": role,
-                    "quantity": "change",
-                    "rms": _rms(output - first[layer]),
-                }
-            update = _update(module, delta, inputs)
-            if update is not None:
-                yield {
-                    "step": step,
-                    "layer": layer,
-                    "role": role,
-                    "quantity": "update",
-                    "rms": _rms(update),
-                }
-        if step < steps:
+        if step:
             optimizer.zero_grad()
             loss(model).backward()
             optimizer.step()
+        calls = _calls(model, weights, loss)
+        for layer, weight in weights.items():
+            inputs, output = calls.get(layer, ((), None))
+            delta = model.get_parameter(weight).detach() - start[weight]
+            found = {"update": _update(model.get_submodule(layer), delta, inputs)}
+            if torch.is_tensor(output):
+                first = first_outputs.setdefault(layer, output)
+                found = {"activation": output, "change": output - first, **found}
+            for quantity, value in found.items():
+                if value is not None:
+                    rms = float(value.double().square().mean().sqrt())
+                    yield step, layer, roles[weight], quantity, rms
+
+
+def _calls(
+    model: nn.Module, layers: Iterable[str], loss: Callable[[nn.Module], Tensor]
+) -> dict[str, tuple]:
+    """Inputs and output of each layer in one forward pass."""
+    calls: dict[str, tuple] = {}
+
+    def record(layer: str, _module, inputs, output) -> None:
+        calls[layer] = inputs, output
+
+    with contextlib.ExitStack() as hooks, torch.no_grad():
+        for layer in layers:
+            module = model.get_submodule(layer)
+            hooks.enter_context(module.register_forward_hook(partial(record, layer)))
+        for module in unwrap(model).modules():
+            if isinstance(module, Attention):
+                hooks.enter_context(module.register_forward_pre_hook(_call_projections))
+            elif isinstance(module, Transformer):
+                call = partial(_call_readout, module.readout)
+                hooks.enter_context(module.norm_final.register_forward_hook(call))
+        loss(model)
+    return calls
+
+
+def _call_projections(attention: Attention, inputs: tuple) -> None:
+    """Call the layers whose weights our attention multiplies by at once, for their hooks to see."""
+    for layer in (attention.query, attention.key, attention.value):
+        layer(*inputs)
+
+
+def _call_readout(readout: nn.Module, _norm, _inputs, output: Tensor) -> None:
+    """Call the readout, whose weight our Transformer's loss takes without a call."""
+    readout(output)
 
 
 def _update(module: nn.Module, delta: Tensor, inputs: tuple) -> Tensor | None:
     """ΔW·x of the layer's input; of a vector, and of a table that is read without a call, Δ
     itself."""
-    if delta.ndim == 1 or (isinstance(module, nn.Embedding) and not inputs):
+    if delta.ndim == 1:
         return delta
-    if inputs and isinstance(module, nn.Embedding):
-        return F.embedding(inputs[0], delta)
+    if isinstance(module, nn.Embedding):
+        return F.embedding(inputs[0], delta) if inputs else delta
     if inputs and isinstance(module, nn.Linear):
         return F.linear(inputs[0], delta)
     if inputs and type(module).__name__ == "Conv1D":
@@ -238,76 +226,78 @@ def _update(module: nn.Module, delta: Tensor, inputs: tuple) -> Tensor | None:
     return None
 
 
-def _rms(x: Tensor) -> float:
-    return float(x.double().square().mean().sqrt())
+def _slopes(table: pd.DataFrame, tolerance: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Slopes at the last step, of each layer and of each role."""
+    last = table[(table["step"] == table["step"].max()) & (table["rms"] > 0)]
+    logs = last.assign(log_rms=np.log(last["rms"]))
+    by_role = logs.groupby(["role", "quantity", "width", "seed"], sort=False)["log_rms"].mean()
+    return (
+        _fits(logs, ["layer", "role", "quantity"], tolerance),
+        _fits(by_role.reset_index(), ["role", "quantity"], tolerance),
+    )
 
 
-def _fits(table: pd.DataFrame, keys: list[str], tolerance: float) -> pd.DataFrame:
+def _fits(logs: pd.DataFrame, keys: list[str], tolerance: float) -> pd.DataFrame:
     """Slope of log rms against log width in each group, with its interval and trend."""
     rows = []
-    for values, group in table.groupby(keys, sort=False):
+    for values, group in logs.groupby(keys, sort=False):
         if group["width"].nunique() < 3:
             continue
-        fit = stats.linregress(np.log(group["width"]), np.log(group["rms"]))
+        fit = stats.linregress(np.log(group["width"]), group["log_rms"])
         half = stats.t.ppf(0.975, len(group) - 2) * fit.stderr
         low, high = fit.slope - half, fit.slope + half
-        trend = (
-            "flat"
-            if abs(fit.slope) <= tolerance
-            else "grows"
-            if low > 0
-            else "shrinks"
-            if high < 0
-            else "unclear"
-        )
-        rows.append(
-            {
-                **dict(zip(keys, values, strict=True)),
-                "slope": fit.slope,
-                "low": low,
-                "high": high,
-                "trend": trend,
-            }
-        )
-    return pd.DataFrame(rows)
+        rows.append((*values, fit.slope, low, high, _trend(fit.slope, low, high, tolerance)))
+    return pd.DataFrame(rows, columns=[*keys, "slope", "low", "high", "trend"])
+
+
+def _trend(slope: float, low: float, high: float, tolerance: float) -> str:
+    if abs(slope) <= tolerance:
+        return "flat"
+    if low > 0:
+        return "grows"
+    return "shrinks" if high < 0 else "unclear"
 
 
 def _verdict(rule: Rule, slopes: pd.DataFrame, layers: pd.DataFrame) -> tuple[str, ...]:
     """What grows or vanishes, where most, and which line of the rule is suspect."""
-    lines = rule.table().set_index("role")
+    # The output of a readout may shrink at the start: that is what μP's small readout does.
+    harmless = (slopes["quantity"] == "activation") & (slopes["trend"] == "shrinks")
+    moving = slopes[slopes["trend"].isin(["grows", "shrinks"]) & ~harmless]
     updates = slopes[slopes["quantity"] == "update"].set_index("role")["trend"]
-    found = []
-    for s in slopes.itertuples():
-        # The output of a readout may shrink at the start: that is what μP's small readout does.
-        if s.trend not in ("grows", "shrinks") or (
-            s.quantity == "activation" and s.trend == "shrinks"
-        ):
-            continue
-        own = layers[(layers["role"] == s.role) & (layers["quantity"] == s.quantity)]
-        worst = own.loc[(own["slope"] * np.sign(s.slope)).idxmax()]
-        text = (
-            f"{s.role}: the {QUANTITIES[s.quantity]} {s.trend} as n^{s.slope:.2f} [{s.low:.2f}, {s.high:.2f}], "
-            f"most in {worst['layer']} (n^{worst['slope']:.2f})."
-        )
-        if s.quantity == "update":
-            much = "too large" if s.slope > 0 else "too small"
-            text += (
-                f" Suspect: {rule.name}'s learning rate of {s.role} ({lines.loc[s.role, 'learning rate']}), "
-                f"{much} by about n^{abs(s.slope):.1f}."
-            )
-        elif updates.get(s.role) == s.trend:
-            text += " It follows from the update of these layers."
-        elif s.quantity == "activation":
-            text += f" Suspect: the init std of {s.role} ({lines.loc[s.role, 'init std']}), or the layers below."
-        else:
-            text += " Its own update does not do that: look at the layers below."
-        found.append((s.quantity != "update", -abs(s.slope), text))
+    worst_first = sorted(
+        moving.itertuples(), key=lambda row: (row.quantity != "update", -abs(row.slope))
+    )
+    found = tuple(_finding(row, rule, layers, updates.get(row.role)) for row in worst_first)
+    unclear = (slopes["trend"] == "unclear").sum()
     if found:
-        return tuple(text for *_, text in sorted(found))
-    unclear = slopes[slopes["trend"] == "unclear"]
-    if len(unclear):
+        return found
+    if unclear:
         return (
-            f"Nothing certain: {len(unclear)} slopes are not flat, but their intervals hold 0; take more widths or "
+            f"Nothing certain: {unclear} slopes are not flat, but their intervals hold 0; take more widths or "
             "seeds.",
         )
     return ("Flat: activations, changes and updates of every role keep their size.",)
+
+
+def _finding(row, rule: Rule, layers: pd.DataFrame, update_trend: str | None) -> str:
+    """One slope in a sentence, with its worst layer and the suspect."""
+    own = layers[(layers["role"] == row.role) & (layers["quantity"] == row.quantity)]
+    worst = own.loc[(own["slope"] * np.sign(row.slope)).idxmax()]
+    laws = rule.table().set_index("role").loc[row.role]
+    text = (
+        f"{row.role}: the {QUANTITIES[row.quantity]} {row.trend} as n^{row.slope:.2f} "
+        f"[{row.low:.2f}, {row.high:.2f}], most in {worst['layer']} (n^{worst['slope']:.2f})."
+    )
+    if row.quantity == "update":
+        much = "too large" if row.slope > 0 else "too small"
+        return (
+            f"{text} Suspect: {rule.name}'s learning rate of {row.role} ({laws['learning rate']}), "
+            f"{much} by about n^{abs(row.slope):.1f}."
+        )
+    if update_trend == row.trend:
+        return f"{text} It follows from the update of these layers."
+    if row.quantity == "activation":
+        return (
+            f"{text} Suspect: the init std of {row.role} ({laws['init std']}), or the layers below."
+        )
+    return f"{text} Its own update does not do that: look at the layers below."

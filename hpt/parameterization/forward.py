@@ -3,8 +3,8 @@ attention scale."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
 
 from torch import nn
 
@@ -12,40 +12,44 @@ from hpt.errors import ConfigError, ForwardWarning
 from hpt.model.transformer import Transformer
 from hpt.parameterization.roles import ParameterRole, unwrap
 from hpt.parameterization.rules import Rule
-from hpt.parameterization.sixteen import Scales
 
 
-def refuse_multiplier(rule: Rule, role: ParameterRole, s: Scales, tied: bool) -> None:
-    """Say what to do about a forward multiplier (ConfigError)."""
-    layer = role.name.rpartition(".")[0]
-    lines = (
-        f'model.get_submodule("{layer}").register_forward_pre_hook(\n'
-        f"        lambda module, inputs: (inputs[0] * {s.multiplier:.6g}, *inputs[1:]))"
-    )
-    if tied:
+def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float) -> None:
+    """Say what to do about a forward multiplier.
+
+    Raises
+    ------
+    ConfigError: always.
+    """
+    factor = f"{multiplier:.6g}"
+    if role.tied_to:
         raise ConfigError(
-            f"rule {rule.name!r} multiplies the readout's output by {s.multiplier:.6g}; {role.name!r} is tied to "
+            f"rule {rule.name!r} multiplies the readout's output by {factor}; {role.name!r} is tied to "
             f"{', '.join(role.tied_to)}, so the factor cannot go into its init and learning rate.",
             "one matrix cannot start at two sizes",
-            "multiply the logits in your model (logits = logits * "
-            f'{s.multiplier:.6g}), then pass forward="in_model"',
+            f"multiply the logits in your model (logits = logits * {factor}), then pass "
+            'forward="in_model"',
         )
+    layer = role.name.rpartition(".")[0]
     raise ConfigError(
-        f"rule {rule.name!r} multiplies the output of {role.name!r} by {s.multiplier:.6g}, which optimizer groups "
+        f"rule {rule.name!r} multiplies the output of {role.name!r} by {factor}, which optimizer groups "
         "cannot do.",
         "a forward multiplier belongs to the model",
-        f'forward="absorb": the same training without it (init std × {s.multiplier:.6g}, LR × {s.multiplier:.6g}; '
-        f'the abc-symmetry); or add\n    {lines}\n  and pass forward="in_model"',
+        f'forward="absorb": the same training without it (init std × {factor}, LR × {factor}; '
+        f"the abc-symmetry); or add\n"
+        f'    model.get_submodule("{layer}").register_forward_pre_hook(\n'
+        f"        lambda module, inputs: (inputs[0] * {factor}, *inputs[1:]))\n"
+        '  and pass forward="in_model"',
     )
 
 
-def attention_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Names and modules of the attention layers that say their head size."""
-    for name, module in unwrap(model).named_modules():
-        if "Attention" in type(module).__name__ and isinstance(
-            getattr(module, "head_dim", None), int
-        ):
-            yield name, module
+def _attention_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The attention layers that say their head size."""
+    return {
+        name: layer
+        for name, layer in unwrap(model).named_modules()
+        if "Attention" in type(layer).__name__ and isinstance(getattr(layer, "head_dim", None), int)
+    }
 
 
 def attention_note(rule: Rule, model: nn.Module, base_model: nn.Module | None) -> str:
@@ -57,37 +61,33 @@ def attention_note(rule: Rule, model: nn.Module, base_model: nn.Module | None) -
     """
     if isinstance(unwrap(model), Transformer):
         return ""
+    layers = _attention_layers(model)
     # Without a base model the wider copy kept the head size.
-    base_heads = {
-        n: layer.head_dim
-        for n, layer in attention_layers(model if base_model is None else base_model)
-    }
-    for name, layer in attention_layers(model):
-        wanted = rule.attention_scale(layer.head_dim, base_heads.get(name))
-        has = getattr(layer, "scaling", None) or layer.head_dim**-0.5
-        if abs(has / wanted - 1) > 1e-6:
-            if not hasattr(layer, "scaling"):
-                fix = f"multiply the queries of each {type(layer).__name__} by {wanted / has:.6g}"
-            else:
-                fix = (
-                    "for layer in model.modules():\n"
-                    f'        if hasattr(layer, "scaling"): layer.scaling = {wanted:.6g}'
-                )
-            return (
-                f"rule {rule.name!r} scales attention logits by {wanted:.6g}; {name!r} (head size "
-                f"{layer.head_dim}) uses {has:.6g}.\n  optimizer groups cannot change that"
-                + (
-                    "; a constant factor, as long as the head size is the same at every width"
-                    if base_heads.get(name) == layer.head_dim
-                    else ""
-                )
-                + f"\n  try:\n    {fix}"
+    base_layers = layers if base_model is None else _attention_layers(base_model)
+    base_heads = {name: layer.head_dim for name, layer in base_layers.items()}
+    for name, layer in layers.items():
+        head = layer.head_dim
+        wanted = rule.attention_scale(head, base_heads.get(name))
+        given = getattr(layer, "scaling", None) or head**-0.5
+        if math.isclose(given, wanted, rel_tol=1e-6):
+            continue
+        constant = "; a constant factor, as long as the head size is the same at every width"
+        fix = f"multiply the queries of each {type(layer).__name__} by {wanted / given:.6g}"
+        if hasattr(layer, "scaling"):
+            fix = (
+                "for layer in model.modules():\n"
+                f'        if hasattr(layer, "scaling"): layer.scaling = {wanted:.6g}'
             )
+        return (
+            f"rule {rule.name!r} scales attention logits by {wanted:.6g}; {name!r} (head size {head}) "
+            f"uses {given:.6g}.\n  optimizer groups cannot change that"
+            f"{constant if base_heads.get(name) == head else ''}\n  try:\n    {fix}"
+        )
     return ""
 
 
 def warn_attention(rule: Rule, model: nn.Module, base_model: nn.Module | None) -> None:
-    """Warn where the model's attention scale is not the rule's."""
+    """Warn where the model's attention scale is not the rule's (ForwardWarning)."""
     note = attention_note(rule, model, base_model)
     if note:
         warnings.warn(note, ForwardWarning, stacklevel=4)

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpt.errors import ConfigError, RoleError
 from hpt.model.transformer import Transformer, wider_copy
+from hpt.parameterization import named_rules
 from hpt.parameterization.forward import refuse_multiplier, warn_attention
 from hpt.parameterization.optimizers import Optimizer, absorb, check_optimizer, for_optimizer
 from hpt.parameterization.roles import (
     ParameterRole,
     RoleMap,
+    find_roles,
     huggingface_width,
     unwrap,
     wider_huggingface_copy,
 )
-from hpt.parameterization.roles import roles as find_roles
-from hpt.parameterization.rules import Rule
-from hpt.parameterization.rules import rule as find_rule
-from hpt.parameterization.sixteen import Parameterization, Scales
+from hpt.parameterization.rules import KEPT_ROLES, Decay, Rule, Scales
+from hpt.parameterization.sixteen import Parameterization
 
-Decay = Literal["coupled", "independent", "constant"]
 Forward = Literal["absorb", "in_model"]
+Tied = Literal["embedding", "readout"]
 AnyRule = str | Parameterization | Rule
 
 
@@ -49,7 +49,7 @@ def param_groups(
     weight_decay: float = 0.0,
     decay: Decay = "coupled",
     roles: RoleMap | None = None,
-    tied: Literal["embedding", "readout"] = "embedding",
+    tied: Tied = "embedding",
     forward: Forward | None = None,
     optimizer: Optimizer = "adamw",
     rest_lr: float | None = None,
@@ -74,7 +74,7 @@ def param_groups(
     decay: "coupled": each step shrinks a weight by lr·λ of its group, as in torch's AdamW, with λ
         scaled where the rule says so; "independent": by λ times the schedule, whatever the learning
         rates; "constant": by ``lr``·λ, the same in every group.
-    roles: see :func:`hpt.parameterization.roles.roles`.
+    roles: see :func:`hpt.parameterization.roles.find_roles`.
     tied: the rule that a matrix follows that is embedding and readout in one.
     forward: what to do about a forward multiplier that the rule asks for: "absorb" it into init and
         learning rate, or leave it to the model ("in_model").
@@ -93,6 +93,25 @@ def param_groups(
         rule without learning rates for the optimizer, and a multiplier that ``forward`` does not
         settle.
     """
+    _check_rates(lr, weight_decay, rest_lr, decay, optimizer)
+    assigned = assign(model, rule, base_model, base_width, roles, tied, forward, optimizer)
+    parameters = dict(unwrap(model).named_parameters())
+    if eps is None and any(a.scales.eps != 1 for a in assigned.values()):
+        eps = 1e-8
+    groups: dict[tuple, dict[str, Any]] = {}
+    for name, a in assigned.items():
+        role = a.role.role
+        rates = _rates(
+            a, lr if rest_lr is None or role == "hidden" else rest_lr, weight_decay, decay
+        )
+        if eps is not None:
+            rates["eps"] = eps * a.scales.eps
+        new = {"name": role, "params": [], **rates}
+        groups.setdefault((role, *rates.values()), new)["params"].append(parameters[name])
+    return _numbered(list(groups.values()))
+
+
+def _check_rates(lr, weight_decay, rest_lr, decay, optimizer) -> None:
     if not (lr > 0 and weight_decay >= 0 and (rest_lr is None or rest_lr > 0)):
         raise ConfigError(
             f"lr={lr}, weight_decay={weight_decay}, rest_lr={rest_lr}: learning rates must be positive, "
@@ -104,47 +123,32 @@ def param_groups(
             "Muon and AdamW need a learning rate each; any other optimizer has one",
             'param_groups(…, optimizer="muon", lr=0.02, rest_lr=3e-4)',
         )
-    if decay not in ("coupled", "independent", "constant"):
+    if decay not in get_args(Decay):
         raise ConfigError(
             f"decay={decay!r} is unknown.", remedy='decay="coupled", "independent" or "constant"'
         )
-    assigned = assign(
-        model,
-        rule,
-        base_model=base_model,
-        base_width=base_width,
-        roles=roles,
-        tied=tied,
-        forward=forward,
-        optimizer=optimizer,
-    )
-    parameters = dict(unwrap(model).named_parameters())
-    carry_eps = eps is not None or any(a.scales.eps != 1 for a in assigned.values())
-    groups: dict[tuple, dict[str, Any]] = {}
-    for name, a in assigned.items():
-        role, s = a.role.role, a.scales
-        base_lr = lr if rest_lr is None or role == "hidden" else rest_lr
-        group_lr = base_lr * s.lr
-        group_decay = 0.0 if role == "vector" else weight_decay
-        group_decay = {
-            "coupled": group_decay * s.decay,
-            "independent": group_decay / group_lr,
-            "constant": group_decay / s.lr,
-        }[decay]
-        group = {"name": role, "params": [], "lr": group_lr, "weight_decay": group_decay}
-        if carry_eps:
-            group["eps"] = (1e-8 if eps is None else eps) * s.eps
-        key = tuple(v for k, v in group.items() if k != "params")
-        groups.setdefault(key, group)["params"].append(parameters[name])
-    return _with_names(list(groups.values()))
 
 
-def _with_names(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rates(a: Assignment, lr: float, weight_decay: float, decay: Decay) -> dict[str, float]:
+    """Learning rate and weight decay of one parameter, as torch's AdamW takes them."""
+    own_lr = lr * a.scales.lr
+    own_decay = 0.0 if a.role.role == "vector" else weight_decay
+    if decay == "coupled":
+        own_decay *= a.scales.decay
+    elif decay == "independent":
+        own_decay /= own_lr
+    else:
+        own_decay /= a.scales.lr
+    return {"lr": own_lr, "weight_decay": own_decay}
+
+
+def _numbered(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Number the groups of a role that has several rates: hidden, hidden.1, …"""
     seen: Counter[str] = Counter()
     for group in groups:
         role = group["name"]
-        group["name"] = f"{role}.{seen[role]}" if seen[role] else role
+        if seen[role]:
+            group["name"] = f"{role}.{seen[role]}"
         seen[role] += 1
     return groups
 
@@ -158,114 +162,105 @@ def init_weights(
     base_width: int | None = None,
     generator: torch.Generator | None = None,
     roles: RoleMap | None = None,
-    tied: Literal["embedding", "readout"] = "embedding",
+    tied: Tied = "embedding",
     forward: Forward | None = None,
     optimizer: Optimizer = "adamw",
 ) -> None:
     """Draw the weights of ``model`` anew, in place; vectors and fixed parameters keep what they
     are.
 
-    All rules draw the same normal numbers from the same generator and differ in scale alone; after
-    fully_shard every process draws the whole tensor, so that the weights are those of one process.
-    Residual branches of a foreign model get no factor of depth. Arguments are those of
-    :func:`param_groups`.
+    All rules draw the same normal numbers from the same generator, which is on the weights' device,
+    and differ in scale alone; after fully_shard every process draws the whole tensor, so that the
+    weights are those of one process. Residual branches of a foreign model get no factor of depth.
+    Arguments are those of :func:`param_groups`.
     """
     inner = unwrap(model)
     factors = inner.init_factors() if isinstance(inner, Transformer) else {}
     parameters = dict(inner.named_parameters())
-    assigned = assign(
-        model,
-        rule,
-        base_model=base_model,
-        base_width=base_width,
-        roles=roles,
-        tied=tied,
-        forward=forward,
-        optimizer=optimizer,
-    )
+    assigned = assign(model, rule, base_model, base_width, roles, tied, forward, optimizer)
     for name, a in assigned.items():
-        if a.role.role in ("vector", "fixed"):
-            continue
-        p, std = parameters[name], a.scales.init_std * factors.get(name, 1.0)
-        if hasattr(p, "placements"):  # sharded; the import takes a second, which few need
-            from torch.distributed.tensor import distribute_tensor
+        if a.role.role not in KEPT_ROLES:
+            _draw(parameters[name], a.scales.init_std * factors.get(name, 1.0), generator)
 
-            whole = torch.empty(p.shape, dtype=p.dtype, device=p.to_local().device).normal_(
-                generator=generator
-            )
-            p.copy_(distribute_tensor(whole.mul_(std), p.device_mesh, p.placements))
-        else:
-            p.normal_(generator=generator).mul_(std)
+
+def _draw(parameter: Tensor, std: float, generator: torch.Generator | None) -> None:
+    """Fill a parameter with normal numbers, one that is sharded with its part of the whole."""
+    if not hasattr(parameter, "placements"):
+        parameter.normal_(generator=generator).mul_(std)
+        return
+    # The import takes a second, which few need.
+    from torch.distributed.tensor import distribute_tensor
+
+    device = parameter.to_local().device
+    whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+    whole.normal_(generator=generator).mul_(std)
+    parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements))
 
 
 def assign(
     model: nn.Module,
     rule: AnyRule,
-    *,
     base_model: nn.Module | None = None,
     base_width: int | None = None,
     roles: RoleMap | None = None,
-    tied: str = "embedding",
+    tied: Tied = "embedding",
     forward: Forward | None = None,
     optimizer: Optimizer = "adamw",
-    warn: bool = True,
 ) -> dict[str, Assignment]:
     """Role, m and scales of every parameter; see :func:`param_groups`."""
-    r, inner = find_rule(rule, base_width), unwrap(model)
-    check_optimizer(r, optimizer)
-    if tied not in ("embedding", "readout") or forward not in (None, "absorb", "in_model"):
+    rule = named_rules.rule(rule, base_width)
+    check_optimizer(rule, optimizer)
+    if tied not in get_args(Tied) or forward not in (None, *get_args(Forward)):
         raise ConfigError(
             f"tied={tied!r}, forward={forward!r}.",
             remedy='tied="embedding" or "readout"; forward="absorb", "in_model" or None',
         )
-    other, width_m = _other_width(inner, base_model, r, base_width)
+    inner = unwrap(model)
+    other, model_m = _other_width(inner, base_model, rule, base_width)
     found = find_roles(inner, other, roles)
     # A scalar has no size that grows: it follows the model as a whole.
-    whole = width_m or max((x.growth for x in found.values() if x.growth), default=1.0)
-    if warn:
-        warn_attention(r, inner, base_model)
+    largest = max((role.growth for role in found.values() if role.growth), default=1.0)
+    warn_attention(rule, inner, base_model)
     assigned = {}
     for name, role in found.items():
         if role.tied_to and role.role == "embedding" and tied == "readout":
-            role = ParameterRole(
-                name, "readout", role.fan_out, role.fan_in, role.growth, role.tied_to
-            )
-        m = width_m or role.growth or whole
-        # SGD's rate of a vector follows its own size: the bias of a readout grows with nothing.
-        own_m = 1.0 if optimizer == "sgd" and role.growth is None else m
-        s = for_optimizer(r, optimizer, role.role, role.fan_in, own_m, role.fan_out)
-        readout = (
-            r.scales("readout", role.fan_out, m, role.fan_in)
-            if role.tied_to and tied == "embedding"
-            else s
-        )
-        if forward is None and (s.multiplier != 1 or readout.multiplier != 1):
-            refuse_multiplier(r, role, readout if s.multiplier == 1 else s, bool(role.tied_to))
-        if forward == "absorb" and role.tied_to and (s.multiplier != 1 or readout.multiplier != 1):
-            refuse_multiplier(r, role, readout if s.multiplier == 1 else s, True)
-        assigned[name] = Assignment(
-            role, m, absorb(s, optimizer, role.role) if forward == "absorb" else s
-        )
+            role = replace(role, role="readout", fan_in=role.fan_out, fan_out=role.fan_in)
+        m = model_m or role.growth or largest
+        scales = _scales(rule, role, m, tied, forward, optimizer)
+        assigned[name] = Assignment(role, m, scales)
     return assigned
 
 
+def _scales(rule: Rule, role: ParameterRole, m: float, tied, forward, optimizer) -> Scales:
+    """The scales of one parameter, a forward multiplier in them or settled."""
+    # SGD's rate of a vector follows its own size: the bias of a readout grows with nothing.
+    own_m = 1.0 if optimizer == "sgd" and role.growth is None else m
+    scales = for_optimizer(rule, optimizer, role.role, role.fan_in, own_m, role.fan_out)
+    multiplier = scales.multiplier
+    if multiplier == 1 and role.tied_to and tied == "embedding":
+        multiplier = rule.scales("readout", role.fan_out, m, role.fan_in).multiplier
+    settled = forward == "in_model" or (forward == "absorb" and not role.tied_to)
+    if multiplier != 1 and not settled:
+        refuse_multiplier(rule, role, multiplier)
+    return absorb(scales, optimizer, role.role) if forward == "absorb" else scales
+
+
 def _other_width(
-    model: nn.Module, base_model: nn.Module | None, r: Rule, base_width: int | None
+    model: nn.Module, base_model: nn.Module | None, rule: Rule, base_width: int | None
 ) -> tuple[nn.Module, float | None]:
     """The copy to compare shapes with, and m where it is the same for all parameters."""
     if base_model is not None:
         return base_model, None
     if isinstance(model, Transformer):
-        return wider_copy(model.config), r.multiplier(model.config.width)
+        return wider_copy(model.config), rule.multiplier(model.config.width)
     width = huggingface_width(model)
-    if width and (base_width or r.base_width > 1):
-        return wider_huggingface_copy(model), r.multiplier(width)
+    if width and (base_width or rule.base_width > 1):
+        return wider_huggingface_copy(model), rule.multiplier(width)
+    given = "base_width=…" if width else "base_model=the same architecture at a smaller width"
     raise ConfigError(
         f"the roles of {type(model).__name__} need a narrower copy to compare with.",
         "shapes tell the roles, and its width the multiplier m",
-        "param_groups(model, …, base_width=…)"
-        if width
-        else "param_groups(model, …, base_model=the same architecture at a smaller width)",
+        f"param_groups(model, …, {given})",
     )
 
 
@@ -280,7 +275,7 @@ def embedding_lr_groups(
 
     Raises
     ------
-    RoleError: where the model has no ``nn.Embedding``.
+    RoleError: where the model has no ``nn.Embedding``.  ConfigError: for a bad number.
     """
     if not (lr > 0 and width >= 1 and base_width >= 1 and weight_decay >= 0):
         raise ConfigError(
@@ -288,20 +283,24 @@ def embedding_lr_groups(
             "sizes and rates must be positive, weight decay not negative."
         )
     inner = unwrap(model)
-    embeddings = {id(layer.weight) for layer in inner.modules() if isinstance(layer, nn.Embedding)}
+    embeddings = {layer.weight for layer in inner.modules() if isinstance(layer, nn.Embedding)}
     if not embeddings:
         raise RoleError(
             f"{type(inner).__name__} has no nn.Embedding.",
             "its embedding is a plain parameter",
             'param_groups(model, "sp+embd", base_model=…, roles={its name: ("embedding", "in out")})',
         )
-    groups = {
-        role: {"name": role, "params": [], "lr": lr, "weight_decay": weight_decay}
-        for role in ("embedding", "matrix", "vector")
+    params: dict[str, list[Tensor]] = {"embedding": [], "matrix": [], "vector": []}
+    for parameter in inner.parameters():
+        kind = "matrix" if parameter.ndim > 1 else "vector"
+        params["embedding" if parameter in embeddings else kind].append(parameter)
+    rates = {
+        "embedding": (lr * width / base_width, weight_decay),
+        "matrix": (lr, weight_decay),
+        "vector": (lr, 0.0),
     }
-    groups["embedding"]["lr"] = lr * width / base_width
-    groups["vector"]["weight_decay"] = 0.0
-    for p in inner.parameters():
-        role = "embedding" if id(p) in embeddings else "matrix" if p.ndim > 1 else "vector"
-        groups[role]["params"].append(p)
-    return [g for g in groups.values() if g["params"]]
+    return [
+        {"name": name, "params": params[name], "lr": own_lr, "weight_decay": own_decay}
+        for name, (own_lr, own_decay) in rates.items()
+        if params[name]
+    ]

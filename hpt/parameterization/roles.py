@@ -9,20 +9,23 @@ nothing grows is fixed; a one-dimensional parameter is a vector (Yang et al. 202
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from hpt.errors import RoleError, did_you_mean
-from hpt.parameterization.sixteen import Role
+from hpt.parameterization.rules import ROLES, Role
 
-#: Role of the parameters that match a pattern: "hidden", or with the order of the axes, ("hidden", "out in").
+#: Role of the parameters that match a pattern: "hidden", or with the order of the axes,
+#: ("hidden", "out in").
 RoleMap = Mapping[str, str | tuple[str, str]]
 
 
@@ -47,6 +50,17 @@ class ParameterRole:
     tied_to: tuple[str, ...] = ()
 
 
+class _Sighting(NamedTuple):
+    """A parameter as its two copies show it, and what the mapping and its layer say of it."""
+
+    name: str
+    owner: nn.Module
+    shape: tuple[int, ...]
+    other: tuple[int, ...]
+    role: Role | None
+    axes: list[str] | None
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The module inside DistributedDataParallel, DataParallel and torch.compile."""
     while isinstance(model, DistributedDataParallel | DataParallel) or hasattr(model, "_orig_mod"):
@@ -54,7 +68,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def roles(
+def find_roles(
     model: nn.Module, other: nn.Module, mapping: RoleMap | None = None
 ) -> dict[str, ParameterRole]:
     """Roles of all parameters, each once, by comparing shapes with ``other``.
@@ -66,56 +80,37 @@ def roles(
     other: the same architecture at another width; only shapes are read, so it may live on "meta".
     mapping: what shapes cannot tell, by pattern of names: ``{"*.k_proj.weight": "hidden"}``, or
         with the axes in words: ``{"mixer.w": ("hidden", "heads out in")}``. An axis that is neither
-            is left out of both fans,
-        except "kernel", which counts to fan_in.
+        is left out of both fans, except "kernel", which counts to fan_in.
 
     Raises
     ------
     RoleError: for a parameter that the copy lacks, one whose shapes leave a doubt, and a pattern
         that fits none.
     """
-    model, other = unwrap(model), unwrap(other)
-    shapes = {
-        _plain(name): tuple(p.shape) for name, p in other.named_parameters(remove_duplicate=False)
+    model = unwrap(model)
+    other_shapes = {
+        _plain(name): tuple(parameter.shape)
+        for name, parameter in unwrap(other).named_parameters(remove_duplicate=False)
     }
     mapping = mapping or {}
     names = defaultdict(list)
-    for name, p in model.named_parameters(remove_duplicate=False):
-        names[id(p)].append(_plain(name))
-    for pattern in mapping:
-        known = [n for group in names.values() for n in group]
-        if not any(fnmatchcase(n, pattern) for n in known):
-            raise RoleError(
-                f"no parameter matches {pattern!r} of the role mapping.",
-                did_you_mean(pattern, known),
-            )
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[parameter].append(_plain(name))
+    _check_patterns(mapping, [name for tied in names.values() for name in tied])
     found = {}
-    for raw_name, parameter in model.named_parameters():
-        name, shape = _plain(raw_name), tuple(parameter.shape)
-        if name not in shapes or len(shapes[name]) != len(shape):
-            raise RoleError(
-                f"parameter {name!r} of shape {shape} is {shapes.get(name, 'missing')} in the other copy.",
-                "the two models differ in more than width",
-                "build both from one config, width apart",
-            )
-        owner = model.get_submodule(raw_name.rpartition(".")[0])
-        given = next((v for pattern, v in mapping.items() if fnmatchcase(name, pattern)), None)
-        r = _role(name, owner, shape, shapes[name], given)
-        tied = tuple(n for n in names[id(parameter)] if n != name)
-        found[raw_name] = ParameterRole(raw_name, *r, tied_to=tied)
-    free = {
-        n: r
-        for n, r in found.items()
-        if not any(fnmatchcase(_plain(n), pattern) for pattern in mapping)
-    }
-    same = next((n for n, r in free.items() if r.role == "fixed"), None)
-    if same and all(r.growth is None for r in found.values()):
-        raise RoleError(
-            f"parameter {same!r} has shape {shapes[_plain(same)]} in both models, as have all others.",
-            "both copies have one width",
-            f'pass a copy of another width, or say the roles: param_groups(…, roles={{"{same}": …}})',
-        )
-    _refuse_half_grown_blocks(free, shapes, model)
+    seen = {}
+    for name, parameter in model.named_parameters():
+        owner = model.get_submodule(name.rpartition(".")[0])
+        plain = _plain(name)
+        p = _look(plain, owner, tuple(parameter.shape), other_shapes, mapping)
+        tied_to = tuple(alias for alias in names[parameter] if alias != plain)
+        found[name] = ParameterRole(name, *_role(p), tied_to)
+        seen[name] = p
+    # What the mapping says is meant so.
+    free = {name: role for name, role in found.items() if seen[name].role is None}
+    if all(role.growth is None for role in found.values()):
+        _refuse_one_width(free, seen)
+    _refuse_half_grown_blocks(free, seen)
     return found
 
 
@@ -124,105 +119,139 @@ def _plain(name: str) -> str:
     return name.replace("_checkpoint_wrapped_module.", "")
 
 
-def _axes(owner: nn.Module, ndim: int) -> list[str] | None:
+def _check_patterns(mapping: RoleMap, names: list[str]) -> None:
+    for pattern in mapping:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise RoleError(
+                f"no parameter matches {pattern!r} of the role mapping.",
+                did_you_mean(pattern, names),
+            )
+
+
+def _look(name, owner, shape, other_shapes, mapping: RoleMap) -> _Sighting:
+    """A parameter beside its namesake, with the first entry of the mapping that fits."""
+    if name not in other_shapes or len(other_shapes[name]) != len(shape):
+        raise RoleError(
+            f"parameter {name!r} of shape {shape} is {other_shapes.get(name, 'missing')} in the other copy.",
+            "the two models differ in more than width",
+            "build both from one config, width apart",
+        )
+    role = next((said for pattern, said in mapping.items() if fnmatchcase(name, pattern)), None)
+    axes = None
+    if isinstance(role, tuple | list):
+        role, axes = role
+    if role is not None and role not in ROLES:
+        raise RoleError(
+            f"{role!r}, given for parameter {name!r}, is no role.", did_you_mean(role, ROLES)
+        )
+    axes = axes or _axes_of_layer(owner, len(shape))
+    return _Sighting(name, owner, shape, other_shapes[name], role, axes and axes.split())
+
+
+def _axes_of_layer(owner: nn.Module, ndim: int) -> str | None:
     """The axes of a known layer's weight, in words; None where it is not known."""
     kind = type(owner).__name__.removeprefix("FSDP")
-    if ndim == 2:
-        if isinstance(owner, nn.Embedding) or kind == "Conv1D":  # Hugging Face's Conv1D is in × out
-            return ["in", "out"]
-        if isinstance(owner, nn.Linear | nn.MultiheadAttention) or kind.endswith("Router"):
-            return ["out", "in"]
-    if (
-        ndim == 3 and kind.endswith("Experts") and hasattr(owner, "is_transposed")
-    ):  # Hugging Face's stacked experts
-        return ["experts", "in", "out"] if owner.is_transposed else ["experts", "out", "in"]
+    # Hugging Face's Conv1D is in × out.
+    if ndim == 2 and (isinstance(owner, nn.Embedding) or kind == "Conv1D"):
+        return "in out"
+    linear = isinstance(owner, nn.Linear | nn.MultiheadAttention) or kind.endswith("Router")
+    if ndim == 2 and linear:
+        return "out in"
+    # Hugging Face's stacked experts.
+    if ndim == 3 and kind.endswith("Experts") and hasattr(owner, "is_transposed"):
+        return "experts in out" if owner.is_transposed else "experts out in"
     return None
 
 
-def _role(
-    name: str,
-    owner: nn.Module,
-    shape: tuple[int, ...],
-    other: tuple[int, ...],
-    given: str | tuple[str, str] | None,
-) -> tuple[Role, int, int, float | None]:
+def _role(p: _Sighting) -> tuple[Role, int, int, float | None]:
     """Role, fan_in, fan_out and growth."""
-    role, axes = (given, None) if isinstance(given, str) else given or (None, None)
-    axes = axes.split() if axes else _axes(owner, len(shape))
-    if role is not None and role not in Role.__args__:
-        raise RoleError(
-            f"{role!r}, given for parameter {name!r}, is no role.",
-            did_you_mean(role, Role.__args__),
-        )
-    grows = [a != b for a, b in zip(shape, other, strict=True)]
-    ratios = [a / b for a, b in zip(shape, other, strict=True) if a != b]
-    if len(shape) <= 1 or role == "vector":
-        size = shape[-1] if shape else 1
-        return role or "vector", 1, size, ratios[0] if ratios else None
-    if role == "fixed" or (role is None and not any(grows)):
-        return "fixed", shape[-1], shape[0], None
-    if axes is None and len(shape) == 2 and (role in ("embedding", "readout") and sum(grows) == 1):
-        grown = grows.index(True)  # told the role, one growing axis says which is which
-        axes = ["", ""]
-        axes[grown], axes[1 - grown] = ("out", "in") if role == "embedding" else ("in", "out")
-    if axes is None or len(axes) != len(shape) or not {"in", "out"} <= set(axes):
-        words = "heads out in" if len(shape) == 3 else "out in kernel"[: 6 + 7 * (len(shape) > 2)]
-        raise RoleError(
-            f"parameter {name!r} of shape {shape} (in the other copy {other}) belongs to {type(owner).__name__}.",
-            "which axis is its input is not known for that layer",
-            f'param_groups(…, roles={{"{name}": ("{role or "hidden"}", "{words.strip()}")}}), or "fixed"',
-        )
-    size = {"in": 1, "out": 1}
-    growth: dict[str, float | None] = {"in": None, "out": None}
-    for axis, a, b in zip(axes, shape, other, strict=True):
-        if axis in size or axis == "kernel":
-            size["in" if axis == "kernel" else axis] *= a
-        if axis in growth and a != b:
-            growth[axis] = a / b
-        elif a != b:
+    pairs = enumerate(zip(p.shape, p.other, strict=True))
+    growing = {axis: size / other for axis, (size, other) in pairs if size != other}
+    if len(p.shape) <= 1 or p.role == "vector":
+        size = p.shape[-1] if p.shape else 1
+        return p.role or "vector", 1, size, next(iter(growing.values()), None)
+    if p.role == "fixed" or (p.role is None and not growing):
+        return "fixed", p.shape[-1], p.shape[0], None
+    axes = p.axes or _axes_by_growth(p.role, list(growing), len(p.shape))
+    _check_axes(p, axes)
+    growth = {axes[axis]: ratio for axis, ratio in growing.items()}
+    _check_growth(p, growth)
+    sizes = list(zip(axes, p.shape, strict=True))
+    fan_in = math.prod(size for axis, size in sizes if axis in ("in", "kernel"))
+    fan_out = math.prod(size for axis, size in sizes if axis == "out")
+    by_growth = "readout" if "in" in growth else "embedding"
+    if len(growth) == 2:
+        by_growth = "hidden"
+    return p.role or by_growth, fan_in, fan_out, growth.get("in", growth.get("out"))
+
+
+def _axes_by_growth(role: Role | None, growing: list[int], ndim: int) -> list[str] | None:
+    """The axes of a matrix that is said to be an embedding or a readout: one axis grows."""
+    if ndim != 2 or len(growing) != 1 or role not in ("embedding", "readout"):
+        return None
+    grows_last = growing == [1]
+    return ["in", "out"] if grows_last == (role == "embedding") else ["out", "in"]
+
+
+def _check_axes(p: _Sighting, axes: list[str] | None) -> None:
+    if axes and len(axes) == len(p.shape) and {"in", "out"} <= set(axes):
+        return
+    ndim = len(p.shape)
+    words = "heads out in" if ndim == 3 else "out in" + " kernel" * (ndim - 2)
+    raise RoleError(
+        f"parameter {p.name!r} of shape {p.shape} (in the other copy {p.other}) belongs to "
+        f"{type(p.owner).__name__}.",
+        "which axis is its input is not known for that layer",
+        f'param_groups(…, roles={{"{p.name}": ("{p.role or "hidden"}", "{words}")}}), or "fixed"',
+    )
+
+
+def _check_growth(p: _Sighting, growth: dict[str, float]) -> None:
+    for axis in growth:
+        if axis not in ("in", "out"):
             raise RoleError(
-                f"parameter {name!r} of shape {shape} is {other} in the other copy: its axis {axis!r} "
+                f"parameter {p.name!r} of shape {p.shape} is {p.other} in the other copy: its axis {axis!r} "
                 "grows too.",
                 "the two models differ in more than width",
-                f'build both from one config, width apart, or param_groups(…, roles={{"{name}": …}})',
+                f'build both from one config, width apart, or param_groups(…, roles={{"{p.name}": …}})',
             )
-    by_shape = (
-        "hidden" if growth["in"] and growth["out"] else "readout" if growth["in"] else "embedding"
-    )
-    return role or by_shape, size["in"], size["out"], growth["in"] or growth["out"]
 
 
-def _refuse_half_grown_blocks(
-    found: dict[str, ParameterRole], shapes: dict, model: nn.Module
-) -> None:
+def _refuse_one_width(free: dict[str, ParameterRole], seen: dict[str, _Sighting]) -> None:
+    """Two copies of one width show no role of a matrix."""
+    for name, role in free.items():
+        if role.role == "fixed":
+            raise RoleError(
+                f"parameter {name!r} has shape {seen[name].other} in both models, as have all others.",
+                "both copies have one width",
+                f'pass a copy of another width, or say the roles: param_groups(…, roles={{"{name}": …}})',
+            )
+
+
+def _refuse_half_grown_blocks(free: dict[str, ParameterRole], seen: dict[str, _Sighting]) -> None:
     """An inner size of a block that does not grow makes one matrix an embedding and the next a
     readout."""
     blocks = defaultdict(dict)
-    for name, r in found.items():
+    for name, role in free.items():
         block = re.match(r"(.*?\.\d+)\..*\.", name)
-        if (
-            block
-            and r.role in ("embedding", "readout")
-            and not isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Embedding)
-        ):
-            blocks[block[1]].setdefault(r.role, name)
-    for block in blocks.values():
-        if len(block) == 2:
-            into, out_of = block["readout"], block["embedding"]
-            now = {n: tuple(model.get_parameter(n).shape) for n in (into, out_of)}
-            raise RoleError(
-                f"parameter {into!r} of shape {now[into]} (in the other copy {shapes[_plain(into)]}) maps into a size "
-                f"that does not grow, and {out_of!r} of shape {now[out_of]} ({shapes[_plain(out_of)]}) out of one.",
-                "the other copy kept the inner size of its blocks (an intermediate_size, a number of heads)",
-                f'shrink that size too, or, if it is meant so, param_groups(…, roles={{"{into}": "readout", '
-                f'"{out_of}": "embedding"}})',
-            )
+        if block and not isinstance(seen[name].owner, nn.Embedding):
+            blocks[block[1]].setdefault(role.role, seen[name])
+    for first in blocks.values():
+        if "readout" not in first or "embedding" not in first:
+            continue
+        into, out_of = first["readout"], first["embedding"]
+        raise RoleError(
+            f"parameter {into.name!r} of shape {into.shape} (in the other copy {into.other}) maps into a size "
+            f"that does not grow, and {out_of.name!r} of shape {out_of.shape} ({out_of.other}) out of one.",
+            "the other copy kept the inner size of its blocks (an intermediate_size, a number of heads)",
+            f'shrink that size too, or, if it is meant so, param_groups(…, roles={{"{into.name}": "readout", '
+            f'"{out_of.name}": "embedding"}})',
+        )
 
 
-_WIDTH = ("hidden_size", "n_embd", "d_model")
-
-
-_GROWS_ALONG = (
+_WIDTH_KEYS = ("hidden_size", "n_embd", "d_model")
+#: Sizes of a configuration that grow in step with its width.
+_INNER_SIZE_KEYS = (
     "intermediate_size",
     "moe_intermediate_size",
     "shared_expert_intermediate_size",
@@ -239,10 +268,8 @@ def huggingface_width(model: nn.Module) -> int | None:
     config = getattr(unwrap(model), "config", None)
     if not hasattr(config, "model_type"):
         return None
-    return next(
-        (getattr(config, key) for key in _WIDTH if isinstance(getattr(config, key, None), int)),
-        None,
-    )
+    sizes = (getattr(config, key, None) for key in _WIDTH_KEYS)
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def wider_huggingface_copy(model: nn.Module) -> nn.Module:
@@ -250,10 +277,9 @@ def wider_huggingface_copy(model: nn.Module) -> nn.Module:
     size stays."""
     model = unwrap(model)
     config = copy.deepcopy(model.config)
-    aliases = getattr(
-        config, "attribute_map", {}
-    )  # GPT-2 has hidden_size as another name of n_embd
-    for key in (*_WIDTH, *_GROWS_ALONG):
+    # GPT-2 has hidden_size as another name of n_embd.
+    aliases = getattr(config, "attribute_map", {})
+    for key in (*_WIDTH_KEYS, *_INNER_SIZE_KEYS):
         size = getattr(config, key, None)
         if isinstance(size, int) and key not in aliases:
             setattr(config, key, 2 * size)

@@ -1,67 +1,94 @@
-"""Rules of width by name, as power laws: (role, fan_in, m, fan_out) → init std, LR, multiplier,
-decay, ε.
+"""What a rule says of each role: init std, learning rate, multiplier, decay and ε, as power laws.
 
-The sixteen of :mod:`hpt.parameterization.sixteen` read as such rules too, so that
-``print(hpt.rule(name))`` shows any of
-them with its sources.  Sources: [TPV] Yang et al. 2022, arXiv 2203.03466.  [KB] Kalra & Barkeshli
-    2026,
-arXiv 2605.21486.  [E] Everett et al. 2024, arXiv 2407.05872.  [HL] Hayou & Liu 2025, arXiv
-2506.15025. [CP] Dey et al. 2025 (CompleteP), arXiv 2505.01618.  [UM] Blake et al. 2024 (u-μP),
-arXiv 2407.17465.
+The sizes of a law are those of one parameter: fan_in (inputs summed by one output), fan_out, and m,
+its width over that of the base model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+import math
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 
 from hpt.errors import ConfigError, did_you_mean
-from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization, Role, Scales
+
+Role = Literal["embedding", "hidden", "readout", "vector", "fixed"]
+Decay = Literal["coupled", "independent", "constant"]
+ROLES: tuple[Role, ...] = get_args(Role)
+#: Roles of the parameters that no rule draws: they start at what the model was built with.
+KEPT_ROLES = ("vector", "fixed")
+
+
+class Scales(NamedTuple):
+    """What a rule says of one parameter, in numbers.
+
+    Attributes
+    ----------
+    init_std: standard deviation at the start (a vector starts at its constant: std 0).
+    lr: factor on the learning rate that is given.
+    multiplier: factor on what the parameter puts out, which the model's forward has to apply.
+    decay: factor on the weight decay λ.
+    eps: factor on Adam's ε.
+    """
+
+    init_std: float
+    lr: float
+    multiplier: float = 1.0
+    decay: float = 1.0
+    eps: float = 1.0
+
+
+def _power(size: str, exponent: float) -> str:
+    if exponent == 0.5:
+        return f"√{size}"
+    return size if exponent == 1 else f"{size}^{exponent:g}"
 
 
 @dataclass(frozen=True)
-class Law:
-    """constant · fan_in^a · fan_out^b · m^c; the fields are the constant and the exponents."""
+class PowerLaw:
+    """fan_in^a · fan_out^b · m^c; the fields are the exponents a, b and c."""
 
     fan_in: float = 0.0
     fan_out: float = 0.0
     m: float = 0.0
-    constant: float = 1.0
 
     def __call__(self, fan_in: float, fan_out: float, m: float) -> float:
-        value = self.constant
-        for size, power in ((fan_in, self.fan_in), (fan_out, self.fan_out), (m, self.m)):
-            if power:
-                value *= size**power
-        return value
+        return fan_in**self.fan_in * fan_out**self.fan_out * m**self.m
 
     def __str__(self) -> str:
-        above, below = [], []
-        for size in ("fan_in", "fan_out", "m"):
-            power = getattr(self, size)
-            text = {0.5: f"√{size}", 1.0: size}.get(abs(power), f"{size}^{abs(power):g}")
-            if power:
-                (above if power > 0 else below).append(text)
-        top = "·".join(above) or "1"
-        return f"{top}/{'/'.join(below)}" if below else top
+        exponents = vars(self).items()
+        above = [_power(size, exponent) for size, exponent in exponents if exponent > 0]
+        below = [_power(size, -exponent) for size, exponent in exponents if exponent < 0]
+        return "/".join(["·".join(above) or "1", *below])
+
+    def times(self, symbol: str) -> str:
+        """The law as a factor on a symbol: "η", "η·m", "η/√m"."""
+        return f"{symbol}·{self}".replace("·1/", "/").removesuffix("·1")
 
 
-ONE = Law()
+ONE = PowerLaw()
+GROWING = PowerLaw(m=1.0)
+SHRINKING = PowerLaw(m=-1.0)
+#: Init std at which a sum over the inputs has size 1.
+UNIT_SUM = PowerLaw(fan_in=-0.5)
 
 
-@dataclass(frozen=True)
-class Row:
-    """The laws of one role, and where they stand."""
+class RoleLaws(NamedTuple):
+    """The laws of one role, and where they stand if not where the rest of the rule does."""
 
-    std: Law = ONE
-    lr: Law = ONE
-    multiplier: Law = ONE
-    decay: Law = ONE
-    eps: Law = ONE
+    std: PowerLaw = ONE
+    lr: PowerLaw = ONE
+    multiplier: PowerLaw = ONE
+    decay: PowerLaw = ONE
+    eps: PowerLaw = ONE
     source: str = ""
+
+    def scales(self, fan_in: float, fan_out: float, m: float) -> Scales:
+        """The laws at these sizes."""
+        *laws, _ = self
+        return Scales(*(law(fan_in, fan_out, m) for law in laws))
 
 
 @dataclass(frozen=True)
@@ -70,11 +97,12 @@ class Rule:
 
     Attributes
     ----------
-    name: as :func:`rule` takes it.
+    name: as :func:`hpt.rule` takes it.
     about: one line, with the source.
     lr_is: what ``lr`` means: "hidden", the LR of the hidden matrices at this width, or "base", the
         LR at m = 1.
-    rows: the laws of each role.
+    source: where the laws stand.
+    hidden, readout, embedding, vector, fixed: the laws of each role.
     attention: factor on the logits q·k, "1/√d_head" or "1/d_head".
     attention_at_base: whether "1/d_head" is to equal 1/√d_head at the base model (√d_base/d_head).
     notes: what the source leaves open.
@@ -84,7 +112,12 @@ class Rule:
     name: str
     about: str
     lr_is: Literal["hidden", "base"]
-    rows: Mapping[Role, Row] = field(repr=False)
+    source: str = field(repr=False)
+    hidden: RoleLaws = field(repr=False)
+    readout: RoleLaws = field(repr=False)
+    embedding: RoleLaws = field(default=RoleLaws(), repr=False)
+    vector: RoleLaws = field(default=RoleLaws(), repr=False)
+    fixed: RoleLaws = field(default=RoleLaws(source="no size grows"), repr=False)
     attention: Literal["1/√d_head", "1/d_head"] = "1/√d_head"
     attention_at_base: bool = True
     notes: tuple[str, ...] = ()
@@ -97,17 +130,18 @@ class Rule:
         ------
         ConfigError: for a role that no rule knows.
         """
-        if role not in self.rows:
-            raise ConfigError(f"no rule for role {role!r}.", did_you_mean(role, self.rows))
-        row, at = self.rows[role], (fan_in, fan_out, m)
-        std = 0.0 if role in ("vector", "fixed") else row.std(*at)
-        return Scales(std, row.lr(*at), row.multiplier(*at), row.decay(*at), row.eps(*at))
+        if role not in ROLES:
+            raise ConfigError(f"no rule for role {role!r}.", did_you_mean(role, ROLES))
+        scales = getattr(self, role).scales(fan_in, fan_out, m)
+        return scales._replace(init_std=0.0) if role in KEPT_ROLES else scales
 
     def attention_scale(self, d_head: int, base_d_head: int | None = None) -> float:
         """Factor on the attention logits; ``base_d_head`` is the head size at m = 1."""
         if self.attention == "1/√d_head":
-            return d_head**-0.5
-        return base_d_head**0.5 / d_head if base_d_head and self.attention_at_base else 1 / d_head
+            return 1 / math.sqrt(d_head)
+        if base_d_head and self.attention_at_base:
+            return math.sqrt(base_d_head) / d_head
+        return 1 / d_head
 
     def multiplier(self, width: float) -> float:
         """m = width / base_width."""
@@ -116,238 +150,46 @@ class Rule:
     def table(self) -> pd.DataFrame:
         """One row a role: its laws in words, and their source."""
         eta = "η" if self.lr_is == "hidden" else "η₀"
-        return pd.DataFrame(
-            [
+        rows = []
+        for role in ROLES:
+            laws = getattr(self, role)
+            rows.append(
                 {
                     "role": role,
-                    "init std": "kept" if role in ("vector", "fixed") else str(row.std),
-                    "learning rate": _product(eta, row.lr),
-                    "forward ×": str(row.multiplier),
-                    "decay": _product("λ", row.decay),
-                    "Adam ε": _product("ε", row.eps),
-                    "source": row.source,
+                    "init std": "kept" if role in KEPT_ROLES else str(laws.std),
+                    "learning rate": laws.lr.times(eta),
+                    "forward ×": str(laws.multiplier),
+                    "decay": laws.decay.times("λ"),
+                    "Adam ε": laws.eps.times("ε"),
+                    "source": laws.source or self.source,
                 }
-                for role, row in self.rows.items()
-            ]
-        )
+            )
+        return pd.DataFrame(rows)
 
-    def __str__(self) -> str:
-        frame = self.table()
-        widths = [max(map(len, [c, *frame[c]])) for c in frame]
-        lines = [
-            "  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip()
-            for row in [frame.columns, *frame.to_numpy()]
-        ]
+    def _legend(self) -> list[str]:
+        """What the table does not say."""
+        attention = self.attention
+        if attention == "1/d_head" and self.attention_at_base:
+            attention += ", times a constant that makes it 1/√d_head at the base"
         lr = {
             "hidden": "η: learning rate of the hidden matrices at this width.",
             "base": "η₀: learning rate at m = 1, kept for every width.",
-        }[self.lr_is]
-        scale = self.attention
-        if scale == "1/d_head" and self.attention_at_base:
-            scale += ", times a constant that makes it 1/√d_head at the base"
-        return "\n".join(
-            [
-                f"{self.name}: {self.about}",
-                *lines,
-                f"attention logits × {scale}",
-                lr,
-                "m: width over base width.",
-                *self.notes,
-            ]
-        )
+        }
+        return [
+            f"attention logits × {attention}",
+            lr[self.lr_is],
+            "m: width over base width.",
+            *self.notes,
+        ]
+
+    def __str__(self) -> str:
+        table = self.table()
+        rows = [list(table), *table.to_numpy()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([f"{self.name}: {self.about}", *lines, *self._legend()])
 
     def _repr_html_(self) -> str:
-        (
-            first,
-            *_,
-        ) = str(self).splitlines()
-        rest = str(self).splitlines()[len(self.rows) + 2 :]
-        return f"<p><b>{first}</b></p>{self.table().to_html(index=False)}<p>{'<br>'.join(rest)}</p>"
-
-
-def _product(symbol: str, law: Law) -> str:
-    text = str(law)
-    return (
-        symbol
-        if text == "1"
-        else symbol + text[1:]
-        if text.startswith("1/")
-        else f"{symbol}·{text}"
-    )
-
-
-def _rows(
-    source: str, embedding: Row, hidden: Row, readout: Row, vector: Row, vector_source: str = ""
-) -> dict:
-    """Rows of all roles; a fixed parameter (no size of it grows) follows no law."""
-    given = {"embedding": embedding, "hidden": hidden, "readout": readout, "vector": vector}
-    rows = {role: replace(row, source=row.source or source) for role, row in given.items()}
-    if vector_source:
-        rows["vector"] = replace(rows["vector"], source=vector_source)
-    return {**rows, "fixed": Row(source="no size grows")}
-
-
-_STD = Law(fan_in=-0.5)
-_INV, _ROOT = Law(m=-1.0), Law(m=-0.5)
-_NO_VECTOR = "not in the source: as the embedding"
-
-
-def _named() -> dict[str, Rule]:
-    keep_lr_decay = Law(m=1.0)
-    eps = {"eps": _INV}
-    rules = [
-        Rule(
-            "mup-table3",
-            "μP with Adam, no multipliers. Yang et al. 2022, Table 3.",
-            "base",
-            _rows(
-                "TPV Table 3; decay: mup, CP",
-                Row(),
-                Row(_STD, lr=_INV, decay=keep_lr_decay),
-                Row(Law(fan_in=-0.5, m=-0.5), lr=_INV, decay=keep_lr_decay),
-                Row(),
-            ),
-            attention="1/d_head",
-        ),
-        Rule(
-            "mup-table8",
-            "μP with Adam, readout multiplied by 1/m (the form of the package mup). "
-            "Yang et al. 2022, Table 8.",
-            "base",
-            _rows(
-                "TPV Table 8; decay: mup, CP",
-                Row(),
-                Row(_STD, lr=_INV, decay=keep_lr_decay),
-                Row(Law(fan_in=-0.5, m=0.5), multiplier=_INV),
-                Row(),
-            ),
-            attention="1/d_head",
-        ),
-        Rule(
-            "everett-full-align",
-            "SP with Adam, LR exponents for full alignment. Everett et al. 2024.",
-            "base",
-            _rows(
-                "E, Adam, SP, full alignment",
-                Row(),
-                Row(_STD, lr=_INV),
-                Row(_STD, lr=_INV),
-                Row(),
-                _NO_VECTOR,
-            ),
-        ),
-        Rule(
-            "everett-no-align",
-            "SP with Adam, LR exponents for no alignment. Everett et al. 2024.",
-            "base",
-            _rows(
-                "E, Adam, SP, no alignment",
-                Row(),
-                Row(_STD, lr=_ROOT),
-                Row(_STD, lr=_ROOT),
-                Row(),
-                _NO_VECTOR,
-            ),
-        ),
-        Rule(
-            "hayou-liu",
-            "SP with Adam for a large vocabulary: embedding LR over hidden LR is √m. "
-            "Hayou & Liu 2025.",
-            "hidden",
-            _rows(
-                "HL",
-                Row(lr=Law(m=0.5)),
-                Row(_STD),
-                Row(_STD, source="not in the source: as hidden"),
-                Row(),
-                "not in the source: as hidden",
-            ),
-        ),
-        Rule(
-            "completep",
-            "μP's width part with AdamW's ε and λ scaled. Dey et al. 2025 (CompleteP).",
-            "base",
-            _rows(
-                "CP",
-                Row(**eps),
-                Row(_STD, lr=_INV, decay=keep_lr_decay, **eps),
-                Row(Law(fan_in=-0.5, m=0.5), multiplier=_INV, **eps),
-                Row(**eps),
-            ),
-            attention="1/d_head",
-            notes=(
-                "The depth part is left out: its residual multiplier and its powers of m_depth are 1 here.",
-            ),
-        ),
-        Rule(
-            "u-mup",
-            "Unit-scaled μP, its learning rates; η₀ is an LR for weights of std 1. "
-            "Blake et al. 2024 (u-μP).",
-            "base",
-            _rows(
-                "UM Table 2",
-                Row(lr=Law(fan_out=-0.5)),
-                Row(ONE, lr=Law(fan_in=-0.5), multiplier=Law(fan_in=-0.5)),
-                Row(ONE, multiplier=Law(fan_in=-1.0)),
-                Row(),
-            ),
-            attention="1/d_head",
-            notes=(
-                "Unit scaling's other multipliers (activations, residuals, depth) belong to the model.",
-            ),
-        ),
-    ]
-    return {r.name: r for r in rules}
-
-
-#: The named rules of other authors.
-NAMED_RULES: dict[str, Rule] = _named()
-
-
-def of_parameterization(p: Parameterization) -> Rule:
-    """One of the sixteen as a :class:`Rule`; the numbers are those of ``p.scales``."""
-    grows, tpv = Law(m=1.0), "KB; TPV Table 3"
-    rows = _rows(
-        "KB",
-        Row(lr=grows if p.embd else ONE, source=tpv if p.embd else ""),
-        Row(_STD),
-        Row(Law(fan_in=-0.5, m=-0.5) if p.last else _STD, source=tpv if p.last else ""),
-        Row(lr=grows if p.ln else ONE, source=tpv if p.ln else ""),
-    )
-    return Rule(
-        str(p),
-        "one of the sixteen of Kalra & Barkeshli 2026.",
-        "hidden",
-        rows,
-        attention="1/d_head" if p.attn else "1/√d_head",
-        attention_at_base=False,
-        base_width=p.base_width,
-    )
-
-
-def rule(name: str | Parameterization | Rule, base_width: int | None = None) -> Rule:
-    """The rule of a name: one of the sixteen, or of :data:`NAMED_RULES`.
-
-    Parameters
-    ----------
-    name: "sp+embd", "μP", …; "mup-table3", "mup-table8", "everett-full-align", "everett-no-align",
-        "hayou-liu", "completep", "u-mup"; or what this function returned.
-    base_width: width at which m is 1; by default that of ``name``, which is 1 unless set.
-
-    Raises
-    ------
-    ConfigError: for any other name, with all of them.
-    """
-    if isinstance(name, str) and (key := name.strip().lower().replace("_", "-")) in NAMED_RULES:
-        name = NAMED_RULES[key]
-    if isinstance(name, Rule):
-        return replace(name, base_width=base_width) if base_width else name
-    try:
-        return of_parameterization(Parameterization.parse(name, base_width))
-    except ConfigError as error:
-        names = [*map(str, PARAMETERIZATIONS), *NAMED_RULES]
-        raise ConfigError(
-            f"no rule is named {name!r}.",
-            "a misspelt name; " + did_you_mean(str(name), names),
-            "one of " + ", ".join(names),
-        ) from error
+        table = self.table().to_html(index=False)
+        legend = "<br>".join(self._legend())
+        return f"<p><b>{self.name}: {self.about}</b></p>{table}<p>{legend}</p>"

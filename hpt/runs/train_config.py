@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from hpt.config import config
 from hpt.device import Precision
-from hpt.parameterization.groups import Decay
+from hpt.parameterization.rules import Decay
 
 
 @config

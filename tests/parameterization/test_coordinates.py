@@ -125,3 +125,60 @@ def test_a_foreign_model_with_an_unscaled_readout():
 def test_too_few_widths_are_refused():
     with pytest.raises(ConfigError, match="three widths"):
         hpt.coord_check(make, [32, 64], "SP", loss=loss, lr=0.1)
+
+
+def test_layers_are_seen_that_our_model_multiplies_by_without_a_call():
+    """Query, key and value, and the readout of a loss with targets: each with ΔW·x of its own."""
+
+    def loss_in_model(model):
+        return model(IDS[:, :-1], IDS[:, 1:])
+
+    tables = [
+        hpt.coord_check(make, [16, 32, 64], "SP", loss=f, lr=1e-3, steps=1, seeds=1).table
+        for f in (loss, loss_in_model)
+    ]
+    keys = ["width", "step", "layer", "quantity"]
+    outside, inside = (t.set_index(keys)["rms"] for t in tables)
+    assert list(outside.index) == list(inside.index)
+    assert outside.to_numpy() == pytest.approx(inside.to_numpy(), rel=1e-3, abs=1e-9)
+    for layer in ("blocks.0.attention.query", "blocks.1.attention.value", "readout"):
+        seen = tables[1].query("width == 64 and step == 1 and layer == @layer")
+        assert {*seen["quantity"]} == {"activation", "change", "update"}
+
+
+def test_the_sizes_of_a_projection_are_those_of_its_weight_and_input():
+    torch.manual_seed(0)
+    c = hpt.coord_check(make, [16, 32, 64], "SP", loss=loss, lr=1e-3, steps=1, seeds=1, init=False)
+    torch.manual_seed(0)
+    model = make(32)
+    x = model.token_embedding(IDS[:, :-1]) + model.position_embedding.weight
+    key = model.blocks[0].attention.key(model.blocks[0].norm_attention(x))
+    row = c.table.query(
+        "width == 32 and step == 0 and layer == 'blocks.0.attention.key' and quantity == 'activation'"
+    )
+    assert row["rms"].item() == pytest.approx(key.square().mean().sqrt().item(), rel=1e-5)
+
+
+def test_models_are_left_without_hooks():
+    made = []
+
+    def make_and_keep(width):
+        made.append(make(width))
+        return made[-1]
+
+    hpt.coord_check(make_and_keep, [16, 32, 64], "SP", loss=loss, lr=1e-3, steps=1, seeds=1)
+    modules = [module for model in made for module in model.modules()]
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
+
+
+def test_weights_are_drawn_on_the_device_that_they_are_on(monkeypatch):
+    devices = []
+
+    class Generator(torch.Generator):
+        def __new__(cls, device="none"):
+            devices.append(device)
+            return super().__new__(cls, device)
+
+    monkeypatch.setattr(torch, "Generator", Generator)
+    hpt.coord_check(make, [16, 32, 64], "SP", loss=loss, lr=1e-3, steps=1, seeds=1)
+    assert devices == [torch.device("cpu")] * 3

@@ -1,5 +1,6 @@
 """Roles, optimizer groups and initial weights."""
 
+import copy
 import dataclasses
 import math
 
@@ -7,18 +8,20 @@ import pytest
 import torch
 from torch import nn
 
+import hpt
 from hpt.errors import ConfigError, RoleError
 from hpt.model.transformer import ModelConfig, Transformer, wider_copy
-from hpt.parameterization.groups import init_weights, param_groups
-from hpt.parameterization.roles import roles
+from hpt.parameterization.groups import assign, init_weights, param_groups
+from hpt.parameterization.roles import find_roles, unwrap
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
 
 CONFIG = ModelConfig(width=64, depth=2, d_head=16, vocab_size=50, context=12, bias=True)
+SMALL = ModelConfig(width=32, depth=2, d_head=8, vocab_size=20, context=8)
 
 
 def roles_of(**options):
     c = dataclasses.replace(CONFIG, **options)
-    return {name: r.role for name, r in roles(Transformer(c), wider_copy(c)).items()}
+    return {name: r.role for name, r in find_roles(Transformer(c), wider_copy(c)).items()}
 
 
 def test_roles_of_the_transformer():
@@ -172,3 +175,141 @@ def test_mistakes_are_told():
     convolution = nn.Sequential(nn.Conv1d(4, 8, 3))
     with pytest.raises(RoleError, match="Conv1d"):
         param_groups(convolution, "sp", lr=0.1, base_model=nn.Sequential(nn.Conv1d(2, 4, 3)))
+
+
+def test_three_ways_to_decay():
+    """What a step takes off a weight: lr·λ of the group; λ; the given lr times λ."""
+
+    def shrink(**options):
+        groups = hpt.param_groups(
+            Transformer(SMALL), "mup-table3", lr=0.01, weight_decay=0.5, base_width=8, **options
+        )
+        return {g["name"]: g["lr"] * g["weight_decay"] for g in groups if g["name"] != "vector"}
+
+    roles = ("embedding", "hidden", "readout")
+    assert shrink(decay="constant") == pytest.approx(dict.fromkeys(roles, 0.005))
+    assert shrink(decay="independent") == pytest.approx(dict.fromkeys(roles, 0.5))
+    assert shrink() == pytest.approx(dict.fromkeys(roles, 0.005))  # λ·m where the LR is η/m
+    sp = hpt.param_groups(Transformer(SMALL), "sp+embd", lr=0.01, weight_decay=0.5, base_width=8)
+    assert {g["name"]: g["weight_decay"] for g in sp} == {
+        "embedding": 0.5,
+        "hidden": 0.5,
+        "readout": 0.5,
+        "vector": 0,
+    }
+    with pytest.raises(ConfigError, match="coupld"):
+        hpt.param_groups(Transformer(SMALL), "sp", lr=0.1, decay="coupld")
+
+
+def test_epsilon_is_scaled_by_completep():
+    groups = hpt.param_groups(
+        Transformer(SMALL), "completep", lr=0.01, base_width=8, forward="in_model"
+    )
+    assert {g["eps"] for g in groups} == {1e-8 / 4}
+    assert all("eps" not in g for g in hpt.param_groups(Transformer(SMALL), "sp", lr=0.01))
+    absorbed = hpt.param_groups(
+        Transformer(SMALL), "completep", lr=0.01, base_width=8, forward="absorb", eps=1e-6
+    )
+    assert {g["name"]: g["eps"] for g in absorbed} == pytest.approx(
+        {"embedding": 2.5e-7, "hidden": 2.5e-7, "readout": 1e-6, "vector": 2.5e-7}
+    )
+
+
+def test_u_mup_absorbed_has_mup_sizes():
+    scales = {n: a.scales for n, a in assign(Transformer(SMALL), "u-mup", forward="absorb").items()}
+    hidden, readout = scales["blocks.0.attention.key.weight"], scales["readout.weight"]
+    assert (hidden.init_std, hidden.lr) == pytest.approx((32**-0.5, 1 / 32))
+    assert (readout.init_std, readout.lr) == pytest.approx((1 / 32, 1 / 32))
+    assert scales["token_embedding.weight"].lr == pytest.approx(32**-0.5)
+    assert math.isclose(hidden.lr * hidden.decay, 32**-0.5)  # lr·λ is what it was
+
+
+def tied(n):
+    model = nn.ModuleDict(
+        {"words": nn.Embedding(30, n), "body": nn.Linear(n, n), "out": nn.Linear(n, 30, bias=False)}
+    )
+    model["out"].weight = model["words"].weight
+    return model
+
+
+def test_tied_matrices_are_one_parameter_with_the_rule_one_picks():
+    model = tied(32)
+    for choice, lr in (("embedding", 0.4), ("readout", 0.1)):
+        groups = hpt.param_groups(model, "sp+embd", lr=0.1, base_model=tied(8), tied=choice)
+        assert sum(len(g["params"]) for g in groups) == 3
+        group = next(g for g in groups if any(p is model["words"].weight for p in g["params"]))
+        assert group["name"] == choice and group["lr"] == pytest.approx(lr)
+    role = find_roles(model, tied(8))["words.weight"]
+    assert role.tied_to == ("out.weight",)
+    as_readout = assign(model, "mup", base_model=tied(8), tied="readout")["words.weight"]
+    assert as_readout.role.fan_in == 32 and as_readout.scales.init_std == pytest.approx(
+        32**-0.5 / 2
+    )
+    assert find_roles(
+        model, nn.ModuleDict({"words": nn.Embedding(30, 8), "body": nn.Linear(8, 8)})
+    )["words.weight"]
+
+
+def test_a_multiplier_cannot_be_absorbed_by_a_tied_matrix():
+    for forward in (None, "absorb"):
+        with pytest.raises(ConfigError, match=r"tied to out\.weight") as error:
+            hpt.param_groups(tied(32), "mup-table8", lr=0.1, base_model=tied(8), forward=forward)
+        assert "logits * 0.25" in str(error.value)
+    assert hpt.param_groups(tied(32), "mup-table8", lr=0.1, base_model=tied(8), forward="in_model")
+    with pytest.raises(ConfigError, match="tied='both'"):
+        hpt.param_groups(tied(32), "sp", lr=0.1, base_model=tied(8), tied="both")
+
+
+def test_wrappers_change_nothing():
+    model = Transformer(CONFIG)
+    compiled = torch.compile(model, backend="eager")
+    attributes = dict(vars(model))
+    assert unwrap(compiled) is model
+    plain, wrapped = (hpt.param_groups(m, "mup", lr=0.1) for m in (model, compiled))
+    assert [[id(p) for p in g["params"]] for g in plain] == [
+        [id(p) for p in g["params"]] for g in wrapped
+    ]
+    assert vars(model) == attributes and all(
+        not vars(p) for p in model.parameters()
+    )  # nothing is hidden on them
+
+
+def test_groups_survive_saving_and_copying():
+    model = Transformer(CONFIG)
+    optimizer = torch.optim.AdamW(hpt.param_groups(model, "mup", lr=0.1))
+    model(torch.zeros(1, 4, dtype=torch.long)).sum().backward()
+    optimizer.step()
+    twin = copy.deepcopy(model)
+    other = torch.optim.AdamW(hpt.param_groups(twin, "mup", lr=0.1))
+    other.load_state_dict(optimizer.state_dict())
+    for x, y in zip(optimizer.param_groups, other.param_groups, strict=True):
+        assert {k: v for k, v in x.items() if k != "params"} == {
+            k: v for k, v in y.items() if k != "params"
+        }
+
+
+def test_the_one_liner():
+    model = Transformer(CONFIG)
+    groups = hpt.embedding_lr_groups(model, lr=0.01, width=64, base_width=16, weight_decay=0.1)
+    assert {g["name"]: (g["lr"], g["weight_decay"]) for g in groups} == {
+        "embedding": (0.04, 0.1),
+        "matrix": (0.01, 0.1),
+        "vector": (0.01, 0.0),
+    }
+    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+    lr = {
+        id(p): g["lr"]
+        for g in hpt.param_groups(model, "sp+embd", lr=0.01, base_width=16)
+        for p in g["params"]
+    }
+    assert all(lr[id(p)] == g["lr"] for g in groups for p in g["params"])
+    assert hpt.embedding_lr_groups(model, lr=0.01, width=64)[0]["lr"] == 0.64  # as published
+    assert [g["name"] for g in hpt.embedding_lr_groups(tied(8), lr=0.1, width=8)] == [
+        "embedding",
+        "matrix",
+        "vector",
+    ]
+    with pytest.raises(RoleError, match=r"no nn.Embedding"):
+        hpt.embedding_lr_groups(nn.Linear(2, 2), lr=0.1, width=2)
+    with pytest.raises(ConfigError, match="lr=0"):
+        hpt.embedding_lr_groups(model, lr=0, width=2)

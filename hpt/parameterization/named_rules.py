@@ -1,0 +1,137 @@
+"""Rules of other authors by name, and the rule of any name.
+
+Sources: [TPV] Yang et al. 2022, arXiv 2203.03466.  [KB] Kalra & Barkeshli 2026, arXiv 2605.21486.
+[E] Everett et al. 2024, arXiv 2407.05872.  [HL] Hayou & Liu 2025, arXiv 2506.15025.  [CP] Dey et
+al. 2025 (CompleteP), arXiv 2505.01618.  [UM] Blake et al. 2024 (u-μP), arXiv 2407.17465.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hpt.errors import ConfigError, did_you_mean
+from hpt.parameterization.rules import (
+    GROWING,
+    ONE,
+    SHRINKING,
+    UNIT_SUM,
+    PowerLaw,
+    RoleLaws,
+    Rule,
+)
+from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
+
+_AS_EMBEDDING = RoleLaws(source="not in the source: as the embedding")
+_AS_HIDDEN = "not in the source: as hidden"
+#: In μP the hidden LR falls as 1/m, and λ grows by m, so that their product stays.
+_MUP_HIDDEN = RoleLaws(UNIT_SUM, lr=SHRINKING, decay=GROWING)
+#: Readout of the forms that multiply the logits by 1/m.
+_MULTIPLIED_READOUT = RoleLaws(PowerLaw(fan_in=-0.5, m=0.5), multiplier=SHRINKING)
+
+
+def _everett(name: str, alignment: str, lr: PowerLaw) -> Rule:
+    return Rule(
+        name,
+        f"SP with Adam, LR exponents for {alignment} alignment. Everett et al. 2024.",
+        "base",
+        f"E, Adam, SP, {alignment} alignment",
+        hidden=RoleLaws(UNIT_SUM, lr=lr),
+        readout=RoleLaws(UNIT_SUM, lr=lr),
+        vector=_AS_EMBEDDING,
+    )
+
+
+#: The named rules of other authors.
+NAMED_RULES: dict[str, Rule] = {
+    named.name: named
+    for named in (
+        Rule(
+            "mup-table3",
+            "μP with Adam, no multipliers. Yang et al. 2022, Table 3.",
+            "base",
+            "TPV Table 3; decay: mup, CP",
+            hidden=_MUP_HIDDEN,
+            readout=_MUP_HIDDEN._replace(std=PowerLaw(fan_in=-0.5, m=-0.5)),
+            attention="1/d_head",
+        ),
+        Rule(
+            "mup-table8",
+            "μP with Adam, readout multiplied by 1/m (the form of the package mup). "
+            "Yang et al. 2022, Table 8.",
+            "base",
+            "TPV Table 8; decay: mup, CP",
+            hidden=_MUP_HIDDEN,
+            readout=_MULTIPLIED_READOUT,
+            attention="1/d_head",
+        ),
+        _everett("everett-full-align", "full", SHRINKING),
+        _everett("everett-no-align", "no", PowerLaw(m=-0.5)),
+        Rule(
+            "hayou-liu",
+            "SP with Adam for a large vocabulary: embedding LR over hidden LR is √m. "
+            "Hayou & Liu 2025.",
+            "hidden",
+            "HL",
+            hidden=RoleLaws(UNIT_SUM),
+            readout=RoleLaws(UNIT_SUM, source=_AS_HIDDEN),
+            embedding=RoleLaws(lr=PowerLaw(m=0.5)),
+            vector=RoleLaws(source=_AS_HIDDEN),
+        ),
+        Rule(
+            "completep",
+            "μP's width part with AdamW's ε and λ scaled. Dey et al. 2025 (CompleteP).",
+            "base",
+            "CP",
+            hidden=_MUP_HIDDEN._replace(eps=SHRINKING),
+            readout=_MULTIPLIED_READOUT._replace(eps=SHRINKING),
+            embedding=RoleLaws(eps=SHRINKING),
+            vector=RoleLaws(eps=SHRINKING),
+            attention="1/d_head",
+            notes=(
+                "The depth part is left out: its residual multiplier and its powers of m_depth are 1 here.",
+            ),
+        ),
+        Rule(
+            "u-mup",
+            "Unit-scaled μP, its learning rates; η₀ is an LR for weights of std 1. "
+            "Blake et al. 2024 (u-μP).",
+            "base",
+            "UM Table 2",
+            hidden=RoleLaws(ONE, lr=PowerLaw(fan_in=-0.5), multiplier=PowerLaw(fan_in=-0.5)),
+            readout=RoleLaws(ONE, multiplier=PowerLaw(fan_in=-1.0)),
+            embedding=RoleLaws(lr=PowerLaw(fan_out=-0.5)),
+            attention="1/d_head",
+            notes=(
+                "Unit scaling's other multipliers (activations, residuals, depth) belong to the model.",
+            ),
+        ),
+    )
+}
+
+
+def rule(name: str | Parameterization | Rule, base_width: int | None = None) -> Rule:
+    """The rule of a name: one of the sixteen, or of :data:`NAMED_RULES`.
+
+    Parameters
+    ----------
+    name: "sp+embd", "μP", …; "mup-table3", "mup-table8", "everett-full-align", "everett-no-align",
+        "hayou-liu", "completep", "u-mup"; or what this function returned.
+    base_width: width at which m is 1; by default that of ``name``, which is 1 unless set.
+
+    Raises
+    ------
+    ConfigError: for any other name, with all of them.
+    """
+    if isinstance(name, str):
+        name = NAMED_RULES.get(name.strip().lower().replace("_", "-"), name)
+    if isinstance(name, Rule):
+        return replace(name, base_width=base_width or name.base_width)
+    try:
+        return Parameterization.parse(name, base_width).rule
+    except ConfigError as error:
+        names = [*map(str, PARAMETERIZATIONS), *NAMED_RULES]
+        raise ConfigError(
+            f"no rule is named {name!r}.",
+            "a misspelt name; " + did_you_mean(str(name), names),
+            "one of " + ", ".join(names),
+        ) from error
