@@ -33,9 +33,9 @@ QUANTITIES = {
 }
 _SIZE_COLUMNS = ("step", "layer", "role", "quantity", "rms")
 BLIND = (
-    "A coordinate check sees the first steps only. It cannot see weight decay, the schedule, the batch size, "
-    "Adam's ε where gradients are still large, a wrong constant (a factor that is the same at every width), or "
-    "instability that comes late: a flat check is necessary for transfer, not sufficient."
+    "A coordinate check sees the first steps only. It cannot see weight decay, the schedule, the batch "
+    "size, Adam's ε where gradients are still large, a wrong constant (a factor that is the same at every "
+    "width), or instability that comes late: a flat check is necessary for transfer, not sufficient."
 )
 
 
@@ -273,8 +273,8 @@ def _verdict(rule: Rule, slopes: pd.DataFrame, layers: pd.DataFrame) -> tuple[st
         return found
     if unclear:
         return (
-            f"Nothing certain: {unclear} slopes are not flat, but their intervals hold 0; take more widths or "
-            "seeds.",
+            f"Nothing certain: {unclear} slopes are not flat, but their intervals hold 0; take more widths "
+            "or seeds.",
         )
     return ("Flat: activations, changes and updates of every role keep their size.",)
 

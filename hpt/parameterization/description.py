@@ -140,10 +140,10 @@ def _tying(rule: Rule, assigned: dict[str, Assignment], tied: str) -> list[str]:
         }
         has, asked = scales[tied], scales[lost]
         notes.append(
-            f"{name} is tied to {', '.join(role.tied_to)} and follows the {tied}'s rule. As {lost} it would have had "
-            f"LR × {asked.lr:.4g} (has × {has.lr:.4g}) and init std {asked.init_std:.4g} (has {has.init_std:.4g}): "
-            f"the {lost}'s steps are {has.lr / asked.lr:.4g} and its start {has.init_std / asked.init_std:.4g} times "
-            f"what {rule.name} asks for. Untie them to have both."
+            f"{name} is tied to {', '.join(role.tied_to)} and follows the {tied}'s rule. As {lost} it would "
+            f"have had LR × {asked.lr:.4g} (has × {has.lr:.4g}) and init std {asked.init_std:.4g} (has "
+            f"{has.init_std:.4g}): the {lost}'s steps are {has.lr / asked.lr:.4g} and its start "
+            f"{has.init_std / asked.init_std:.4g} times what {rule.name} asks for. Untie them to have both."
         )
     return notes
 
@@ -154,7 +154,7 @@ def _multipliers(rule: Rule, asked: pd.DataFrame) -> list[str]:
         return []
     first = asked.iloc[0]
     return [
-        f"{rule.name} multiplies the output of {len(asked)} layers (of {first['name']} by {first['multiplier']:.4g}); "
-        'groups cannot. forward="absorb" gives the same training through init and LR; forward="in_model" leaves it '
-        "to you."
+        f"{rule.name} multiplies the output of {len(asked)} layers (of {first['name']} by "
+        f"{first['multiplier']:.4g}); groups cannot. "
+        'forward="absorb" gives the same training through init and LR; forward="in_model" leaves it to you.'
     ]

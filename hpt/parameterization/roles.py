@@ -241,8 +241,8 @@ def _refuse_half_grown_blocks(free: dict[str, ParameterRole], seen: dict[str, _S
             continue
         into, out_of = first["readout"], first["embedding"]
         raise RoleError(
-            f"parameter {into.name!r} of shape {into.shape} (in the other copy {into.other}) maps into a size "
-            f"that does not grow, and {out_of.name!r} of shape {out_of.shape} ({out_of.other}) out of one.",
+            f"parameter {into.name!r} of shape {into.shape} (in the other copy {into.other}) maps into a "
+            f"size that does not grow, and {out_of.name!r} of shape {out_of.shape} ({out_of.other}) out of one.",
             "the other copy kept the inner size of its blocks (an intermediate_size, a number of heads)",
             f'shrink that size too, or, if it is meant so, param_groups(…, roles={{"{into.name}": "readout", '
             f'"{out_of.name}": "embedding"}})',

@@ -141,8 +141,9 @@ def test_layers_are_seen_that_our_model_multiplies_by_without_a_call():
     outside, inside = (t.set_index(keys)["rms"] for t in tables)
     assert list(outside.index) == list(inside.index)
     assert outside.to_numpy() == pytest.approx(inside.to_numpy(), rel=1e-3, abs=1e-9)
+    last = tables[1].query("width == 64 and step == 1")
     for layer in ("blocks.0.attention.query", "blocks.1.attention.value", "readout"):
-        seen = tables[1].query("width == 64 and step == 1 and layer == @layer")
+        seen = last[last["layer"] == layer]
         assert {*seen["quantity"]} == {"activation", "change", "update"}
 
 

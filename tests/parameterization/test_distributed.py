@@ -108,7 +108,8 @@ def worker(rank, port, folder):
     if rank == 0:
         torch.save(found, folder / "found.pt")
     dist.barrier()
-    gc.collect()  # DDP must not outlive its group: it would wait for gloo's threads, and they for Python's lock
+    # DDP must not outlive its group: it would wait for gloo's threads, and they for Python's lock.
+    gc.collect()
     dist.destroy_process_group()
 
 
