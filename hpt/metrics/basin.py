@@ -8,22 +8,31 @@ itself is common to the widths of a group, where five or more curves determine w
 synthetic sweeps (rates an octave apart, wells of another family and steeper on the high side, noise
 0.01 nats) its median error of η* was 0.03 octaves; with a skew for each width 0.05, with parabolas
 through three or five rates 0.09 or 0.24, with Akima and PCHIP interpolation 0.12 and 0.26.
+
+Letters: B replicates, W widths, K learning rates of a width, N its runs, P those of them that lie
+in its basin, S trial skews.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
+from scipy.special import exprel
 
 LN2 = np.log(2.0)
-REACH_OCTAVES = 2.0  # runs further from the best learning rate than this are outside the basin,
-FAR_REACH_OCTAVES = 3.0  # or than this, where runs on the other side diverge sooner
-RISE_NATS = 0.75  # so are runs this much worse than the best: instability, not curvature
+# Runs further from the best learning rate than this are outside the basin, or than FAR_REACH where
+# runs on the other side diverge sooner; so are runs worse than the best by RISE: instability, not
+# curvature.
+REACH_OCTAVES = 2.0
+FAR_REACH_OCTAVES = 3.0
+RISE_NATS = 0.75
 SKEW_RANGE = (-1.0, 2.5)
-SKEW_PRIOR = (0.4, 1.0)  # mean and deviation of s; it speaks only where the data hardly do
+# Mean and deviation of s; it speaks only where the data hardly do.
+SKEW_PRIOR = (0.4, 1.0)
 
 EDGE = "optimum at the edge of the grid"
 WRONG_SIGN = "curvature of the wrong sign"
@@ -45,7 +54,7 @@ def edge_of(log2_lrs, losses) -> str:
     "" where runs on both sides are worse, also where the worse ones diverged; "low" or "high" at an
     edge. A single learning rate, or nothing finite, is "low": lower ones are the ones to add.
     """
-    _log2_lr_K, loss_K = _cell_means(np.asarray(log2_lrs, float), np.asarray(losses, float))
+    _, loss_K = _cell_means(np.asarray(log2_lrs, float), np.asarray(losses, float))
     best = int(np.argmin(loss_K)) if len(loss_K) else 0
     if best == 0:
         return "low"
@@ -60,52 +69,57 @@ def _cell_means(log2_lr_N, loss_N):
 
 
 def basin_window(log2_lr_K, loss_K) -> slice:
-    """The learning rates kept: an unbroken stretch of finite losses around the best, within
-    REACH_OCTAVES of its :func:`middle` and RISE_NATS of it; the nearest neighbour on each side
-    stays however far."""
+    """The learning rates kept: an unbroken stretch of finite losses around the best.
+
+    They lie within REACH_OCTAVES of its :func:`middle` and RISE_NATS of the best loss; the nearest
+    neighbour on each side stays however far.
+    """
     best = int(np.argmin(loss_K))
     octaves_K = np.abs(log2_lr_K - middle(log2_lr_K, loss_K))
+    neighbour_K = np.abs(np.arange(len(loss_K)) - best) <= 1
+    low_K = loss_K <= loss_K[best] + RISE_NATS
 
-    def end_of(step: int, reach: float) -> int:
-        end = best
-        while 0 <= end + step < len(loss_K) and np.isfinite(loss_K[end + step]):
-            far = (
-                octaves_K[end + step] > reach + 1e-6
-                or loss_K[end + step] - loss_K[best] > RISE_NATS
-            )
-            if far and end != best:
-                break
-            end += step
-        return end
+    def stretch(reach: float) -> slice:
+        near_K = octaves_K <= reach + 1e-6
+        out_K = np.flatnonzero(~(np.isfinite(loss_K) & (neighbour_K | near_K & low_K)))
+        start = out_K[out_K < best].max(initial=-1) + 1
+        stop = out_K[out_K > best].min(initial=len(loss_K))
+        return slice(int(start), int(stop))
 
-    low, high = (end_of(step, REACH_OCTAVES) for step in (-1, 1))
-    if octaves_K[high] < REACH_OCTAVES / 2 and high < len(loss_K) - 1:
-        low = end_of(-1, FAR_REACH_OCTAVES)
-    return slice(low, high + 1)
+    window = stretch(REACH_OCTAVES)
+    stops_early = window.stop < len(loss_K) and octaves_K[window.stop - 1] < REACH_OCTAVES / 2
+    if stops_early:
+        return slice(stretch(FAR_REACH_OCTAVES).start, window.stop)
+    return window
 
 
 def middle(log2_lr_K, loss_K) -> float:
-    """About where the optimum is: the best learning rate; or, where its better neighbour is more
-    than an octave away, half the way there."""
+    """About where the optimum is: the best learning rate, or half the way to its better neighbour
+    where that is more than an octave away."""
     best = int(np.argmin(loss_K))
-    others = [k for k in (best - 1, best + 1) if 0 <= k < len(loss_K)]
-    near = min(others, key=lambda k: loss_K[k], default=best)
-    apart = np.isfinite(loss_K[near]) and abs(log2_lr_K[near] - log2_lr_K[best]) > 1 + 1e-6
-    return float(log2_lr_K[best] + log2_lr_K[near]) / 2 if apart else float(log2_lr_K[best])
+    beside = [k for k in (best - 1, best + 1) if 0 <= k < len(loss_K)]
+    near = min(beside, key=lambda k: loss_K[k], default=best)
+    pair = log2_lr_K[[best, near]]
+    if np.isfinite(loss_K[near]) and np.ptp(pair) > 1 + 1e-6:
+        return float(pair.mean())
+    return float(log2_lr_K[best])
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """The runs of one group that lie in a basin, padded to a rectangle.
+    """The runs of one group that lie in a basin, padded with zeros to a rectangle.
 
     Attributes
     ----------
-    scale_W: widths, growing. origin_W: log2 η of the best run of each.
-    u_WxP: ln η − ln of the origin. loss_WxP: nats. weight_WxP: 1, or 0 where padded (or less where
-        robust).
-    seed_WxP: seed codes. best_W: lowest cell mean, nats.
+    scale_W: widths, growing.
+    origin_W: log2 η of the best run of each.
+    u_WxP: ln η from that origin.
+    loss_WxP: nats.
+    weight_WxP: 1, or less where robust; 0 where padded.
+    rate_WxP, seed_WxP: numbers of the learning rate, from 0 at each width, and of the seed.
     tried_Wx2: lowest and highest log2 η tried; the lowest that diverged above the basin, where
         `cliff_W`.
+    best_W: lowest mean loss of a learning rate, nats.
     edge_W, reason_W: "" or the edge, and why a width has no basin.
     """
 
@@ -114,6 +128,7 @@ class Points:
     u_WxP: np.ndarray
     loss_WxP: np.ndarray
     weight_WxP: np.ndarray
+    rate_WxP: np.ndarray
     seed_WxP: np.ndarray
     tried_Wx2: np.ndarray
     cliff_W: np.ndarray
@@ -123,68 +138,136 @@ class Points:
 
     def take(self, widths) -> Points:
         """The same for some of the widths."""
-        return Points(*(getattr(self, name)[widths] for name in self.__dataclass_fields__))
+        return Points(**{name: value[widths] for name, value in vars(self).items()})
+
+    @property
+    def inside_WxP(self) -> np.ndarray:
+        """Which are runs, and not padding."""
+        return self.weight_WxP > 0
+
+    @property
+    def spare(self) -> int:
+        """How many runs there are beyond the freedom of a well a width and one skew."""
+        return int(self.inside_WxP.sum()) - 3 * len(self.scale_W) - 1
+
+    @property
+    def rates_W(self) -> np.ndarray:
+        """How many different learning rates each width has in its basin."""
+        return self.rate_WxP.max(1) + 1
+
+    @property
+    def seeds_W(self) -> np.ndarray:
+        """How many different seeds each width has in its basin."""
+        pairs = zip(self.seed_WxP, self.inside_WxP, strict=True)
+        return np.array([len(np.unique(seed_P[inside_P])) for seed_P, inside_P in pairs])
+
+    def repeats(self, code_WxP) -> np.ndarray:
+        """How many runs (W, P) share each run's code, such as `rate_WxP`; 0 where padded."""
+        return self._same(code_WxP).sum(-1) * self.inside_WxP
+
+    def means(self, code_WxP, value_WxP) -> np.ndarray:
+        """Mean (W, P) of the values of all runs that share each run's code; 0 where padded."""
+        total_WxP = (self._same(code_WxP) * value_WxP[:, None]).sum(-1) * self.inside_WxP
+        return total_WxP / np.maximum(self.repeats(code_WxP), 1)
+
+    def _same(self, code_WxP) -> np.ndarray:
+        """Whether a run (second P) is inside and has another's (first P) code, (W, P, P)."""
+        return (code_WxP[:, :, None] == code_WxP[:, None]) & self.inside_WxP[:, None]
 
 
 def gather(rows: pd.DataFrame, scale: str) -> Points:
     """One group's rows of a :class:`hpt.metrics.table.SweepTable` as :class:`Points`."""
-    columns: dict[str, list] = {name: [] for name in Points.__dataclass_fields__}
-    kept = []
-    for value, cell in rows.groupby(scale, sort=True):
-        log2_lr_K, loss_K = _cell_means(cell.log2_lr.to_numpy(), cell.loss.to_numpy())
-        window = basin_window(log2_lr_K, loss_K)
-        edge = edge_of(log2_lr_K, loss_K)
-        runs = cell[cell.log2_lr.isin(log2_lr_K[window])]
-        if not np.isfinite(loss_K).any():
-            reason, edge, runs = ALL_DIVERGED, "low", cell.iloc[:0]
-        else:
-            reason = EDGE if edge else FEW_RATES if window.stop - window.start < 3 else ""
-        columns["scale_W"].append(float(value))
-        columns["origin_W"].append(log2_lr_K[np.argmin(loss_K)])
-        cliff = window.stop < len(loss_K) and not np.isfinite(loss_K[window.stop])
-        columns["tried_Wx2"].append((log2_lr_K[0], log2_lr_K[window.stop if cliff else -1]))
-        columns["cliff_W"].append(cliff)
-        columns["best_W"].append(loss_K.min() if np.isfinite(loss_K).any() else np.nan)
-        columns["edge_W"].append(edge)
-        columns["reason_W"].append(reason)
-        kept.append(runs)
-    depth = max(3, max(map(len, kept)))
-    for runs, origin in zip(kept, columns["origin_W"], strict=True):
-        pad = (0, depth - len(runs))
-        columns["u_WxP"].append(np.pad((runs.log2_lr.to_numpy() - origin) * LN2, pad))
-        columns["loss_WxP"].append(np.pad(runs.loss.to_numpy(float), pad))
-        columns["weight_WxP"].append(np.pad(np.ones(len(runs)), pad))
-        columns["seed_WxP"].append(np.pad(runs.seed.to_numpy(int), pad, constant_values=-1))
-    return Points(
-        **{
-            n: np.array(v, dtype=object if n in ("edge_W", "reason_W") else None)
-            for n, v in columns.items()
-        }
-    )
+    basins = [_basin(float(width), cell) for width, cell in rows.groupby(scale, sort=True)]
+    depth = max(3, *(len(basin["u_WxP"]) for basin in basins))
+    columns = {}
+    for name in basins[0]:
+        values = [basin[name] for basin in basins]
+        if name.endswith("_WxP"):
+            values = [np.pad(value, (0, depth - len(value))) for value in values]
+        columns[name] = np.array(values, dtype=object if isinstance(values[0], str) else None)
+    return Points(**columns)
 
 
-def phi1(t):
-    """(e^t − 1)/t."""
-    small = np.abs(t) < 1e-5
-    safe = np.where(small, 1.0, t)
-    return np.where(small, 1 + t / 2 + t * t / 6, np.expm1(safe) / safe)
+def _basin(width: float, cell: pd.DataFrame) -> dict[str, Any]:
+    """One width's part of :class:`Points`, by attribute."""
+    log2_lr_N = cell.log2_lr.to_numpy()
+    log2_lr_K, loss_K = _cell_means(log2_lr_N, cell.loss.to_numpy())
+    window = basin_window(log2_lr_K, loss_K)
+    edge = edge_of(log2_lr_K, loss_K)
+    kept_N = np.isin(log2_lr_N, log2_lr_K[window])
+    best, reason = loss_K.min(), ""
+    if not np.isfinite(best):
+        best, reason = np.nan, ALL_DIVERGED
+        kept_N[:] = False
+    elif edge:
+        reason = EDGE
+    elif window.stop - window.start < 3:
+        reason = FEW_RATES
+    cliff = window.stop < len(loss_K) and not np.isfinite(loss_K[window.stop])
+    origin = log2_lr_K[np.argmin(loss_K)]
+    u_P = (log2_lr_N[kept_N] - origin) * LN2
+    return {
+        "scale_W": width,
+        "origin_W": origin,
+        "u_WxP": u_P,
+        "loss_WxP": cell.loss.to_numpy(float)[kept_N],
+        "weight_WxP": np.ones(len(u_P)),
+        "rate_WxP": np.unique(np.round(u_P, 6), return_inverse=True)[1],
+        "seed_WxP": cell.seed.to_numpy(int)[kept_N],
+        "tried_Wx2": (log2_lr_K[0], log2_lr_K[window.stop if cliff else -1]),
+        "cliff_W": cliff,
+        "best_W": best,
+        "edge_W": edge,
+        "reason_W": reason,
+    }
 
 
 def phi2(t):
-    """(e^t − 1 − t)/t²: the skewed well is f_s(u) = u²·phi2(su)."""
+    """φ₂(t) = (e^t − 1 − t)/t², by its series near 0."""
     small = np.abs(t) < 1e-2
     safe = np.where(small, 1.0, t)
-    return np.where(
-        small, 0.5 + t / 6 + t**2 / 24 + t**3 / 120 + t**4 / 720, (np.expm1(safe) - safe) / safe**2
-    )
+    series = 0.5 + t / 6 + t**2 / 24 + t**3 / 120 + t**4 / 720
+    return np.where(small, series, (np.expm1(safe) - safe) / safe**2)
 
 
 def well_loss(u, loss, h, skew):
     """The well's curve: L* + h·f_s(u), nats, at u = ln η − ln η*; arguments broadcast.
 
-    f_s(u) = (e^(su) − 1 − su)/s², ½u² to second order and at s = 0; |su| is cut off at 50.
+    f_s(u) = (e^(su) − 1 − su)/s² = u²·φ₂(su), ½u² to second order and at s = 0; |su| is cut off at
+    50.
     """
     return loss + h * u**2 * phi2(np.clip(skew * u, -50, 50))
+
+
+def losses_at(points: Points, u_W, loss_W, h_W, skew):
+    """The loss at every run, nats (…, W, P), of wells with optima `u_W` (ln η from the origin)."""
+    u_WxP = points.u_WxP - u_W[..., None]
+    return well_loss(u_WxP, loss_W[..., None], h_W[..., None], skew)
+
+
+def well_basis(u, skew):
+    """What a well is linear in, (…, 3): 1, u and f_s(u)."""
+    return np.stack(np.broadcast_arrays(np.ones_like(u), u, well_loss(u, 0.0, 1.0, skew)), -1)
+
+
+def well_of(c, skew):
+    """The optimum u, L* and h of c0 + c1·u + c2·f_s(u); u and h are nan where there is no minimum."""
+    c0, c1, c2 = np.moveaxis(c, -1, 0)
+    v = -skew * c1 / c2
+    valid = (c2 > 0) & (v > -1) & np.isfinite(v)
+    v = np.where(valid, v, 0.0)
+    small = np.abs(v) < 1e-8
+    ln_ratio = np.where(small, 1 - v / 2, np.log1p(v) / np.where(small, 1, v))
+    u = np.where(valid, -c1 / np.where(c2 == 0, 1, c2) * ln_ratio, np.nan)
+    h = np.where(valid, c2 * (1 + v), np.nan)
+    return u, well_loss(-u, c0, -h, skew), h
+
+
+def coefficients(u, loss, h, skew):
+    """The inverse of :func:`well_of`, shape (…, 3)."""
+    t = skew * u
+    c = well_loss(-u, loss, h, skew), -h * u * exprel(-t), h * np.exp(-t)
+    return np.stack(np.broadcast_arrays(*c), axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,10 +276,12 @@ class Wells:
 
     Attributes
     ----------
-    skew_B: s. z_BxWx3, R_BxWx3x3: the runs' information: the sum of squares of a well with linear
-        coefficients c is |z − R·c|² more than `sse_BxW` (weighted, nats²).
-    u_BxW: ln η* from the origin. loss_BxW: L* in nats. h_BxW: curvature in ln η; nan where of the
-        wrong sign.
+    skew_B: s.
+    z_BxWx3, R_BxWx3x3: the runs' information: the sum of squares of a well with linear coefficients
+        c is |z − R·c|² more than `sse_BxW` (weighted, nats²).
+    u_BxW: ln η* from the origin.
+    loss_BxW: L* in nats.
+    h_BxW: curvature in ln η; nan where of the wrong sign.
     """
 
     skew_B: np.ndarray
@@ -209,47 +294,43 @@ class Wells:
 
     def take(self, widths) -> Wells:
         """The same for some of the widths."""
-        rest = (
-            getattr(self, name)[:, widths] for name in self.__dataclass_fields__ if name != "skew_B"
-        )
-        return Wells(self.skew_B, *rest)
+        _, *rest = vars(self).values()
+        return Wells(self.skew_B, *(value[:, widths] for value in rest))
 
 
 class WellFit:
-    """Least squares of skewed wells on fixed learning rates, for a grid of skews, for many
-    replicates at once."""
+    """Least squares of skewed wells on fixed learning rates, for many replicates at once.
 
-    def __init__(self, points: Points, skew_S, skew_cost_S=None):
+    Parameters
+    ----------
+    skew_S, skew_cost_S: trial skews, and what each costs beyond its sum of squares, nats².
+    """
+
+    def __init__(self, points: Points, skew_S, skew_cost_S=0.0):
         self.skew_S = np.atleast_1d(np.asarray(skew_S, float))
-        self.skew_cost_S = np.zeros(len(self.skew_S)) if skew_cost_S is None else skew_cost_S
-        u, s = points.u_WxP, self.skew_S[:, None, None]
-        basis = np.stack(np.broadcast_arrays(np.ones_like(u), u, u**2 * phi2(s * u)), axis=-1)
+        self.skew_cost_S = np.broadcast_to(skew_cost_S, self.skew_S.shape)
         self.root_WxP = np.sqrt(points.weight_WxP)
-        Q_SxWxPx3, self.R_SxWx3x3 = np.linalg.qr(basis * self.root_WxP[..., None])
+        basis_SxWxPx3 = well_basis(points.u_WxP, self.skew_S[:, None, None])
+        Q_SxWxPx3, self.R_SxWx3x3 = np.linalg.qr(basis_SxWxPx3 * self.root_WxP[..., None])
         self.Qt_SxWx3xP = np.swapaxes(Q_SxWxPx3, -1, -2)
 
-    def __call__(self, loss_BxWxP, pooled=None) -> Wells:
-        """Fit. The skew is chosen once for each replicate, over the widths that `pooled` (W,)
-        marks."""
+    def __call__(self, loss_BxWxP, pooled=slice(None)) -> Wells:
+        """Fit. The skew is chosen once for each replicate, over the widths that `pooled` marks."""
         y_WxPxB = np.moveaxis(loss_BxWxP * self.root_WxP, 0, -1)
+        # About their mean, so that no digits are lost in the sum of squares.
         shift_WxB = y_WxPxB.sum(1) / np.maximum(self.root_WxP.sum(1), 1e-9)[:, None]
         y_WxPxB = y_WxPxB - self.root_WxP[..., None] * shift_WxB[:, None]
         z_SxWx3xB = self.Qt_SxWx3xP @ y_WxPxB
         sse_SxWxB = np.maximum((y_WxPxB**2).sum(1) - (z_SxWx3xB**2).sum(2), 0.0)
-        total_SxB = (
-            sse_SxWxB[:, slice(None) if pooled is None else pooled].sum(1)
-            + self.skew_cost_S[:, None]
-        )
-        pick_B = total_SxB.argmin(0)
-        B = np.arange(len(pick_B))
-        z = np.moveaxis(z_SxWx3xB, -1, 1)[pick_B, B]
-        R = self.R_SxWx3x3[pick_B]
-        z = z + R[..., 0] * shift_WxB.T[..., None]
+        pick_B = (sse_SxWxB[:, pooled].sum(1) + self.skew_cost_S[:, None]).argmin(0)
+        each_B = np.arange(len(pick_B))
+        skew_B = self.skew_S[pick_B]
+        R_BxWx3x3 = self.R_SxWx3x3[pick_B]
+        sse_BxW = sse_SxWxB[pick_B, :, each_B]
+        z_BxWx3 = z_SxWx3xB[pick_B, :, :, each_B] + R_BxWx3x3[..., 0] * shift_WxB.T[..., None]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            u, loss, h = well_of(_back_substitute(R, z), self.skew_S[pick_B, None])
-        return Wells(
-            self.skew_S[pick_B], z, R, np.moveaxis(sse_SxWxB, -1, 1)[pick_B, B], u, loss, h
-        )
+            wells = well_of(_back_substitute(R_BxWx3x3, z_BxWx3), skew_B[:, None])
+        return Wells(skew_B, z_BxWx3, R_BxWx3x3, sse_BxW, *wells)
 
 
 def _back_substitute(R, z):
@@ -260,49 +341,29 @@ def _back_substitute(R, z):
     return np.stack([c0, c1, c2], axis=-1)
 
 
-def well_of(c, s):
-    """Optimum, loss and curvature there, of c0 + c1·u + c2·f_s(u); nan where there is no
-    minimum."""
-    c0, c1, c2 = np.moveaxis(c, -1, 0)
-    v = -s * c1 / c2
-    valid = (c2 > 0) & (v > -1) & np.isfinite(v)
-    v = np.where(valid, v, 0.0)
-    small = np.abs(v) < 1e-8
-    bend = np.where(small, 1 - v / 2, np.log1p(v) / np.where(small, 1, v))
-    u = np.where(valid, -c1 / np.where(c2 == 0, 1, c2) * bend, np.nan)
-    h = np.where(valid, c2 * (1 + v), np.nan)
-    return u, c0 - h * u**2 * phi2(-s * u), h
-
-
-def coefficients(u, loss, h, s):
-    """The inverse of :func:`well_of`, shape (…, 3)."""
-    t = s * u
-    return np.stack(
-        np.broadcast_arrays(loss + h * u**2 * phi2(-t), -h * u * phi1(-t), h * np.exp(-t)), axis=-1
-    )
+def skew_cost(skew, variance: float):
+    """What the prior of the skew weighs beside a sum of squares, nats², at this variance of a run."""
+    mean, deviation = SKEW_PRIOR
+    return variance * ((skew - mean) / deviation) ** 2
 
 
 def common_skew(points: Points) -> float:
-    """The skew that fits all widths best; prior where they hardly tell, its mean where they do not
-    at all."""
-    mean, deviation = SKEW_PRIOR
-    spare = points.weight_WxP.astype(bool).sum() - 3 * len(points.scale_W) - 1
-    rates = [len(np.unique(u[w > 0])) for u, w in zip(points.u_WxP, points.weight_WxP, strict=True)]
-    if spare < 1 or max(rates, default=0) < 4:
-        return mean
+    """The skew that fits all widths best; with the prior where they hardly tell, and its mean where
+    they do not at all."""
+    if points.spare < 1 or points.rates_W.max(initial=0) < 4:
+        return SKEW_PRIOR[0]
 
-    def sse(s):
-        return WellFit(points, s)(points.loss_WxP[None]).sse_BxW.sum()
+    def sse(skew) -> float:
+        return WellFit(points, skew)(points.loss_WxP[None]).sse_BxW.sum()
 
-    grid = np.linspace(*SKEW_RANGE, 36)
-    sse_S = np.array([sse(s) for s in grid])
-    noise2 = sse_S.min() / spare
-    k = int(np.argmin(sse_S + noise2 * ((grid - mean) / deviation) ** 2))
-    bounds = grid[max(k - 1, 0)], grid[min(k + 1, len(grid) - 1)]
-    scale = max(sse_S[k], 1e-300)
+    grid_S = np.linspace(*SKEW_RANGE, 36)
+    sse_S = np.array([sse(skew) for skew in grid_S])
+    variance = sse_S.min() / points.spare
+    best = int(np.argmin(sse_S + skew_cost(grid_S, variance)))
+    scale = max(sse_S[best], 1e-300)
     fit = minimize_scalar(
-        lambda s: (sse(s) + noise2 * ((s - mean) / deviation) ** 2) / scale,
-        bounds=bounds,
+        lambda skew: (sse(skew) + skew_cost(skew, variance)) / scale,
+        bounds=(grid_S[max(best - 1, 0)], grid_S[min(best + 1, len(grid_S) - 1)]),
         method="bounded",
         options={"xatol": 1e-10},
     )

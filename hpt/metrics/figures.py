@@ -66,11 +66,11 @@ def E(fit: law.LawFit, points: Points, loss_BxWxP):
     Kalra & Barkeshli publish no norm; the root mean square is ours.
     """
     inside_WxP = points.weight_WxP > 0
-    residual_BxWxP = law.predict(fit, points) - loss_BxWxP
+    residual_BxWxP = fit.losses(points) - loss_BxWxP
     return np.sqrt((residual_BxWxP**2 * inside_WxP).sum((1, 2)) / inside_WxP.sum())
 
 
-def E_extrap(points: Points, loss_BxWxP, skew_S, skew_cost_S=None, around=None):
+def E_extrap(points: Points, loss_BxWxP, skew_S, skew_cost_S=0.0, around=None):
     """The two errors at the largest width of a law fitted to the others; both are ours.
 
     Parameters
@@ -92,8 +92,8 @@ def E_extrap(points: Points, loss_BxWxP, skew_S, skew_cost_S=None, around=None):
     others = points.take(slice(-1))
     largest = points.take(slice(-1, None))
     fit = law.fit_laws(others, wells.take(slice(-1)), around)
-    ln_lr_Bx1, _, _ = fit.wells(largest.scale_W)
-    octaves_B = (ln_lr_Bx1[:, 0] - largest.origin_W[0] * LN2 - wells.u_BxW[:, -1]) / LN2
+    u_Bx1, _, _ = fit.wells_at(largest)
+    octaves_B = (u_Bx1[:, 0] - wells.u_BxW[:, -1]) / LN2
     if W < 4:
         return nothing_B, octaves_B
     return E(fit, largest, loss_BxWxP[:, -1:]), octaves_B

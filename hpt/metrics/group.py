@@ -1,5 +1,7 @@
-"""Everything one group of a sweep tells: its wells, its law, the two errors of extrapolation, and
-replicates of all."""
+"""Everything one group of a sweep tells: its wells, its law, and the two errors of extrapolation.
+
+Letters: W widths, P runs of a width, B replicates, here 1.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,17 @@ from hpt.metrics.basin import (
     WRONG_SIGN,
     Points,
     WellFit,
+    Wells,
     common_skew,
-    well_loss,
+    losses_at,
 )
 from hpt.metrics.kink import ShapeDoubt, shape_doubt
 from hpt.metrics.law import LawFit, fit_laws
-from hpt.metrics.noise import Scatter, scatter_of
 
-OUTLIER = 3.5  # residuals beyond so many deviations get less weight
-LEAST_P = 0.01  # of an edge width's runs under the law of the others
+# Residuals beyond so many deviations get less weight.
+OUTLIER = 3.5
+# The least probability of an edge width's runs under the law of the others.
+LEAST_P = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +46,10 @@ class GroupFit:
     edges: indices of the widths whose optimum lies beyond an edge and whose runs the law is fitted
         to all the same.
     skew: s, common to the widths with a well.
+    shape: what a kink would change.
     law: joint fit, B = 1; None below two widths with a well.
     E, E_extrap (nats), octaves: RMS residual of the law; the same at the largest width when left
         out; log2 η* predicted minus measured there.
-    scatter: of the runs about their wells. shape: what a kink would change.
     """
 
     key: tuple[Any, ...]
@@ -56,118 +60,133 @@ class GroupFit:
     fitted: np.ndarray
     edges: np.ndarray
     skew: float
-    law: LawFit | None
-    E: float
-    E_extrap: float
-    octaves: float
-    scatter: Scatter
     shape: ShapeDoubt
+    law: LawFit | None
+    E: float = np.nan
+    E_extrap: float = np.nan
+    octaves: float = np.nan
+
+    @property
+    def basins(self) -> Points:
+        """The runs of the widths with a well."""
+        return self.points.take(self.fitted)
+
+    @property
+    def wells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """ln η* from the origin, L* and h of the widths with a well."""
+        u_W = (self.log2_lr_W - self.points.origin_W) * LN2
+        return u_W[self.fitted], self.loss_W[self.fitted], self.h_W[self.fitted]
+
+    @property
+    def residual_WxP(self) -> np.ndarray:
+        """What the wells leave of the runs of :attr:`basins`, nats, times the root of their weights."""
+        part = self.basins
+        left_WxP = part.loss_WxP - losses_at(part, *self.wells, self.skew)
+        return left_WxP * np.sqrt(part.weight_WxP)
 
 
 def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
     """Fit wells, then the law; widths whose well opens downwards or lies off the grid are named and
     left out."""
-    points = replace(
-        points, **{n: getattr(points, n).copy() for n in ("edge_W", "reason_W", "weight_WxP")}
-    )
-    W = len(points.scale_W)
-    log2_lr_W, loss_W, h_W = np.full((3, W), np.nan)
-    skew, scatter, shape = SKEW_PRIOR[0], Scatter(), ShapeDoubt()
-    while True:
-        fitted = np.flatnonzero(points.reason_W == "")
-        if not len(fitted):
-            break
+    changed = ("edge_W", "reason_W", "weight_WxP")
+    points = replace(points, **{name: getattr(points, name).copy() for name in changed})
+    log2_lr_W, loss_W, h_W = np.full((3, len(points.scale_W)), np.nan)
+    skew, shape = SKEW_PRIOR[0], ShapeDoubt()
+    no_width = np.array([], int)
+    fitted = np.flatnonzero(points.reason_W == "")
+    while len(fitted):
         part = _down_weight_outliers(points.take(fitted))
         skew = common_skew(part)
         wells = WellFit(part, skew)(part.loss_WxP[None])
-        log2_lr = wells.u_BxW[0] / LN2 + part.origin_W
-        wrong = ~np.isfinite(wells.h_BxW[0])
-        low, high = log2_lr < part.tried_Wx2[:, 0] - 1e-9, log2_lr > part.tried_Wx2[:, 1] + 1e-9
-        if not (wrong | low | high).any():
-            points.weight_WxP[fitted] = part.weight_WxP
-            log2_lr_W[fitted], loss_W[fitted], h_W[fitted] = (
-                log2_lr,
-                wells.loss_BxW[0],
-                wells.h_BxW[0],
-            )
-            curve_WxP = curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], skew)
-            scatter = scatter_of(
-                part.loss_WxP - curve_WxP, part.weight_WxP, part.u_WxP, part.seed_WxP
-            )
-            shape = shape_doubt(part, wells.u_BxW[0], float(wells.sse_BxW[0].sum()))
+        if not _reject(points, fitted, part, wells):
             break
-        falls = part.cliff_W & (part.u_WxP.max(1) == 0)
-        cliff, high = (wrong & falls) | (high & part.cliff_W), high & ~part.cliff_W
-        for reason, which in ((WRONG_SIGN, wrong), (EDGE, low | high), (CLIFF, cliff)):
-            points.reason_W[fitted[which]] = reason
-        points.edge_W[fitted[low]], points.edge_W[fitted[high]] = "low", "high"
-    law = E = E_extrap = octaves = None
-    edges = np.array([], int)
-    if len(fitted) >= 2:
-        edges, law = _law(points, fitted, skew, scatter)
-        loss_1xWxP = part.loss_WxP[None]
-        E = float(figures.E(law, part, loss_1xWxP)[0])
-        E_extrap, octaves = figures.E_extrap(part, loss_1xWxP, common_skew(part.take(slice(-1))))
-        E_extrap, octaves = float(E_extrap[0]), float(octaves[0])
-    return GroupFit(
-        key,
-        points,
-        log2_lr_W,
-        loss_W,
-        h_W,
-        fitted,
-        edges,
-        skew,
-        law,
-        *(np.nan if v is None else v for v in (E, E_extrap, octaves)),
-        scatter,
-        shape,
-    )
+        fitted = np.flatnonzero(points.reason_W == "")
+    if len(fitted):
+        points.weight_WxP[fitted] = part.weight_WxP
+        log2_lr_W[fitted] = _log2_lr(part, wells)
+        loss_W[fitted] = wells.loss_BxW[0]
+        h_W[fitted] = wells.h_BxW[0]
+        shape = shape_doubt(part, wells.u_BxW[0], float(wells.sse_BxW[0].sum()))
+    fit = GroupFit(key, points, log2_lr_W, loss_W, h_W, fitted, no_width, skew, shape, law=None)
+    return _with_law(fit) if len(fitted) >= 2 else fit
+
+
+def _log2_lr(part: Points, wells: Wells):
+    return wells.u_BxW[0] / LN2 + part.origin_W
+
+
+def _reject(points: Points, fitted, part: Points, wells: Wells) -> bool:
+    """Note in `points` which of the fitted widths have no well after all, and why; whether any."""
+    log2_lr_W = _log2_lr(part, wells)
+    lowest_W, highest_W = part.tried_Wx2.T
+    wrong_W = ~np.isfinite(wells.h_BxW[0])
+    low_W = log2_lr_W < lowest_W - 1e-9
+    beyond_W = log2_lr_W > highest_W + 1e-9
+    high_W = beyond_W & ~part.cliff_W
+    falls_W = wrong_W & (part.u_WxP.max(1) == 0)
+    cliff_W = part.cliff_W & (falls_W | beyond_W)
+    reasons = {CLIFF: cliff_W, EDGE: low_W | high_W, WRONG_SIGN: wrong_W}
+    points.reason_W[fitted] = np.select(list(reasons.values()), list(reasons), "")
+    points.edge_W[fitted[low_W]] = "low"
+    points.edge_W[fitted[high_W]] = "high"
+    return bool((points.reason_W[fitted] != "").any())
 
 
 def _down_weight_outliers(part: Points) -> Points:
     """Huber weights from two rounds of fits; only where enough runs say what the scatter is."""
-    N, W = int((part.weight_WxP > 0).sum()), len(part.scale_W)
-    if N - 3 * W - 1 < 6:
+    if part.spare < 6:
         return part
+    inside_WxP = part.inside_WxP
+    runs = inside_WxP.sum()
     for _ in range(2):
-        s = common_skew(part)
-        wells = WellFit(part, s)(part.loss_WxP[None])
+        skew = common_skew(part)
+        wells = WellFit(part, skew)(part.loss_WxP[None])
         if not np.isfinite(wells.h_BxW).all():
             return part
-        residual = np.abs(
-            curve(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], s) - part.loss_WxP
-        )
-        inside = part.weight_WxP > 0
-        scale = 1.4826 * np.median(residual[inside]) * np.sqrt(N / (N - 3 * W - 1))
-        weight = np.minimum(1.0, OUTLIER * max(scale, 1e-9) / np.maximum(residual, 1e-300))
-        part = replace(part, weight_WxP=np.where(inside, weight, 0.0))
+        curve_WxP = losses_at(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], skew)
+        residual_WxP = np.abs(curve_WxP - part.loss_WxP)
+        scale = 1.4826 * np.median(residual_WxP[inside_WxP]) * np.sqrt(runs / part.spare)
+        weight_WxP = OUTLIER * max(scale, 1e-9) / np.maximum(residual_WxP, 1e-300)
+        weight_WxP = np.where(inside_WxP, np.minimum(weight_WxP, 1.0), 0.0)
+        part = replace(part, weight_WxP=weight_WxP)
     return part
 
 
-def _law(points: Points, fitted, skew: float, scatter: Scatter) -> tuple[np.ndarray, LawFit]:
+def _with_law(fit: GroupFit) -> GroupFit:
+    """The fit with its law and the errors of that."""
+    part = fit.basins
+    edges, law = _law(fit)
+    loss_1xWxP = part.loss_WxP[None]
+    E_1 = figures.E(law, part, loss_1xWxP)
+    skew = common_skew(part.take(slice(-1)))
+    E_extrap_1, octaves_1 = figures.E_extrap(part, loss_1xWxP, skew)
+    return replace(
+        fit,
+        edges=edges,
+        law=law,
+        E=float(E_1[0]),
+        E_extrap=float(E_extrap_1[0]),
+        octaves=float(octaves_1[0]),
+    )
+
+
+def _law(fit: GroupFit) -> tuple[np.ndarray, LawFit]:
     """Which edge widths take part in the law, and the law: those with three learning rates in the
     window, whose runs the law of the other widths does not contradict."""
-
-    def fit(edges):
-        part = points.take(np.append(fitted, edges))
-        return fit_laws(part, WellFit(part, skew)(part.loss_WxP[None]), edges=len(edges))
-
-    none = np.array([], int)
-    law = fit(none)
-    rates = np.array(
-        [len(np.unique(u[w > 0])) for u, w in zip(points.u_WxP, points.weight_WxP, strict=True)]
-    )
-    edges = np.flatnonzero((points.reason_W == EDGE) & (rates >= 3))
-    if not len(edges) or len(fitted) < 3 or scatter.total_df < 1:
-        return none, law
-    wider = fit(edges)
+    points = fit.points
+    law = _law_with(fit, fit.edges)
+    edges = np.flatnonzero((points.reason_W == EDGE) & (points.rates_W >= 3))
+    part = fit.basins
+    if not len(edges) or len(fit.fitted) < 3 or part.spare < 1:
+        return fit.edges, law
+    wider = _law_with(fit, edges)
     added = (wider.cost_B[0] - law.cost_B[0]) / (3 * len(edges))
-    noise = max(scatter.total / scatter.total_df, 1e-12)
-    agree = stats.f.sf(added / noise, 3 * len(edges), scatter.total_df) >= LEAST_P
-    return (edges, wider) if agree else (none, law)
+    variance = max((fit.residual_WxP**2).sum() / part.spare, 1e-12)
+    agrees = stats.f.sf(added / variance, 3 * len(edges), part.spare) >= LEAST_P
+    return (edges, wider) if agrees else (fit.edges, law)
 
 
-def curve(points: Points, u_W, loss_W, h_W, skew):
-    """Loss of the wells at every run, nats, (W, P)."""
-    return well_loss(points.u_WxP - u_W[:, None], loss_W[:, None], h_W[:, None], skew)
+def _law_with(fit: GroupFit, edges) -> LawFit:
+    """The law of the widths with a well and of some at an edge."""
+    part = fit.points.take(np.append(fit.fitted, edges))
+    return fit_laws(part, WellFit(part, fit.skew)(part.loss_WxP[None]), edges=len(edges))

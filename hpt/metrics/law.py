@@ -7,6 +7,8 @@ geometric mean width (the fit of Kalra & Barkeshli 2026, arXiv 2605.21486, with 
 three numbers given s, the runs of a width enter through three numbers too, and thousands of
 bootstrap replicates are solved as one batch by a projected Levenberg–Marquardt, started from the
 best of a grid of α.
+
+Letters: B replicates, W widths, P runs of a width, K trial α; z is ln m.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpt.metrics.basin import LN2, Points, Wells, coefficients, well_loss
+from hpt.metrics.basin import LN2, Points, Wells, coefficients, losses_at
 
-ALPHA_RANGE = (0.02, 5.0)
-AT_BOUND = 1e-6
 L_INF, A, ALPHA, LN_LR, BETA, LN_H, GAMMA_LOG = range(7)
+ALPHA_RANGE = (0.02, 5.0)
+LOWEST = np.array([0.0, 0.0, ALPHA_RANGE[0], -np.inf, -10.0, -np.inf, -10.0])
+HIGHEST = np.array([np.inf, np.inf, ALPHA_RANGE[1], np.inf, 10.0, np.inf, 10.0])
+AT_BOUND = 1e-6
+STEPS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,8 @@ class LawFit:
     ----------
     theta_Bx7: L∞ (nats), A (nats, reducible loss at n0), α, ln η0, β, ln h0, γ_log.
     cost_B: sum of squares beyond that of one well a width, nats².
-    skew_B: s. scale0: n0.
+    skew_B: s.
+    scale0: n0.
     """
 
     theta_Bx7: np.ndarray
@@ -40,33 +46,35 @@ class LawFit:
 
     def wells(self, scale):
         """ln η*, L* (nats) and h at `scale` (W,), shape (B, W) each."""
-        return _wells_of(self.theta_Bx7, np.log(np.asarray(scale, float) / self.scale0))
+        return wells_of(self.theta_Bx7, np.log(np.asarray(scale, float) / self.scale0))
 
-    def at_bound(self):
+    def wells_at(self, points: Points):
+        """As :meth:`wells` at the widths of `points`, with ln η* from each width's origin."""
+        ln_lr, loss, h = self.wells(points.scale_W)
+        return ln_lr - points.origin_W * LN2, loss, h
+
+    def losses(self, points: Points) -> np.ndarray:
+        """The law's loss at every run, nats, (B, W, P)."""
+        return losses_at(points, *self.wells_at(points), self.skew_B[:, None, None])
+
+    def at_bound(self) -> np.ndarray:
         """(B,) bool: L∞ or α at a bound, so that neither is determined."""
-        L_inf, a, alpha = self.theta_Bx7[:, L_INF], self.theta_Bx7[:, A], self.theta_Bx7[:, ALPHA]
+        L_inf, a, alpha = self.theta_Bx7.T[:3]
         tiny = AT_BOUND * np.maximum(np.abs(L_inf) + np.abs(a), 1e-12)
-        low, high = ALPHA_RANGE[0] * (1 + 1e-6), ALPHA_RANGE[1] * (1 - 1e-6)
-        return (L_inf <= tiny) | (a <= tiny) | (alpha <= low) | (alpha >= high)
+        low, high = ALPHA_RANGE
+        alpha_at_bound = (alpha <= low * (1 + 1e-6)) | (alpha >= high * (1 - 1e-6))
+        return (L_inf <= tiny) | (a <= tiny) | alpha_at_bound
 
 
-def _wells_of(theta, z_W):
-    t = theta[..., None, :]
-    ln_lr = t[..., LN_LR] - t[..., BETA] * z_W
-    loss = t[..., L_INF] + t[..., A] * np.exp(-t[..., ALPHA] * z_W)
-    return ln_lr, loss, np.exp(np.clip(t[..., LN_H] + t[..., GAMMA_LOG] * z_W, -40, 40))
+def wells_of(theta_Bx7, z_W):
+    """ln η*, L* (nats) and h, (B, W) each, of laws at widths z = ln n/n0."""
+    L_inf, a, alpha, ln_lr0, beta, ln_h0, gamma_log = theta_Bx7.T[..., None]
+    loss = L_inf + a * np.exp(-alpha * z_W)
+    h = np.exp(np.clip(ln_h0 + gamma_log * z_W, -40, 40))
+    return ln_lr0 - beta * z_W, loss, h
 
 
-def predict(fit: LawFit, points: Points):
-    """The law's loss at every run, nats, (B, W, P)."""
-    ln_lr, loss, h = fit.wells(points.scale_W)
-    u = points.u_WxP - (ln_lr - points.origin_W * LN2)[..., None]
-    return well_loss(u, loss[..., None], h[..., None], fit.skew_B[:, None, None])
-
-
-def fit_laws(
-    points: Points, wells: Wells, around: np.ndarray | None = None, edges: int = 0
-) -> LawFit:
+def fit_laws(points: Points, wells: Wells, around=None, edges: int = 0) -> LawFit:
     """Fit the law to the widths of `points` in every replicate of `wells`.
 
     Two widths fix β and γ_log only; L∞, A and α are then nan.
@@ -82,111 +90,135 @@ def fit_laws(
     scale0 = float(np.exp(np.log(points.scale_W[whole]).mean()))
     z_W = np.log(points.scale_W / scale0)
     origin_W = points.origin_W * LN2
-    start = _start(z_W[whole], wells.take(whole), origin_W[whole])
+    theta = _start(z_W[whole], wells.take(whole), origin_W[whole])
     if len(z_W[whole]) < 3:
-        return LawFit(start, np.zeros(len(start)), wells.skew_B, scale0)
-    usable = np.isfinite(start).all(1)
+        return LawFit(theta, np.zeros(len(theta)), wells.skew_B, scale0)
     if around is not None:
-        start = np.where(usable[:, None], start, around)
-    start = np.where(
-        np.isfinite(start), start, np.array([1.0, 0.1, 0.5, origin_W[whole].mean(), 0.0, -2.0, 0.0])
-    )
-    theta, cost = _levenberg_marquardt(start, wells, z_W, origin_W)
-    return LawFit(theta, cost, wells.skew_B, scale0)
+        usable_B = np.isfinite(theta).all(1)
+        theta = np.where(usable_B[:, None], theta, around)
+    anywhere = np.array([1.0, 0.1, 0.5, origin_W[whole].mean(), 0.0, -2.0, 0.0])
+    theta = np.where(np.isfinite(theta), theta, anywhere)
+    theta, cost_B = _levenberg_marquardt(theta, wells, z_W, origin_W)
+    return LawFit(theta, cost_B, wells.skew_B, scale0)
 
 
 def _start(z_W, wells: Wells, origin_W):
     """Laws through the wells themselves: straight lines in logs, and for L* the best of a grid of
     α."""
-    ln_lr, ln_h = wells.u_BxW + origin_W, np.log(wells.h_BxW)
-    theta = np.full((len(ln_lr), 7), np.nan)
-    theta[:, LN_LR], theta[:, LN_H] = ln_lr.mean(1), ln_h.mean(1)
+    ln_lr = wells.u_BxW + origin_W
+    ln_h = np.log(wells.h_BxW)
     spread = (z_W**2).sum()
-    theta[:, BETA], theta[:, GAMMA_LOG] = -(ln_lr @ z_W) / spread, (ln_h @ z_W) / spread
-    if len(z_W) < 3:
-        return theta
-    alpha_K = np.geomspace(0.03, 4.0, 40)
-    f_KxW = np.exp(-alpha_K[:, None] * z_W)
-    df_KxW = f_KxW - f_KxW.mean(1, keepdims=True)
-    y = wells.loss_BxW
-    slope = (y @ df_KxW.T) / (df_KxW**2).sum(1)
-    level = y.mean(1, keepdims=True) - slope * f_KxW.mean(1)
-    through_zero = np.maximum((y @ f_KxW.T) / (f_KxW**2).sum(1), 0.0)
-    slope, level = np.where(level < 0, through_zero, slope), np.maximum(level, 0.0)
-    slope, level = (
-        np.maximum(slope, 0.0),
-        np.where(slope < 0, np.maximum(y.mean(1, keepdims=True), 0), level),
-    )
-    sse = ((y[:, None, :] - level[..., None] - slope[..., None] * f_KxW) ** 2).sum(-1)
-    k, B = np.argmin(np.where(np.isfinite(sse), sse, np.inf), axis=1), np.arange(len(y))
-    theta[:, L_INF], theta[:, A], theta[:, ALPHA] = level[B, k], slope[B, k], alpha_K[k]
+    theta = np.full((len(ln_lr), 7), np.nan)
+    theta[:, LN_LR] = ln_lr.mean(1)
+    theta[:, BETA] = -(ln_lr @ z_W) / spread
+    theta[:, LN_H] = ln_h.mean(1)
+    theta[:, GAMMA_LOG] = (ln_h @ z_W) / spread
+    if len(z_W) >= 3:
+        theta[:, [L_INF, A, ALPHA]] = _start_of_loss(z_W, wells.loss_BxW)
     return theta
 
 
-def _residual(theta, z_BxWx3, R_BxWx3x3, s_B, z_W, origin_W, jacobian: bool):
-    """R·c(theta) − z, (B, 3W), and its derivative (B, 3W, 7)."""
-    ln_lr, loss, h = _wells_of(theta, z_W)
-    u = ln_lr - origin_W
-    c = coefficients(u, loss, h, s_B[:, None])
-    r = ((R_BxWx3x3 @ c[..., None])[..., 0] - z_BxWx3).reshape(len(theta), -1)
-    if not jacobian:
-        return r, None
-    c0, c1, c2 = np.moveaxis(c, -1, 0)
-    zero = np.zeros_like(c0)
-    by_u = np.stack([-c1, -c2, -s_B[:, None] * c2], -1)
-    by_ln_h = np.stack([c0 - loss, c1, c2], -1)
-    power = np.exp(-theta[:, None, ALPHA] * z_W)
-    slope_a = np.stack([power, zero, zero], -1)
-    one = np.stack([zero + 1, zero, zero], -1)
-    columns = [
-        one,
-        slope_a,
-        -slope_a * (theta[:, None, A] * z_W)[..., None],
-        by_u,
-        -by_u * z_W[:, None],
-        by_ln_h,
-        by_ln_h * z_W[:, None],
-    ]
-    return r, (R_BxWx3x3 @ np.stack(columns, -1)).reshape(len(theta), -1, 7)
+def _start_of_loss(z_W, loss_BxW):
+    """L∞, A and α (B, 3) by least squares, L∞ and A ≥ 0."""
+    alpha_K = np.geomspace(0.03, 4.0, 40)
+    power_KxW = np.exp(-alpha_K[:, None] * z_W)
+    mean_K = power_KxW.mean(1)
+    centred_KxW = power_KxW - mean_K[:, None]
+    mean_loss = loss_BxW.mean(1, keepdims=True)
+    a = (loss_BxW @ centred_KxW.T) / (centred_KxW**2).sum(1)
+    L_inf = mean_loss - a * mean_K
+    a_without_floor = np.maximum((loss_BxW @ power_KxW.T) / (power_KxW**2).sum(1), 0.0)
+    a = np.where(L_inf < 0, a_without_floor, a)
+    L_inf = np.where(a < 0, np.maximum(mean_loss, 0), np.maximum(L_inf, 0.0))
+    a = np.maximum(a, 0.0)
+    residual_BxKxW = loss_BxW[:, None, :] - L_inf[..., None] - a[..., None] * power_KxW
+    sse_BxK = (residual_BxKxW**2).sum(-1)
+    best_B = np.argmin(np.where(np.isfinite(sse_BxK), sse_BxK, np.inf), axis=1)
+    each_B = np.arange(len(best_B))
+    return np.stack([L_inf[each_B, best_B], a[each_B, best_B], alpha_K[best_B]], axis=1)
 
 
-def _levenberg_marquardt(theta, wells: Wells, z_W, origin_W, steps: int = 60):
-    """Minimise |R·c(theta) − z|² for every replicate, with L∞ and A ≥ 0 and α in its range."""
-    low = np.array([0.0, 0.0, ALPHA_RANGE[0], -np.inf, -10.0, -np.inf, -10.0])
-    high = np.array([np.inf, np.inf, ALPHA_RANGE[1], np.inf, 10.0, np.inf, 10.0])
-    theta = np.clip(theta, low, high)
-    data = (wells.z_BxWx3, wells.R_BxWx3x3, wells.skew_B)
-    cost = (_residual(theta, *data, z_W, origin_W, False)[0] ** 2).sum(1)
-    size = (wells.z_BxWx3**2).sum((1, 2))
-    damping = np.full(len(theta), 1e-4)
-    live = np.arange(len(theta))
-    for _ in range(steps):
-        part = tuple(d[live] for d in data)
-        now = theta[live]
-        r, J = _residual(now, *part, z_W, origin_W, True)
-        g = np.einsum("bri,br->bi", J, r)
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Least squares |R·c(theta) − z|² of B replicates over W widths."""
+
+    z_BxWx3: np.ndarray
+    R_BxWx3x3: np.ndarray
+    skew_Bx1: np.ndarray
+    z_W: np.ndarray
+    origin_W: np.ndarray
+
+    def of(self, live) -> _Problem:
+        """The same for some of the replicates."""
+        data = self.z_BxWx3[live], self.R_BxWx3x3[live], self.skew_Bx1[live]
+        return _Problem(*data, self.z_W, self.origin_W)
+
+    def coefficients(self, theta):
+        ln_lr, loss, h = wells_of(theta, self.z_W)
+        return coefficients(ln_lr - self.origin_W, loss, h, self.skew_Bx1)
+
+    def residual(self, c):
+        """R·c − z, (B, 3W)."""
+        fitted_BxWx3 = (self.R_BxWx3x3 @ c[..., None])[..., 0]
+        return (fitted_BxWx3 - self.z_BxWx3).reshape(len(c), -1)
+
+    def cost(self, theta):
+        return (self.residual(self.coefficients(theta)) ** 2).sum(1)
+
+    def jacobian(self, theta, c):
+        """Derivative of the residual by theta, (B, 3W, 7)."""
+        z_W = self.z_W
+        _, c1, c2 = np.moveaxis(c, -1, 0)
+        power = np.exp(-theta[:, None, ALPHA] * z_W)
+        loss = theta[:, None, L_INF] + theta[:, None, A] * power
+        by_ln_lr = np.stack([-c1, -c2, -self.skew_Bx1 * c2], -1)
+        by_ln_h = c.copy()
+        by_ln_h[..., 0] -= loss
+        slope = np.zeros((*c.shape, 7))
+        slope[..., 0, L_INF] = 1
+        slope[..., 0, A] = power
+        slope[..., 0, ALPHA] = -power * (theta[:, None, A] * z_W)
+        slope[..., LN_LR] = by_ln_lr
+        slope[..., BETA] = -by_ln_lr * z_W[:, None]
+        slope[..., LN_H] = by_ln_h
+        slope[..., GAMMA_LOG] = by_ln_h * z_W[:, None]
+        return (self.R_BxWx3x3 @ slope).reshape(len(c), -1, 7)
+
+    def step(self, theta, damping_B):
+        """A damped Gauss–Newton step within the bounds; what pushes against one is held."""
+        c = self.coefficients(theta)
+        J = self.jacobian(theta, c)
+        gradient = np.einsum("bri,br->bi", J, self.residual(c))
         H = np.swapaxes(J, -1, -2) @ J
-        held = ((now <= low) & (g > 0)) | ((now >= high) & (g < 0))
-        g = np.where(held, 0.0, g)
+        held = ((theta <= LOWEST) & (gradient > 0)) | ((theta >= HIGHEST) & (gradient < 0))
+        gradient = np.where(held, 0.0, gradient)
         H = np.where(held[:, :, None] | held[:, None, :], 0.0, H)
         diagonal = np.einsum("bii->bi", H)
-        H = (
-            H
-            + np.eye(7) * (damping[live, None] * diagonal + np.where(held, 1.0, 1e-14))[:, None, :]
-        )
-        trial = np.clip(now - np.linalg.solve(H, g[..., None])[..., 0], low, high)
-        new = (_residual(trial, *part, z_W, origin_W, False)[0] ** 2).sum(1)
-        better = new <= cost[live]
-        gain = np.where(better, cost[live] - new, 0.0)
-        theta[live] = np.where(better[:, None], trial, now)
+        added = damping_B[:, None] * diagonal + np.where(held, 1.0, 1e-14)
+        H = H + np.eye(7) * added[:, None, :]
+        return np.clip(theta - np.linalg.solve(H, gradient[..., None])[..., 0], LOWEST, HIGHEST)
+
+
+def _levenberg_marquardt(theta, wells: Wells, z_W, origin_W):
+    """Minimise |R·c(theta) − z|² for every replicate, with L∞ and A ≥ 0 and α in its range."""
+    problem = _Problem(wells.z_BxWx3, wells.R_BxWx3x3, wells.skew_B[:, None], z_W, origin_W)
+    theta = np.clip(theta, LOWEST, HIGHEST)
+    cost = problem.cost(theta)
+    negligible = 1e-26 * (wells.z_BxWx3**2).sum((1, 2))
+    damping = np.full(len(theta), 1e-4)
+    live = np.arange(len(theta))
+    for _ in range(STEPS):
+        part = problem.of(live)
+        trial = part.step(theta[live], damping[live])
+        trial_cost = part.cost(trial)
+        better = trial_cost <= cost[live]
+        gain = np.where(better, cost[live] - trial_cost, 0.0)
+        theta[live] = np.where(better[:, None], trial, theta[live])
         cost[live] -= gain
-        damping[live] = np.clip(
-            np.where(better, damping[live] * 0.1, damping[live] * 8), 1e-12, 1e12
-        )
-        finished = (better & (gain <= 1e-9 * cost[live] + 1e-26 * size[live])) | (
-            damping[live] >= 1e8
-        )
-        live = live[~finished]
+        damping[live] = np.clip(damping[live] * np.where(better, 0.1, 8.0), 1e-12, 1e12)
+        converged = better & (gain <= 1e-9 * cost[live] + negligible[live])
+        stuck = damping[live] >= 1e8
+        live = live[~(converged | stuck)]
         if not len(live):
             break
     return theta, cost

@@ -1,33 +1,114 @@
-"""The noise that runs of one seed and width share: same batches, same validation set, whatever the
-learning rate.
+"""Noise: of one run, from the scatter of runs about their wells; and what runs of one seed and width
+share.
 
-It moves a whole basin, so that one seed cannot show it within a width. Two things tell of it: seeds
-that differ alike at all learning rates, and L*(n) that strays from its law by more than the runs'
-own noise explains, alike in all groups where seeds are labelled. Their likelihoods, times a prior
-for its share of a run's variance, are summed on a grid; the replicates draw from that posterior. It
-widens L*, α, E_extrap and R(∞); η*, β, γ and R(n) do not feel it.
+The shared noise comes from the same batches and the same validation set, whatever the learning
+rate. It moves a whole basin, so that one seed cannot show it within a width. Two things tell of it:
+seeds that differ alike at all learning rates, and L*(n) that strays from its law by more than the
+runs' own noise explains, alike in all groups where seeds are labelled. Their likelihoods, times a
+prior for its share of a run's variance, are summed on a grid; the replicates draw from that
+posterior. It widens L*, α, E_extrap and R(∞); η*, β, γ and R(n) do not feel it.
+
+Letters: W widths, P runs of a width, C learning rates of a width, S seeds, K trial shares, G
+groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
-from hpt.metrics.basin import LN2, WellFit, phi2
+from hpt.metrics.basin import WellFit, well_basis
+from hpt.metrics.group import GroupFit
 from hpt.metrics.law import ALPHA, A
 
-if TYPE_CHECKING:
-    from hpt.metrics.group import GroupFit
+# What the other groups' noise weighs against a group's own, in degrees of freedom.
+PRIOR_DF = 4.0
+# The probability under which a misfit of the learning rates' means is no chance.
+LACK_OF_FIT_P = 0.1
+# Shares of a run's variance, up to 0.93, and the prior of each: none is as likely as some.
+SHARE_K = np.arange(41) / 43
+PRIOR_K = np.where(SHARE_K == 0, 0.5, 0.5 / 40)
 
-SHARE_K = np.arange(41) / 43  # of a run's variance, up to 0.93
-PRIOR_K = np.where(
-    SHARE_K == 0, 0.5, 0.5 / 40
-)  # of each share, before the data speak: none is as likely as some
+
+@dataclass(frozen=True)
+class Scatter:
+    """Sums of squares (nats²) and degrees of freedom of a group's runs about their wells.
+
+    Attributes
+    ----------
+    own, own_df: of the runs' own noise.
+    misfit, misfit_df: of the means at each learning rate, which only a wrong shape moves more than a
+        run's own noise does.
+    repeats_df: degrees of freedom among runs of one learning rate.
+    """
+
+    own: float
+    own_df: int
+    misfit: float
+    misfit_df: int
+    repeats_df: int
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise of one run that is its own, nats, with degrees of freedom; by which factor lack of fit
+    has raised it; and what runs of one seed and width share, nats."""
+
+    sd: float
+    df: float
+    raised: float = 1.0
+    common_sd: float = 0.0
+
+
+def scatter_of(fit: GroupFit, shared: bool) -> Scatter:
+    """The scatter of a group. `shared`: runs of one seed share some noise, which is not their own,
+    so that the mean of each width's seed is taken out."""
+    points = fit.basins
+    r_WxP = fit.residual_WxP
+    own_WxP, own_df = r_WxP, points.spare
+    if shared:
+        own_WxP = r_WxP - points.means(points.seed_WxP, r_WxP)
+        own_df -= int((points.seeds_W - 1).sum())
+    means_WxP = points.means(points.rate_WxP, r_WxP)
+    rates = int(points.rates_W.sum())
+    misfit_df = rates - 3 * len(points.scale_W) - 1
+    repeats_df = points.spare - misfit_df
+    own, misfit = (own_WxP**2).sum(), (means_WxP**2).sum()
+    return Scatter(float(own), own_df, float(misfit), misfit_df, repeats_df)
+
+
+def noise_of(fits: Sequence[GroupFit], shared: bool) -> list[Noise]:
+    """Each group's noise. A group with few runs to spare leans on the median of the others; one
+    whose curves miss their means by more than noise explains takes the misfit for its noise.
+    `shared`: runs of one seed share some."""
+    scatters = [scatter_of(fit, shared) for fit in fits]
+    variances = [s.own / s.own_df for s in scatters if s.own_df >= 1]
+    typical = float(np.median(variances)) if variances else 0.0
+    noises = []
+    for scatter in scatters:
+        others = len(variances) - (scatter.own_df >= 1)
+        noises.append(_noise(scatter, typical, PRIOR_DF if others else 0.0))
+    return noises
+
+
+def _noise(scatter: Scatter, typical: float, lean: float) -> Noise:
+    """A group's noise, its variance leaning on a typical one as on so many degrees of freedom."""
+    own = scatter.own if scatter.own_df > 0 else 0.0
+    df = max(scatter.own_df, 0) + lean
+    if not df:
+        return Noise(np.nan, 0.0)
+    variance = (own + lean * typical) / df
+    noise = Noise(float(np.sqrt(variance)), float(df))
+    if scatter.misfit_df < 1 or scatter.repeats_df < 1:
+        return noise
+    misfit = scatter.misfit / scatter.misfit_df
+    F = misfit / max(variance, 1e-300)
+    if F <= 1 or stats.f.sf(F, scatter.misfit_df, df) >= LACK_OF_FIT_P:
+        return noise
+    return Noise(float(np.sqrt(misfit)), float(scatter.misfit_df), raised=float(np.sqrt(F)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,211 +127,131 @@ class CommonNoise:
         """Root mean square, nats."""
         return float(np.sqrt(self.p_K @ self.sd_K**2))
 
-    def draw(
-        self, shape: tuple[int, int, int], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Shared noise of `shape` (B, W, S), nats, and the deviation (B,) that each replicate has
-        drawn."""
-        sd_B = rng.choice(self.sd_K, size=shape[0], p=self.p_K)
-        return sd_B[:, None, None] * rng.standard_normal(shape), sd_B
-
 
 def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bool) -> CommonNoise:
-    """Estimate it from the runs in basins with a well.
+    """Estimate the shared noise from the runs in basins with a well.
 
     Parameters
     ----------
     own_sd_G: noise of one run that is its own, nats, for each group; nan where unknown.
     paired: whether seeds are labelled, so that all groups share it.
     """
-    known = [sd for sd in own_sd_G if np.isfinite(sd)]
-    own = float(np.median(np.square(known))) if known else 0.0
-    if not own > 0:
+    known = np.square([sd for sd in own_sd_G if np.isfinite(sd)])
+    own = float(np.median(known)) if len(known) else 0.0
+    if own <= 0:
         return CommonNoise.none()
-    between, df, cells, within = seed_variance(_runs(fits))
-    own_seeds = within if df else own
-    odds_K = SHARE_K / (1 - SHARE_K)
-    square_K = own * odds_K
-    expected_K = own_seeds + cells * square_K
-    log_p_K = np.log(PRIOR_K) - 0.5 * df * np.log(expected_K) - 0.5 * between / expected_K
+    square_K = own * SHARE_K / (1 - SHARE_K)
+    seeds = seed_variance(fits)
+    expected_K = (seeds.within if seeds.df else own) + seeds.cells * square_K
+    log_p_K = np.log(PRIOR_K) - 0.5 * seeds.df * np.log(expected_K)
+    log_p_K -= 0.5 * seeds.between / expected_K
     log_p_K += _law_likelihood(fits, own_sd_G, square_K, paired)
     p_K = np.exp(log_p_K - log_p_K.max())
     return CommonNoise(np.sqrt(square_K), p_K / p_K.sum())
 
 
-def seed_variance(runs: pd.DataFrame) -> tuple[float, float, float, float]:
-    """Two-way analysis of variance, cells by seeds: sum of squares between seeds (nats²), its
-    degrees of freedom, the mean number of cells, and the variance of one run within (nats²). Zeros
-    where no width has two cells with the same two seeds."""
-    between = within = df_between = df_within = cells = 0.0
-    for _, rows in runs.groupby("scale"):
-        loss_CxS = rows.pivot_table(index="cell", columns="seed", values="loss")
-        repeats_C = loss_CxS.notna().sum(axis=1)
-        loss_CxS = loss_CxS[repeats_C == repeats_C.max()].dropna(axis=1).to_numpy()
+@dataclass(frozen=True)
+class SeedVariance:
+    """Two-way analysis of variance, cells (learning rates of all groups) by seeds.
+
+    Attributes
+    ----------
+    between, df: sum of squares between seeds, nats², and its degrees of freedom.
+    cells: mean number of cells that a seed's mean rests on.
+    within: variance of one run within, nats².
+    """
+
+    between: float = 0.0
+    df: int = 0
+    cells: float = 0.0
+    within: float = 0.0
+
+
+def seed_variance(fits: Sequence[GroupFit]) -> SeedVariance:
+    """The variance between seeds, from all widths at which two cells have the same two seeds; zeros
+    where none has."""
+    between = within = 0.0
+    df = df_within = cells = 0
+    for scale in np.unique(np.concatenate([fit.basins.scale_W for fit in fits])):
+        loss_CxS = _cells_by_seeds(fits, scale)
+        repeats_C = np.isfinite(loss_CxS).sum(1)
+        loss_CxS = loss_CxS[repeats_C == repeats_C.max()]
+        loss_CxS = loss_CxS[:, np.isfinite(loss_CxS).all(0)]
         C, S = loss_CxS.shape
         if C < 2 or S < 2:
             continue
-        r = loss_CxS - loss_CxS.mean(1, keepdims=True)
-        seed_S = r.mean(0)
+        centred_CxS = loss_CxS - loss_CxS.mean(1, keepdims=True)
+        seed_S = centred_CxS.mean(0)
         between += C * (seed_S**2).sum()
-        within += ((r - seed_S) ** 2).sum()
-        df_between += S - 1
+        within += ((centred_CxS - seed_S) ** 2).sum()
+        df += S - 1
         df_within += (C - 1) * (S - 1)
         cells += C * (S - 1)
-    return (
-        (between, df_between, cells / df_between, within / df_within)
-        if df_between
-        else (0.0, 0.0, 0.0, 0.0)
-    )
+    if not df:
+        return SeedVariance()
+    return SeedVariance(between, df, cells / df, within / df_within)
+
+
+def _cells_by_seeds(fits: Sequence[GroupFit], scale: float):
+    """Losses (C, S) at one width in all groups' basins; nan where a seed is missing."""
+    seeds = 1 + max(int(fit.points.seed_WxP.max()) for fit in fits)
+    tables = []
+    for fit in fits:
+        points = fit.basins
+        for w in np.flatnonzero(points.scale_W == scale):
+            inside_P = points.inside_WxP[w]
+            loss_CxS = np.full((points.rates_W[w], seeds), np.nan)
+            cell = points.rate_WxP[w, inside_P], points.seed_WxP[w, inside_P]
+            loss_CxS[cell] = points.loss_WxP[w, inside_P]
+            tables.append(loss_CxS)
+    return np.concatenate(tables)
 
 
 def _law_likelihood(fits: Sequence[GroupFit], own_sd_G, square_K, paired: bool):
     """ln likelihood (K,) of what the laws of L* leave over, to a constant, for shared variances
     `square_K` (nats²)."""
-    scales = np.unique(np.concatenate([f.points.scale_W for f in fits]))
-    W = len(scales)
-    information, pull, seeds = [], [], []
-    for fit, own_sd in zip(fits, own_sd_G, strict=True):
-        if len(fit.fitted) < 4 or not own_sd > 0:
-            continue
-        at = np.searchsorted(scales, fit.points.scale_W[fit.fitted])
-        P, b, seeds_W = _left_over(fit, own_sd)
-        information.append(np.zeros((W, W)))
-        pull.append(np.zeros(W))
-        seeds.append(np.full(W, np.nan))
-        information[-1][np.ix_(at, at)], pull[-1][at], seeds[-1][at] = P, b, seeds_W
-    if not information:
-        return np.zeros(len(square_K))
-    if paired:
-        seeds = np.array(seeds)
-        known = np.isfinite(seeds)
-        mean_W = np.where(known, seeds, 0).sum(0) / np.maximum(known.sum(0), 1)
-        information, pull, seeds = [sum(information)], [sum(pull)], [np.maximum(mean_W, 1)]
+    scales = np.unique(np.concatenate([fit.points.scale_W for fit in fits]))
+    pairs = zip(fits, own_sd_G, strict=True)
+    told = [_left_over(fit, sd, scales) for fit, sd in pairs if len(fit.fitted) >= 4 and sd > 0]
+    pools = [told] if paired and told else [[one] for one in told]
     total_K = np.zeros(len(square_K))
-    for P, b, seeds_W in zip(information, pull, seeds, strict=True):
-        root_W = 1 / np.sqrt(np.where(np.isfinite(seeds_W), seeds_W, 1))
-        m, Q = np.linalg.eigh(P * root_W[:, None] * root_W)
-        swing = 1 + np.outer(square_K, np.maximum(m, 0))
-        total_K += (
-            -0.5 * np.log(swing) + 0.5 * square_K[:, None] * (Q.T @ (root_W * b)) ** 2 / swing
-        ).sum(1)
+    for pool in pools:
+        P_WxW, pull_W, seeds_W = (sum(part) for part in zip(*pool, strict=True))
+        groups_W = sum(seeds_W_of > 0 for _, _, seeds_W_of in pool)
+        root_W = 1 / np.sqrt(np.maximum(seeds_W / np.maximum(groups_W, 1), 1))
+        eigenvalue_W, Q = np.linalg.eigh(P_WxW * root_W[:, None] * root_W)
+        swing_KxW = 1 + np.outer(square_K, np.maximum(eigenvalue_W, 0))
+        pull_W = Q.T @ (root_W * pull_W)
+        gain_KxW = square_K[:, None] * pull_W**2 / swing_KxW - np.log(swing_KxW)
+        total_K += 0.5 * gain_KxW.sum(1)
     return total_K
 
 
-def _left_over(fit: GroupFit, own_sd: float):
-    """Information P (W, W) and P·r, 1/nats² and 1/nats, of L* about its law, in the directions that
-    the law's three parameters leave over; and the number of seeds at each width."""
-    part = fit.points.take(fit.fitted)
-    wells = WellFit(part, fit.skew)(part.loss_WxP[None])
-    u_W = (fit.log2_lr_W[fit.fitted] - part.origin_W) * LN2
-    basis = np.stack([np.ones_like(u_W), u_W, u_W**2 * phi2(fit.skew * u_W)], -1)
-    lever = np.linalg.solve(np.swapaxes(wells.R_BxWx3x3[0], -1, -2), basis[..., None])[..., 0]
-    variance_W = own_sd**2 * (lever**2).sum(1)
-    theta, z_W = fit.law.theta_Bx7[0], np.log(part.scale_W / fit.law.scale0)
-    power = np.exp(-theta[ALPHA] * z_W)
-    J = np.stack([np.ones_like(z_W), power, -theta[A] * z_W * power], -1)
-    N = np.linalg.qr(J, mode="complete")[0][:, 3:]
-    P = N @ np.linalg.solve(N.T @ (variance_W[:, None] * N), N.T)
-    rest_W = fit.loss_W[fit.fitted] - fit.law.wells(part.scale_W)[1][0]
-    seeds_W = np.array([len(np.unique(c[c >= 0])) for c in part.seed_WxP], float)
-    return P, P @ rest_W, seeds_W
+def _left_over(fit: GroupFit, own_sd: float, scales):
+    """What a group's L* about its law tells, at all `scales`, 0 where it has no well.
 
-
-def _runs(fits: Sequence[GroupFit]) -> pd.DataFrame:
-    """The runs in basins with a well: scale, cell, seed, loss."""
-    frames = [pd.DataFrame({"scale": np.repeat(0.0, 0), "cell": [], "seed": [], "loss": []})]
-    for g, fit in enumerate(fits):
-        for w in fit.fitted:
-            inside = fit.points.weight_WxP[w] > 0
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "scale": fit.points.scale_W[w],
-                        "cell": [f"{g}:{u:.6f}" for u in fit.points.u_WxP[w, inside]],
-                        "seed": fit.points.seed_WxP[w, inside],
-                        "loss": fit.points.loss_WxP[w, inside],
-                    }
-                )
-            )
-    return pd.concat(frames[1:] or frames, ignore_index=True)
-
-
-PRIOR_DF = 4.0  # what the other groups' noise weighs against a group's own
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Sums of squares (nats²) and degrees of freedom of a group's runs about their wells.
-
-    Attributes
-    ----------
-    total, total_df: of all runs. own, own_df: with the mean of each width's seed taken out. misfit,
-        misfit_df: of the
-    means at each learning rate, which only a wrong shape moves more than a run's own noise does.
+    Returns
+    -------
+    Information P (W, W) in the directions that the law's three parameters leave over, 1/nats²; P·r,
+    1/nats; and the number of seeds (W,).
     """
-
-    total: float = 0.0
-    total_df: float = 0.0
-    own: float = 0.0
-    own_df: float = 0.0
-    misfit: float = 0.0
-    misfit_df: float = 0.0
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Noise of one run that is its own, nats, with degrees of freedom; by which factor lack of fit
-    has raised it; and what runs of one seed and width share, nats."""
-
-    sd: float
-    df: float
-    raised: float = 1.0
-    common_sd: float = 0.0
-
-
-def scatter_of(residual_WxP, weight_WxP, cell_WxP, seed_WxP) -> Scatter:
-    """The scatter of residuals (nats); `cell_WxP` tells learning rates apart, `weight_WxP` is 0
-    where padded."""
-    inside = weight_WxP > 0
-    r = np.where(inside, residual_WxP * np.sqrt(weight_WxP), 0.0)
-    freedom = 3 * len(r) + 1
-    own, seeds, misfit, cells = r.copy(), 0, 0.0, 0
-    for w, used in enumerate(inside):
-        codes, seed_P = np.unique(seed_WxP[w, used], return_inverse=True)
-        own[w, used] -= (np.bincount(seed_P, r[w, used]) / np.bincount(seed_P))[seed_P]
-        seeds += len(codes) - 1
-        _, cell_P = np.unique(np.round(cell_WxP[w, used], 6), return_inverse=True)
-        misfit += (np.bincount(cell_P, r[w, used]) ** 2 / np.bincount(cell_P)).sum()
-        cells += cell_P.max() + 1
-    total_df = inside.sum() - freedom
-    total, own_total = (r**2).sum(), (own**2).sum()
-    return Scatter(
-        *map(float, (total, total_df, own_total, total_df - seeds, misfit, cells - freedom))
-    )
-
-
-def noise_of(scatters: list[Scatter], shared: bool) -> list[Noise]:
-    """Each group's noise. A group with few runs to spare leans on the median of the others; one
-    whose curves miss their means by more than noise explains takes the misfit for its noise.
-    `shared`: runs of one seed share some."""
-    pairs = [(s.own, s.own_df) if shared else (s.total, s.total_df) for s in scatters]
-    known = np.array([df >= 1 for _, df in pairs])
-    typical = (
-        float(np.median([total / df for total, df in pairs if df >= 1])) if known.any() else 0.0
-    )
-    noises = []
-    for g, (scatter, (total, df)) in enumerate(zip(scatters, pairs, strict=True)):
-        lean, df = PRIOR_DF * np.delete(known, g).any(), max(df, 0.0)
-        variance = (total * (df > 0) + lean * typical) / (df + lean) if df + lean else np.nan
-        weight, raised = df + lean, 1.0
-        repeats_df = scatter.total_df - scatter.misfit_df
-        if scatter.misfit_df >= 1 and repeats_df >= 1:
-            misfit = scatter.misfit / scatter.misfit_df
-            if (
-                misfit > variance
-                and stats.f.sf(misfit / max(variance, 1e-300), scatter.misfit_df, weight) < 0.1
-            ):
-                raised = np.sqrt(misfit / max(variance, 1e-300))
-                variance, weight = misfit, scatter.misfit_df
-        noises.append(Noise(float(np.sqrt(variance)), float(weight), float(raised)))
-    return noises
+    points = fit.basins
+    u_W, loss_W, _ = fit.wells
+    R_Wx3x3 = WellFit(points, fit.skew).R_SxWx3x3[0]
+    basis_Wx3 = well_basis(u_W, fit.skew)
+    lever_Wx3 = np.linalg.solve(np.swapaxes(R_Wx3x3, -1, -2), basis_Wx3[..., None])[..., 0]
+    variance_W = own_sd**2 * (lever_Wx3**2).sum(1)
+    theta = fit.law.theta_Bx7[0]
+    z_W = np.log(points.scale_W / fit.law.scale0)
+    power_W = np.exp(-theta[ALPHA] * z_W)
+    slope_Wx3 = np.stack([np.ones_like(z_W), power_W, -theta[A] * z_W * power_W], -1)
+    free = np.linalg.qr(slope_Wx3, mode="complete")[0][:, 3:]
+    P = free @ np.linalg.solve(free.T @ (variance_W[:, None] * free), free.T)
+    _, law_loss, _ = fit.law.wells(points.scale_W)
+    at = np.searchsorted(scales, points.scale_W)
+    P_WxW = np.zeros((len(scales), len(scales)))
+    P_WxW[np.ix_(at, at)] = P
+    pull_W, seeds_W = np.zeros((2, len(scales)))
+    pull_W[at] = P @ (loss_W - law_loss[0])
+    seeds_W[at] = points.seeds_W
+    return P_WxW, pull_W, seeds_W

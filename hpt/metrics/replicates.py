@@ -1,17 +1,19 @@
 """Noise of a sweep, replicates of it, and intervals from them.
 
 Where seeds are few the bootstrap is parametric: the noise is the scatter of all runs in a group's
-    basins about their
-wells (repeats and lack of fit together), its uncertainty is drawn along (σ² as df·σ̂²/χ²_df, which
-widens intervals as Student's t does), and every replicate is the fitted curve plus fresh noise.
-What runs of one seed and width share (:mod:`hpt.metrics.noise`) is drawn once for all groups where
-seeds are labelled: it cancels in differences.
+basins about their wells (repeats and lack of fit together), its uncertainty is drawn along (σ² as
+df·σ̂²/χ²_df, which widens intervals as Student's t does), and every replicate is the fitted curve
+plus fresh noise. What runs of one seed and width share (:mod:`hpt.metrics.noise`) is drawn once for
+all groups where seeds are labelled: it cancels in differences.
 
 Where seeds are many enough, each width's seeds are resampled as a whole, alike in all groups: the
 deviations of a seed's runs from the means of their cells, times one random weight. The weights are
 normal (a smoothed bootstrap), times √(k/(k − 1)) for the means' own freedom and √(ν/χ²_ν), ν = k −
 1, for the variance's, so that at one width k seeds give the interval of Student's t, whatever the
 noise of a seed's runs has in common.
+
+Letters: B replicates, W widths, P runs of a width, S seeds, F squares of what has been drawn; K
+widths with a well, D the centre and the replicates after it.
 """
 
 from __future__ import annotations
@@ -25,16 +27,23 @@ from scipy.optimize import nnls
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics import figures
-from hpt.metrics.basin import LN2, SKEW_PRIOR, SKEW_RANGE, Points, WellFit
-from hpt.metrics.group import GroupFit, curve
+from hpt.metrics.basin import LN2, SKEW_RANGE, Points, WellFit, Wells, losses_at, skew_cost
+from hpt.metrics.group import GroupFit
 from hpt.metrics.kink import CURVATURE, EVIDENT
 from hpt.metrics.law import LN_H, LN_LR, fit_laws
 from hpt.metrics.noise import CommonNoise, Noise
 
 NOISE_UNKNOWN = "noise unknown: no run to spare beyond the fit's own freedom"
-PARAMETRIC, SEEDS = "parametric", "seeds"
-LEAST_SEEDS = 5  # from which "auto" resamples them: docs/coverage.md
-WIDEST = 10.0  # factor by which few seeds may widen a replicate's noise: beyond it there is no well
+AUTO, PARAMETRIC, SEEDS = "auto", "parametric", "seeds"
+# From which "auto" resamples seeds, and for which share of the runs: docs/coverage.md.
+LEAST_SEEDS = 5
+LEAST_SHARE = 0.9
+# Factor by which few seeds may widen a replicate's noise: beyond it there is no well.
+WIDEST = 10.0
+# Trial skews of a replicate, from the fit's.
+SKEW_STEPS = 0.1 * np.arange(-8, 9)
+# The probability under which the misfit of the law is no chance.
+MISFIT_P = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +52,10 @@ class SharedDraws:
 
     Attributes
     ----------
-    common_BxWxS: noise that runs of one seed share, nats; sd_B: the deviation drawn for it.
-    weight_BxWxS: of each seed's deviations where seeds are resampled, widen_BxW: what these have
-        been widened by; else None.
+    common_BxWxS: noise that runs of one seed share, nats.
+    sd_B: the deviation drawn for it.
+    weight_BxWxS: of each seed's deviations where seeds are resampled, else None.
+    widen_BxW: what these have been widened by, else None.
     """
 
     common_BxWxS: np.ndarray
@@ -55,66 +65,81 @@ class SharedDraws:
 
     @classmethod
     def draw(
-        cls, common: CommonNoise, shape: tuple[int, int, int], rng, seeds_W=None
+        cls,
+        common: CommonNoise,
+        shape: tuple[int, int, int],
+        rng: np.random.Generator,
+        seeds_W=None,
     ) -> SharedDraws:
-        """`seeds_W`: number of seeds at each scale, for resampling them."""
-        common_BxWxS, sd_B = common.draw(shape, rng)
+        """Draw for `shape` (B, W, S). `seeds_W`: number of seeds at each scale, to resample them."""
+        sd_B = rng.choice(common.sd_K, size=shape[0], p=common.p_K)
+        common_BxWxS = sd_B[:, None, None] * rng.standard_normal(shape)
         if seeds_W is None:
             return cls(common_BxWxS, sd_B)
         df_W = np.maximum(np.asarray(seeds_W) - 1.0, 1.0)
         widen_BxW = np.minimum(np.sqrt(df_W / rng.chisquare(df_W, shape[:2])), WIDEST)
-        return cls(common_BxWxS, sd_B, widen_BxW[..., None] * rng.standard_normal(shape), widen_BxW)
+        weight_BxWxS = widen_BxW[..., None] * rng.standard_normal(shape)
+        return cls(common_BxWxS, sd_B, weight_BxWxS, widen_BxW)
 
     def take(self, scales) -> SharedDraws:
         """The same at some of the scales."""
-        return SharedDraws(
-            self.common_BxWxS[:, scales],
-            self.sd_B,
-            *(None if v is None else v[:, scales] for v in (self.weight_BxWxS, self.widen_BxW)),
-        )
+        common_BxWxS = self.common_BxWxS[:, scales]
+        if self.weight_BxWxS is None:
+            return SharedDraws(common_BxWxS, self.sd_B)
+        weights = self.weight_BxWxS[:, scales], self.widen_BxW[:, scales]
+        return SharedDraws(common_BxWxS, self.sd_B, *weights)
 
 
-def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng: np.random.Generator):
-    """Fresh noise for B replicates of a group's runs, nats, (B, W, P); what each replicate has
-    drawn above the noise known, as squares (B, F) that are 1 or thereabouts on average; and the
-    method."""
-    B, code_WxP = len(shared.sd_B), np.maximum(points.seed_WxP, 0)[None]
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Fresh noise for B replicates of a group's runs.
+
+    Attributes
+    ----------
+    noise_BxWxP: nats.
+    square_BxF: what each replicate has drawn above the noise known, as squares that are 1 or
+        thereabouts on average.
+    method: "parametric", "seeds", or both with a plus where some learning rates have a single run.
+    """
+
+    noise_BxWxP: np.ndarray
+    square_BxF: np.ndarray
+    method: str
+
+
+def draw_noise(
+    noise: Noise, points: Points, shared: SharedDraws, rng: np.random.Generator
+) -> Draws:
+    """Draw the noise of a group's runs: parametric, and of seeds where these are resampled."""
+    B = len(shared.sd_B)
+    seed_1xWxP = points.seed_WxP[None]
     widen_B = np.sqrt(noise.df / rng.chisquare(noise.df, B))
-    drawn = noise.sd * widen_B[:, None, None] * rng.standard_normal((B, *points.loss_WxP.shape))
-    squares, method = [widen_B**2], PARAMETRIC
+    normal_BxWxP = rng.standard_normal((B, *points.loss_WxP.shape))
+    drawn_BxWxP = noise.sd * widen_B[:, None, None] * normal_BxWxP
+    squares = [widen_B**2]
     if shared.sd_B.any():
-        drawn += np.take_along_axis(shared.common_BxWxS, code_WxP, axis=2)
+        drawn_BxWxP += np.take_along_axis(shared.common_BxWxS, seed_1xWxP, axis=2)
         squares.append(shared.sd_B**2 / np.mean(shared.sd_B**2))
-    repeats_WxP = repeats(points)
+    method = PARAMETRIC
+    repeats_WxP = points.repeats(points.rate_WxP)
     if shared.weight_BxWxS is not None and (repeats_WxP > 1).any():
-        weight_BxWxP = np.take_along_axis(shared.weight_BxWxS, code_WxP, axis=2)
-        drawn = np.where(repeats_WxP > 1, noise.raised * _deviations(points) * weight_BxWxP, drawn)
-        single = (repeats_WxP == 1).any()
-        method = f"{SEEDS} + {PARAMETRIC}" if single else SEEDS
-        squares = [*(squares if single else []), *(shared.widen_BxW**2).T]
-    return drawn, np.stack(squares, axis=1), method
-
-
-def repeats(points: Points):
-    """How many runs (W, P) share each run's learning rate; 0 where padded."""
-    return _same_rate(points).sum(-1) * (points.weight_WxP > 0)
-
-
-def _same_rate(points: Points):
-    """Whether a run (second P) is inside and has another's (first P) learning rate, (W, P, P)."""
-    near_WxPxP = np.abs(points.u_WxP[:, :, None] - points.u_WxP[:, None]) < 1e-6
-    return near_WxPxP & (points.weight_WxP > 0)[:, None]
+        weight_BxWxP = np.take_along_axis(shared.weight_BxWxS, seed_1xWxP, axis=2)
+        resampled_BxWxP = noise.raised * _deviations(points) * weight_BxWxP
+        drawn_BxWxP = np.where(repeats_WxP > 1, resampled_BxWxP, drawn_BxWxP)
+        method = SEEDS
+        if (repeats_WxP == 1).any():
+            method = f"{SEEDS} + {PARAMETRIC}"
+        else:
+            squares = []
+        squares += list(shared.widen_BxW.T**2)
+    return Draws(drawn_BxWxP, np.stack(squares, axis=1), method)
 
 
 def _deviations(points: Points):
     """Each run's distance from the mean of its learning rate times √(k/(k − 1)), nats (W, P)."""
-    k_WxP = np.maximum(repeats(points), 1)
-    mean_WxP = (_same_rate(points) * points.loss_WxP[:, None]).sum(-1) / k_WxP
-    return (
-        (points.loss_WxP - mean_WxP)
-        * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1))
-        * (points.weight_WxP > 0)
-    )
+    k_WxP = np.maximum(points.repeats(points.rate_WxP), 1)
+    distance_WxP = points.loss_WxP - points.means(points.rate_WxP, points.loss_WxP)
+    return distance_WxP * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1)) * points.inside_WxP
 
 
 def seeds_to_resample(
@@ -130,48 +155,32 @@ def seeds_to_resample(
     ------
     TableError: for an unknown way, or seeds asked for that are not there.
     """
-    if resample not in ("auto", SEEDS, PARAMETRIC):
+    ways = (AUTO, SEEDS, PARAMETRIC)
+    if resample not in ways:
         raise TableError(
             f"transfer_report(resample={resample!r}) is no way to draw replicates.",
-            did_you_mean(resample, ("auto", SEEDS, PARAMETRIC)),
+            did_you_mean(resample, ways),
             "resample='auto'",
         )
-    counts = [
-        (scale, k[k > 0])
-        for points in groups
-        for scale, k in zip(points.scale_W, repeats(points), strict=True)
-    ]
-    every = np.concatenate([k for _, k in counts]) if counts else np.zeros(0)
-    if resample == "auto" and not (
-        labelled and len(every) and np.mean(every >= LEAST_SEEDS) >= 0.9
-    ):
-        return None
     if resample == PARAMETRIC:
         return None
-    if not labelled or not (every > 1).any():
+    repeats_G = [points.repeats(points.rate_WxP) for points in groups]
+    repeats_N = np.concatenate([k_WxP[k_WxP > 0] for k_WxP in repeats_G] or [np.zeros(1)])
+    if resample == AUTO and not (labelled and np.mean(repeats_N >= LEAST_SEEDS) >= LEAST_SHARE):
+        return None
+    if not labelled or not (repeats_N > 1).any():
         raise TableError(
             "transfer_report(resample='seeds') has no seeds to resample.",
             "no learning rate has two runs" if labelled else "the table has no column 'seed'",
             "resample='auto', or a column 'seed' with a label for each repeat",
         )
     fewest_W = np.full(len(scales), np.inf)
-    for scale, k in counts:
-        if (k > 1).any():
-            w = np.searchsorted(scales, scale)
-            fewest_W[w] = min(fewest_W[w], np.median(k[k > 1]))
+    for points, k_WxP in zip(groups, repeats_G, strict=True):
+        for scale, k_P in zip(points.scale_W, k_WxP, strict=True):
+            if (k_P > 1).any():
+                w = np.searchsorted(scales, scale)
+                fewest_W[w] = min(fewest_W[w], np.median(k_P[k_P > 1]))
     return np.where(np.isfinite(fewest_W), fewest_W, 2)
-
-
-def at_known_noise(size_B, square_BxF):
-    """Sizes (B,) such as E, cleared of the scatter that comes from drawing the noise's size: their
-    interval is a ratio, in which that cancels. The mean square is a sum of the squares drawn, with
-    weights that are not below zero."""
-    X = np.column_stack([np.ones(len(size_B)), square_BxF])
-    total_B = X.sum(1)
-    if not np.isfinite(size_B).all() or not np.any(size_B):
-        return size_B
-    weight_F, _ = nnls(X / total_B[:, None], size_B**2 / total_B)
-    return size_B * np.sqrt(weight_F.sum() / np.maximum(X @ weight_F, 1e-300))
 
 
 def interval(replicates, level: float) -> tuple[float, float]:
@@ -179,13 +188,10 @@ def interval(replicates, level: float) -> tuple[float, float]:
     +inf."""
     replicates = np.asarray(replicates, float)
     lost = np.isnan(replicates)
-    if lost.any():
-        replicates = np.where(lost, np.where(np.cumsum(lost) % 2, -np.inf, np.inf), replicates)
+    replicates = np.where(lost, np.where(np.cumsum(lost) % 2, -np.inf, np.inf), replicates)
     tail = (1 - level) / 2
-    low, high = (
-        np.quantile(replicates, tail, method="lower"),
-        np.quantile(replicates, 1 - tail, method="higher"),
-    )
+    low = np.quantile(replicates, tail, method="lower")
+    high = np.quantile(replicates, 1 - tail, method="higher")
     return float(low), float(high)
 
 
@@ -203,7 +209,16 @@ def ratio_interval(estimate: float, replicates, level: float) -> tuple[float, fl
     return estimate / high, estimate / low if low > 0 else np.inf
 
 
-SKEW_STEPS = 0.1 * np.arange(-8, 9)
+def at_known_noise(size_B, square_BxF):
+    """Sizes (B,) such as E, cleared of the scatter that comes from drawing the noise's size: their
+    interval is a ratio, in which that cancels. The mean square is a sum of the squares drawn, with
+    weights that are not below zero."""
+    if not np.isfinite(size_B).all() or not size_B.any():
+        return size_B
+    X = np.column_stack([np.ones(len(size_B)), square_BxF])
+    total_B = X.sum(1)
+    weight_F, _ = nnls(X / total_B[:, None], size_B**2 / total_B)
+    return size_B * np.sqrt(weight_F.sum() / np.maximum(X @ weight_F, 1e-300))
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,14 +230,15 @@ class Replicates:
     ----------
     log2_lr_BxW, loss_BxW, h_BxW: nan for widths without a well; ±inf where an optimum left the
         rates tried.
-    theta_Bx7: law's parameters, as in :class:`hpt.metrics.law.LawFit`. at_bound_B: L∞ or α at a
-        bound.
-    E_B, E_extrap_B: the errors as drawn, at the noise estimated; octaves_B: signed, centred.
+    theta_Bx7: law's parameters, as in :class:`hpt.metrics.law.LawFit`.
+    at_bound_B: L∞ or α at a bound.
+    E_B, E_extrap_B: the errors as drawn, at the noise estimated, nats.
+    octaves_B: signed, centred.
     shape_B: octaves that doubt about the basins' shape moves every η* of the group by; in
         log2_lr_BxW and theta_Bx7.
     inflation: factor by which misfit of the law widens its intervals.
     kinked: whether a kinked basin fits evidently better than the smooth one.
-    method: "parametric", "seeds", or both with a plus where some learning rates have a single run.
+    method: as in :class:`Draws`.
     """
 
     log2_lr_BxW: np.ndarray
@@ -242,7 +258,7 @@ class Replicates:
 def replicate(
     fit: GroupFit, noise: Noise, shared: SharedDraws, rng: np.random.Generator
 ) -> Replicates | None:
-    """Draw replicates of the sweep and fit each as the sweep was.
+    """Draw replicates of the sweep and fit each as the sweep was; None where the noise is unknown.
 
     They are centred on the law, plus that part of the wells' distance from it that noise does not
     explain (the positive-part shrinkage 1 − 1/F), so that a true law is not blamed for noise nor a
@@ -250,81 +266,109 @@ def replicate(
     """
     if not len(fit.fitted) or not np.isfinite(noise.sd):
         return None
-    part, K = fit.points.take(fit.fitted), len(fit.fitted)
-    u_W, loss_W = (fit.log2_lr_W[fit.fitted] - part.origin_W) * LN2, fit.loss_W[fit.fitted]
-    ln_h_W = np.log(fit.h_W[fit.fitted])
-    inflation, dof = 1.0, 3 * (len(fit.fitted) + len(fit.edges)) - 7
-    if dof > 0:
-        runs = (part.weight_WxP > 0).sum() / len(fit.fitted)
-        seeds = np.mean([len(np.unique(c[c >= 0])) for c in part.seed_WxP])
-        expected = noise.sd**2 + noise.common_sd**2 * runs / seeds * (len(fit.fitted) - 3) / dof
-        F = fit.law.cost_B[0] / dof / max(expected, 1e-18)
-        share = np.sqrt(max(0.0, 1 - 1 / max(F, 1e-300)))
-        if F > 1 and stats.f.sf(F, dof, noise.df) < 0.05:
-            inflation = np.sqrt(F)
-        ln_lr, loss, h = (v[0] for v in fit.law.wells(part.scale_W))
-        u_law = ln_lr - part.origin_W * LN2
-        u_W, loss_W = u_law + share * (u_W - u_law), loss + share * (loss_W - loss)
-        ln_h_W = np.log(h) + share * (ln_h_W - np.log(h))
-    if len(fit.edges):
-        beyond = fit.points.take(fit.edges)
-        ln_lr, loss, h = (v[0] for v in fit.law.wells(beyond.scale_W))
-        u_W = np.append(u_W, ln_lr - beyond.origin_W * LN2)
-        loss_W, ln_h_W = np.append(loss_W, loss), np.append(ln_h_W, np.log(h))
-    used = np.append(fit.fitted, fit.edges)
-    every = fit.points.take(used)
-    centre_WxP = curve(every, u_W, loss_W, np.exp(ln_h_W), fit.skew)
-    drawn, square_BxF, method = draw_noise(noise, every, shared.take(used), rng)
-    loss_BxWxP = centre_WxP + np.concatenate([np.zeros_like(drawn[:1]), drawn])
-    skews = np.unique(
-        np.clip(fit.skew + (SKEW_STEPS if fit.scatter.total_df >= 1 else 0.0), *SKEW_RANGE)
-    )
-    cost = noise.sd**2 * ((skews - SKEW_PRIOR[0]) / SKEW_PRIOR[1]) ** 2
-    every_wells = WellFit(every, skews, cost)(loss_BxWxP, np.arange(len(used)) < K)
-    wells, loss_BxWxP = every_wells.take(slice(K)), loss_BxWxP[:, :K]
-    W, B = len(fit.points.scale_W), len(drawn)
-
-    def centred(value_W, replicates, inflate=1.0):
-        return value_W + inflate * (replicates[1:] - replicates[0])
-
-    out = np.full((3, B, W), np.nan)
-    out[0][:, fit.fitted] = centred(fit.log2_lr_W[fit.fitted], wells.u_BxW / LN2)
-    out[1][:, fit.fitted] = centred(fit.loss_W[fit.fitted], wells.loss_BxW)
-    out[2][:, fit.fitted] = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0]
-    shape_lr_B = fit.shape.draw(wells.skew_B[1:], noise.sd, rng)
-    shape_h_B = CURVATURE * fit.skew * rng.standard_normal(B)
-    out[0] += shape_lr_B[:, None]
-    out[2] *= np.exp(shape_h_B)[:, None]
-    lowest_W, highest_W = fit.points.tried_Wx2.T
-    beyond_W = np.where(fit.points.cliff_W, highest_W, np.inf)
-    out[0] = np.where(out[0] < lowest_W, -np.inf, np.where(out[0] > highest_W, beyond_W, out[0]))
-    theta, bound, E, E_extrap, octaves = (
-        np.full((B, 7), np.nan),
-        np.zeros(B, bool),
-        *np.full((3, B), np.nan),
-    )
-    if fit.law is not None:
-        law = fit_laws(
-            every, every_wells, fit.law.theta_Bx7[0] if dof > 0 else None, len(fit.edges)
-        )
-        theta = centred(fit.law.theta_Bx7[0], law.theta_Bx7, inflation)
-        theta[:, LN_LR] += LN2 * shape_lr_B
-        theta[:, LN_H] += shape_h_B
-        bound = law.at_bound()[1:]
-        E = at_known_noise(figures.E(law, part, loss_BxWxP)[1:], square_BxF)
-        E_extrap, octaves = figures.E_extrap(
-            part, loss_BxWxP, skews, cost, fit.law.theta_Bx7[0] if dof > 0 else None
-        )
-        E_extrap, octaves = at_known_noise(E_extrap[1:], square_BxF), centred(fit.octaves, octaves)
-    single = [np.asarray(v, np.float32) for v in (*out, theta)]
+    widths = np.append(fit.fitted, fit.edges)
+    points = fit.points.take(widths)
+    (u_W, loss_W, ln_h_W), inflation = _centre(fit, points, noise)
+    centre_1xWxP = losses_at(points, u_W, loss_W, np.exp(ln_h_W), fit.skew)[None]
+    draws = draw_noise(noise, points, shared.take(widths), rng)
+    loss_DxWxP = np.concatenate([centre_1xWxP, centre_1xWxP + draws.noise_BxWxP])
+    trials = _trial_skews(fit, noise)
+    with_well_W = np.arange(len(widths)) < len(fit.fitted)
+    wells = WellFit(points, *trials)(loss_DxWxP, pooled=with_well_W)
+    shape_B = fit.shape.draw(wells.skew_B[1:], noise.sd, rng)
+    ln_h_B = CURVATURE * fit.skew * rng.standard_normal(len(shape_B))
+    log2_lr_BxW, loss_BxW, h_BxW = _well_figures(fit, wells, shape_B, ln_h_B)
+    law = _law_figures(fit, points, loss_DxWxP, trials, wells, inflation)
+    law["theta_Bx7"][:, LN_LR] += LN2 * shape_B
+    law["theta_Bx7"][:, LN_H] += ln_h_B
+    for name in ("E_B", "E_extrap_B"):
+        law[name] = at_known_noise(law[name], draws.square_BxF)
     return Replicates(
-        *single,
-        bound,
-        E,
-        E_extrap,
-        octaves,
-        shape_lr_B,
-        float(inflation),
-        fit.shape.tilt(noise.sd) < -EVIDENT,
-        method,
+        log2_lr_BxW=log2_lr_BxW,
+        loss_BxW=loss_BxW,
+        h_BxW=h_BxW,
+        **law | {"theta_Bx7": law["theta_Bx7"].astype(np.float32)},
+        shape_B=shape_B,
+        inflation=inflation,
+        kinked=fit.shape.tilt(noise.sd) < -EVIDENT,
+        method=draws.method,
     )
+
+
+def _centre(fit: GroupFit, points: Points, noise: Noise):
+    """The wells that replicates scatter about, as rows u (ln η from the origin), L* and ln h at the
+    widths of `points`; and the inflation of the law's intervals."""
+    u_K, loss_K, h_K = fit.wells
+    well_3xK = np.stack([u_K, loss_K, np.log(h_K)])
+    freedom = 3 * len(points.scale_W) - 7
+    if freedom <= 0:
+        return well_3xK, 1.0
+    F = fit.law.cost_B[0] / freedom / max(_expected_square(fit, noise, freedom), 1e-18)
+    share = np.sqrt(max(0.0, 1 - 1 / max(F, 1e-300)))
+    u_1xW, loss_1xW, h_1xW = fit.law.wells_at(points)
+    centre_3xW = np.concatenate([u_1xW, loss_1xW, np.log(h_1xW)])
+    K = len(fit.fitted)
+    centre_3xW[:, :K] += share * (well_3xK - centre_3xW[:, :K])
+    misfits = F > 1 and stats.f.sf(F, freedom, noise.df) < MISFIT_P
+    return centre_3xW, float(np.sqrt(F)) if misfits else 1.0
+
+
+def _expected_square(fit: GroupFit, noise: Noise, freedom: int) -> float:
+    """What noise alone makes of the law's cost for each degree of freedom, nats²."""
+    part, K = fit.basins, len(fit.fitted)
+    runs_a_seed = part.inside_WxP.sum() / K / np.mean(part.seeds_W)
+    return noise.sd**2 + noise.common_sd**2 * runs_a_seed * (K - 3) / freedom
+
+
+def _trial_skews(fit: GroupFit, noise: Noise):
+    """The skews that a replicate may have, around the fit's, and their cost, nats²."""
+    steps = SKEW_STEPS if fit.basins.spare >= 1 else 0.0
+    skew_S = np.unique(np.clip(fit.skew + steps, *SKEW_RANGE))
+    return skew_S, skew_cost(skew_S, noise.sd**2)
+
+
+def _centred(estimate, drawn_D, inflation: float = 1.0):
+    """Replicates about the estimate, as far from it as they were drawn from their centre."""
+    return estimate + inflation * (drawn_D[1:] - drawn_D[0])
+
+
+def _well_figures(fit: GroupFit, wells: Wells, shape_B, ln_h_B):
+    """log2 η*, L* and h of every width, (3, B, W), with the doubt about the basins' shape."""
+    part, K = fit.basins, slice(len(fit.fitted))
+    log2_lr_BxK = _centred(fit.log2_lr_W[fit.fitted], wells.u_BxW[:, K] / LN2) + shape_B[:, None]
+    lowest_K, highest_K = part.tried_Wx2.T
+    beyond_K = np.where(part.cliff_W, highest_K, np.inf)
+    log2_lr_BxK = np.where(log2_lr_BxK > highest_K, beyond_K, log2_lr_BxK)
+    log2_lr_BxK = np.where(log2_lr_BxK < lowest_K, -np.inf, log2_lr_BxK)
+    loss_BxK = _centred(fit.loss_W[fit.fitted], wells.loss_BxW[:, K])
+    h_BxK = fit.h_W[fit.fitted] * wells.h_BxW[1:, K] / wells.h_BxW[0, K] * np.exp(ln_h_B)[:, None]
+    found = np.full((3, len(shape_B), len(fit.log2_lr_W)), np.nan, np.float32)
+    found[..., fit.fitted] = log2_lr_BxK, loss_BxK, h_BxK
+    return found
+
+
+def _law_figures(
+    fit: GroupFit, points: Points, loss_DxWxP, trials, wells: Wells, inflation: float
+) -> dict[str, np.ndarray]:
+    """What the laws of the replicates say, as the attributes of :class:`Replicates` that have it."""
+    nothing_B = np.full(len(loss_DxWxP) - 1, np.nan)
+    found = {
+        "theta_Bx7": np.full((len(nothing_B), 7), np.nan),
+        "at_bound_B": np.zeros(len(nothing_B), bool),
+        **dict.fromkeys(("E_B", "E_extrap_B", "octaves_B"), nothing_B),
+    }
+    if fit.law is None:
+        return found
+    theta = fit.law.theta_Bx7[0]
+    around = theta if len(points.scale_W) > 2 else None
+    law = fit_laws(points, wells, around, len(fit.edges))
+    part = fit.basins
+    loss_DxWxP = loss_DxWxP[:, : len(fit.fitted)]
+    E_extrap_D, octaves_D = figures.E_extrap(part, loss_DxWxP, *trials, around)
+    return {
+        "theta_Bx7": _centred(theta, law.theta_Bx7, inflation),
+        "at_bound_B": law.at_bound()[1:],
+        "E_B": figures.E(law, part, loss_DxWxP)[1:],
+        "E_extrap_B": E_extrap_D[1:],
+        "octaves_B": _centred(fit.octaves, octaves_D),
+    }

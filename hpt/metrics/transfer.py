@@ -135,12 +135,12 @@ def _fit_groups(sweep: SweepTable, bootstraps: int, seed: int, resample: str) ->
     seeds = int(sweep.frame.seed.max()) + 1
     # Without labels nobody knows which runs share their batches, unless there is one run a cell.
     shared = sweep.paired or seeds == 1
-    noises = noise_of([fit.scatter for fit in fits], shared)
+    noises = noise_of(fits, shared)
     common = CommonNoise.none()
     if shared:
         common = common_noise(fits, [noise.sd for noise in noises], sweep.paired)
     scales = np.unique(sweep.frame[sweep.scale])
-    wells = [fit.points.take(fit.fitted) for fit in fits if len(fit.fitted)]
+    wells = [fit.basins for fit in fits if len(fit.fitted)]
     seeds_W = seeds_to_resample(resample, wells, scales, sweep.paired)
     root = np.random.SeedSequence(seed)
     (shared_root,) = root.spawn(1)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import exprel
 
 from hpt.metrics.basin import (
     LN2,
@@ -32,7 +33,6 @@ from hpt.metrics.basin import (
     edge_of,
     gather,
     middle,
-    phi1,
     phi2,
 )
 from hpt.metrics.transfer import basins
@@ -187,7 +187,7 @@ class Wells:
         u_C = (np.atleast_1d(x) - at) * LN2
         g_Cx = np.zeros((len(u_C), 3 * len(self.of) + 1))
         g_Cx[:, i : i + 3] = np.stack(
-            [np.ones_like(u_C), -h * u_C * phi1(s * u_C), u_C**2 * phi2(s * u_C)], axis=1
+            [np.ones_like(u_C), -h * u_C * exprel(s * u_C), u_C**2 * phi2(s * u_C)], axis=1
         )
         g_Cx[:, -1] = h * u_C**2 * (phi2((s + 1e-4) * u_C) - phi2((s - 1e-4) * u_C)) / 2e-4
         return g_Cx
