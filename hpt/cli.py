@@ -145,7 +145,7 @@ def notebooks(
 ) -> None:
     """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the
     report."""
-    from hpt.notebooks.replicate import replicate
+    from hpt.notebooks.main_job import replicate
     from hpt.study.profiles import load_profile
 
     if dry_run:

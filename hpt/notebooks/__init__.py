@@ -1,6 +1,6 @@
 """Notebooks: the notebooks executed, the reader's exercises checked, the report written.
 
-Read :mod:`~hpt.notebooks.replicate` (the main job), then :mod:`~hpt.notebooks.source`,
+Read :mod:`~hpt.notebooks.main_job` (the main job), then :mod:`~hpt.notebooks.source`,
 :mod:`~hpt.notebooks.runner`, :mod:`~hpt.notebooks.claims`, :mod:`~hpt.notebooks.pages` with
 :mod:`~hpt.notebooks.rendering`; :mod:`~hpt.notebooks.exercises` is what the notebooks call.
 """

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import pandas as pd
 
 from hpt.analysis.compare import gap_closed
+from hpt.metrics.quantities import estimate_text
 from hpt.metrics.report import TransferReport
+from hpt.metrics.verdicts import Figure
 from hpt.runs.result import RunResult
 from hpt.runs.stability import roughness
 
@@ -16,28 +20,92 @@ from hpt.runs.stability import roughness
 MISTAKE_OCTAVES = 2
 #: E at weight decay 0 as Kalra & Barkeshli publish it on their analysis page.
 PAPER_E = {"SP": 0.0486, "SP+Embd": 0.0029, "μP": 0.0011}
-_UNSTABLE = ("SP trains unstably, Embd alone smooths it", "SP's loss curves are rough and spike")
+
+
+class Verdict(StrEnum):
+    """What the runs say of a claim. The report's style sheet colours each by its name."""
+
+    HOLDS = "holds"
+    PERHAPS = "points that way, within the noise"
+    FAILS = "does not hold here"
+    UNDETERMINED = "not determined"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, what the paper says of it, what came out here, and the verdict."""
+
+    claim: str
+    paper: str
+    came_out: str
+    verdict: Verdict
+
+
+_NOT_RUN = ("needs other parameterizations than this study has", Verdict.NOT_RUN)
+
+
+def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[Claim]:
+    """Each claim of the paper with what the results and the report of one study say of it.
+
+    The verdict is "not run" where the study lacks the runs that a claim is about.
+    """
+    published = ", ".join(f"{value:g} for {name}" for name, value in PAPER_E.items())
+    paper_E = f"E {published} (weight decay 0)"
+    decays = _weight_decays(report)
+    return [
+        Claim(
+            "SP trains unstably, Embd alone smooths it",
+            "SP's loss curves are rough and spike",
+            *_instability(results),
+        ),
+        Claim(
+            "SP's optimal learning rate is poorly predictable",
+            paper_E,
+            *_fit_errors(report, "μP"),
+        ),
+        Claim(
+            "Embd alone lowers E towards that of μP",
+            paper_E,
+            *_fit_errors(report, "SP+Embd"),
+        ),
+        Claim(
+            "Embd alone brings the loss near that of μP",
+            "SP+Embd closes most of the gap from SP to μP",
+            *_share_of_gap(report, "SP+Embd", most=True),
+        ),
+        Claim(
+            "μP without Embd loses its advantage",
+            "μP-Embd is no better than SP",
+            *_share_of_gap(report, "μP-Embd", most=False),
+        ),
+        Claim("weight decay lowers E for SP", "E falls as weight decay grows", *decays),
+        Claim(
+            "at fixed tokens per parameter weight decay raises κ",
+            "κ rises with weight decay",
+            *decays,
+        ),
+    ]
 
 
 def price_of_mistake(table: pd.DataFrame, octaves: int = MISTAKE_OCTAVES) -> pd.DataFrame:
-    """Loss at a learning rate some octaves above the best, minus the loss at the best, nats.
+    """Loss at a learning rate some octaves above the best, minus the loss at the best, in nats.
 
     Parameters
     ----------
-    table: a study's table; means over seeds are taken, and the best is the best of the grid.
+    table: a study's table. Means over seeds are taken, and the best is the best of the grid.
     octaves: how far above.
 
     Returns
     -------
-    One row a parameterization and width: log2_lr of the best, price (inf where the run diverged,
-        nan where
-    the grid ends before).
+    One row a parameterization and width: log2_lr of the best, and price, which is inf where the
+    run diverged and nan where the grid ends before.
     """
     rows = []
     for (name, width), cell in table.groupby(["parameterization", "width"], sort=False):
-        means = cell.groupby("log2_lr")["loss"].mean()
-        best = means.idxmin()
-        price = means.get(best + octaves, np.nan) - means[best]
+        loss = cell.groupby("log2_lr")["loss"].mean()
+        best = loss.idxmin()
+        price = loss.get(best + octaves, np.nan) - loss[best]
         rows.append({"parameterization": name, "width": width, "log2_lr": best, "price": price})
     return pd.DataFrame(rows)
 
@@ -45,143 +113,88 @@ def price_of_mistake(table: pd.DataFrame, octaves: int = MISTAKE_OCTAVES) -> pd.
 def best_runs(results: Sequence[RunResult]) -> dict[tuple[str, int], RunResult]:
     """For each (parameterization, width) the run of the first seed with the lowest validation
     loss."""
-    best: dict[tuple[str, int], RunResult] = {}
-    first = min(r.config.seed for r in results)
-    for r in results:
-        key = (str(r.config.parameterization), r.config.model.width)
-        if r.config.seed == first and (key not in best or r.val_loss < best[key].val_loss):
-            best[key] = r
+    first_seed = min(r.config.seed for r in results)
+    best = {}
+    for run in results:
+        if run.config.seed == first_seed:
+            key = str(run.config.parameterization), run.config.model.width
+            best[key] = min(best.get(key, run), run, key=lambda r: r.val_loss)
     return best
 
 
-def claims(results: Sequence[RunResult], report: TransferReport) -> pd.DataFrame:
-    """Claims of the paper, what it says, what came out here, and a verdict.
-
-    Parameters
-    ----------
-    results, report: of one study.
-
-    Returns
-    -------
-    Columns claim, paper, came out, verdict; a claim whose runs are missing says "not run".
-    """
-    table = pd.DataFrame([r.row() for r in results])
-    figures = report.to_frame()
-    figures = figures[figures["weight_decay"] == figures["weight_decay"].min()].set_index(
-        "parameterization"
-    )
-    have, width = set(figures.index), int(table["width"].max())
-    rows = [
-        _unstable(table, results, width)
-        if {"SP", "SP+Embd", "μP"} <= have
-        else _missing(*_UNSTABLE)
-    ]
-    rows.append(_fit_error(figures, "SP's optimal learning rate is poorly predictable", "μP"))
-    rows.append(_fit_error(figures, "Embd alone lowers E towards that of μP", "SP+Embd"))
-    rows.append(
-        _gap(
-            report,
-            width,
-            "Embd alone brings the loss near that of μP",
-            "SP+Embd",
-            "SP+Embd closes most of the gap from SP to μP",
-            holds=lambda low, high: low > 0.5,
-        )
-    )
-    rows.append(
-        _gap(
-            report,
-            width,
-            "μP without Embd loses its advantage",
-            "μP-Embd",
-            "μP-Embd is no better than SP",
-            holds=lambda low, high: high < 0.5,
-        )
-    )
-    swept = table["weight_decay"].nunique() > 1
-    for claim, paper in (
-        ("weight decay lowers E for SP", "E falls as weight decay grows"),
-        ("at fixed tokens per parameter weight decay raises κ", "κ rises with weight decay"),
-    ):
-        rows.append(
-            _missing(
-                claim, paper, "see the table of E and κ" if swept else "needs several weight decays"
-            )
-        )
-    return pd.DataFrame(rows, columns=["claim", "paper", "came out", "verdict"])
-
-
-def _missing(
-    claim: str, paper: str, why: str = "needs other parameterizations than this study has"
-) -> tuple:
-    return claim, paper, why, "not run"
-
-
-def _unstable(table: pd.DataFrame, results: Sequence[RunResult], width: int) -> tuple:
-    price = price_of_mistake(table).set_index(["parameterization", "width"])["price"]
+def _instability(results: Sequence[RunResult]) -> tuple[str, Verdict]:
+    """Does SP train more roughly, and forgive less, than SP+Embd at the largest width?"""
     best = best_runs(results)
-    rough = {name: roughness(best[name, width], best["μP", width]) for name in ("SP", "SP+Embd")}
-    sp, embd = price["SP", width], price["SP+Embd", width]
-    came = (
-        f"at width {width} a learning rate {MISTAKE_OCTAVES} octaves too high costs SP {_nats(sp)}, "
-        f"SP+Embd {_nats(embd)}; at the optimum SP's loss moves {rough['SP']:.3f} nats a step against μP's, "
-        f"SP+Embd's {rough['SP+Embd']:.3f}"
+    if not {"SP", "SP+Embd", "μP"} <= {name for name, _ in best}:
+        return _NOT_RUN
+    width = max(width for _, width in best)
+    rough_sp = roughness(best["SP", width], best["μP", width])
+    rough_embd = roughness(best["SP+Embd", width], best["μP", width])
+    table = pd.DataFrame([r.row() for r in results])
+    price = price_of_mistake(table).set_index(["parameterization", "width"])["price"]
+    price_sp = price["SP", width]
+    price_embd = price["SP+Embd", width]
+    came_out = (
+        f"at width {width} a learning rate {MISTAKE_OCTAVES} octaves too high costs "
+        f"SP {_price_text(price_sp)}, SP+Embd {_price_text(price_embd)}; at the optimum SP's loss "
+        f"moves {rough_sp:.3f} nats a step against μP's, SP+Embd's {rough_embd:.3f}"
     )
-    holds = sp > 2 * embd and rough["SP"] > 1.2 * rough["SP+Embd"]
-    return *_UNSTABLE, came, _verdict(holds)
+    holds = price_sp > 2 * price_embd and rough_sp > 1.2 * rough_embd
+    return came_out, Verdict.HOLDS if holds else Verdict.FAILS
 
 
-def _nats(value: float) -> str:
-    return (
-        "divergence"
-        if np.isinf(value)
-        else "unknown (the grid ends)"
-        if np.isnan(value)
-        else f"{value:.2f} nats"
-    )
+def _price_text(price: float) -> str:
+    if np.isinf(price):
+        return "divergence"
+    if np.isnan(price):
+        return "unknown (the grid ends)"
+    return f"{price:.2f} nats"
 
 
-def _fit_error(figures: pd.DataFrame, claim: str, better: str) -> tuple:
-    """E of SP against that of a better parameterization."""
-    paper = ", ".join(f"{e:g} for {name}" for name, e in PAPER_E.items())
-    paper = f"E {paper} (weight decay 0)"
+def _fit_errors(report: TransferReport, better: str) -> tuple[str, Verdict]:
+    """Is E of SP above that of a better parameterization, at the smallest weight decay?"""
+    figures = _at_least_decay(report.to_frame()).set_index("parameterization")
     if not {"SP", better} <= set(figures.index):
-        return _missing(claim, paper)
-    a, b = figures.loc["SP"], figures.loc[better]
-    if not (a["E_determined"] and b["E_determined"]):
-        reason = a["E_reason"] or b["E_reason"]
-        return claim, paper, f"E is not determined: {reason}", "not determined"
-    came = " and ".join(
-        f"E {r['E']:.4f} [{r['E_low']:.4f}, {r['E_high']:.4f}] for {name}"
-        for name, r in (("SP", a), (better, b))
-    )
-    return (
-        claim,
-        paper,
-        came + f": {a['E'] / b['E']:.1f}×",
-        _verdict(a["E_low"] > b["E_high"], a["E"] > b["E"]),
-    )
+        return _NOT_RUN
+    sp = Figure.from_row(figures.loc["SP"], "E")
+    other = Figure.from_row(figures.loc[better], "E")
+    for figure in (sp, other):
+        if not figure.determined:
+            return f"E is not determined: {figure.reason}", Verdict.UNDETERMINED
+    ratio = sp.estimate / other.estimate
+    came_out = f"E {_text(sp)} for SP and E {_text(other)} for {better}: {ratio:.1f}×"
+    if sp.low > other.high:
+        return came_out, Verdict.HOLDS
+    return came_out, Verdict.PERHAPS if ratio > 1 else Verdict.FAILS
 
 
-def _gap(report: TransferReport, width: int, claim: str, by: str, paper: str, holds) -> tuple:
-    names = set(report.basins["parameterization"])
-    if not {"SP", by, "μP"} <= names:
-        return _missing(claim, paper, f"needs SP, {by} and μP")
-    row = gap_closed(report, by=by).set_index("width").loc[width]
-    if not np.isfinite([row["share_low"], row["share_high"]]).all():
-        return claim, paper, f"not determined at width {width}: {row['reason']}", "not determined"
-    came = (
-        f"at width {width} it closes {row['share']:.0%} [{row['share_low']:.0%}, {row['share_high']:.0%}] "
-        f"of a gap of {row['gap']:.3f} nats"
-    )
-    return claim, paper, came, _verdict(holds(row["share_low"], row["share_high"]))
+def _text(figure: Figure) -> str:
+    return estimate_text(figure.estimate, figure.low, figure.high, figure.determined)
 
 
-def _verdict(holds: bool, perhaps: bool = False) -> str:
-    return (
-        "holds"
-        if holds
-        else "points that way, within the noise"
-        if perhaps
-        else "does not hold here"
+def _share_of_gap(report: TransferReport, by: str, most: bool) -> tuple[str, Verdict]:
+    """Does a parameterization close most of the gap from SP to μP, or, asked so, less than half?"""
+    if not {"SP", by, "μP"} <= set(report.basins["parameterization"]):
+        return f"needs SP, {by} and μP", Verdict.NOT_RUN
+    widest = _at_least_decay(gap_closed(report, by=by)).nlargest(1, "width").iloc[0]
+    width = widest["width"]
+    low = widest["share_low"]
+    high = widest["share_high"]
+    if not np.isfinite([low, high]).all():
+        return f"not determined at width {width}: {widest['reason']}", Verdict.UNDETERMINED
+    came_out = (
+        f"at width {width} it closes {widest['share']:.0%} [{low:.0%}, {high:.0%}] "
+        f"of a gap of {widest['gap']:.3f} nats"
     )
+    holds = low > 0.5 if most else high < 0.5
+    return came_out, Verdict.HOLDS if holds else Verdict.FAILS
+
+
+def _weight_decays(report: TransferReport) -> tuple[str, Verdict]:
+    swept = report.basins["weight_decay"].nunique() > 1
+    reason = "see the table of E and κ" if swept else "needs several weight decays"
+    return reason, Verdict.NOT_RUN
+
+
+def _at_least_decay(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["weight_decay"] == table["weight_decay"].min()]

@@ -13,24 +13,15 @@ def check_function(answer: Callable, truth: Callable, cases: Iterable[tuple], hi
 
     Parameters
     ----------
-    answer: the reader's; one that returns None or ... counts as not yet written.
+    answer: the reader's. One that returns None or ... counts as not yet written.
     truth: what it should compute.
     cases: arguments to try.
     hint: printed where they differ.
     """
     for case in cases:
-        call = f"{answer.__name__}({', '.join(f'{x:g}' if isinstance(x, float) else repr(x) for x in case)})"
-        try:
-            given = answer(*case)
-        except Exception as error:  # whatever a reader's code raises is part of the lesson
-            print(f"✗ {call} raised {type(error).__name__}: {error}\n  hint: {hint}")
-            return
-        if given is None or given is ...:
-            print(f"… {answer.__name__} is still yours to write. hint: {hint}")
-            return
-        expected = truth(*case)
-        if not _same(given, expected):
-            print(f"✗ {call} gave {given!r}, expected {expected!r}\n  hint: {hint}")
+        mistake = _mistake(answer, truth, case)
+        if mistake:
+            print(f"{mistake}\n  hint: {hint}")
             return
     print(f"✓ {answer.__name__} is right")
 
@@ -40,16 +31,38 @@ def check_prediction(given: Any, came_out: Any, because: str) -> None:
 
     Parameters
     ----------
-    given: the prediction; None is not made yet.
+    given: the prediction; None where none is made yet.
     came_out: what the runs show.
     because: one sentence of explanation, printed in any case.
     """
     if given is None:
-        print(f"… no prediction made. What came out: {came_out}. {because}")
+        verdict = "… no prediction made. What came out:"
     elif given == came_out:
-        print(f"✓ you predicted it: {came_out}. {because}")
+        verdict = "✓ you predicted it:"
     else:
-        print(f"✗ you predicted {given}; what came out: {came_out}. {because}")
+        verdict = f"✗ you predicted {given}; what came out:"
+    print(f"{verdict} {came_out}. {because}")
+
+
+def _mistake(answer: Callable, truth: Callable, case: tuple) -> str:
+    """What is wrong with a reader's function on one case, or ""."""
+    name = answer.__name__
+    call = f"{name}({', '.join(map(_argument, case))})"
+    try:
+        given = answer(*case)
+    # whatever a reader's code raises is part of the lesson
+    except Exception as error:
+        return f"✗ {call} raised {type(error).__name__}: {error}"
+    if given is None or given is ...:
+        return f"… {name} is still yours to write."
+    expected = truth(*case)
+    if _same(given, expected):
+        return ""
+    return f"✗ {call} gave {given!r}, expected {expected!r}"
+
+
+def _argument(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def _same(given: Any, expected: Any) -> bool:

@@ -1,13 +1,29 @@
-"""TeX formulas as MathML, which browsers show without a script or the network."""
+"""Values as HTML: formulas as MathML, which browsers show without a script or the network, and
+tables, with the environment that the templates are rendered in."""
 
 from __future__ import annotations
 
 import html
+import math
 import re
 import warnings
+from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import Any, NamedTuple
 
+import jinja2
 import math_core
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from pandas.api.types import is_integer_dtype
+from pygments.formatters import HtmlFormatter
+
+from hpt.metrics.quantities import QUANTITIES
+from hpt.study.cost import duration
+
+_WORDS = {"parameterization": "variant", "n": "runs", "edge": "at grid edge"}
+_COMPANIONS = ("low", "high", "determined", "reason", "method", "n")
 
 
 def mathml(tex: str, display: bool = False) -> str:
@@ -17,16 +33,18 @@ def mathml(tex: str, display: bool = False) -> str:
     except math_core.LatexError as error:
         warnings.warn(f"the formula {tex!r} cannot be set: {error}", UserWarning, stacklevel=2)
         return f'<code class="tex">{html.escape(tex)}</code>'
-    long = not display and len(tex) > 40  # browsers do not break formulas: a long one scrolls
-    return formula.replace("<math", '<math class="long"', 1) if long else formula
+    # browsers do not break formulas: a long one scrolls
+    if len(tex) > 40 and not display:
+        return formula.replace("<math", '<math class="long"', 1)
+    return formula
 
 
-def with_math(text: str) -> str:
+def with_math(text: str) -> Markup:
     """Plain text as HTML, with its ``$…$`` as formulas."""
     parts = re.split(r"\$([^$]+)\$", str(text))
-    return glued(
-        "".join(mathml(part) if i % 2 else html.escape(part) for i, part in enumerate(parts))
-    )
+    parts[::2] = map(html.escape, parts[::2])
+    parts[1::2] = map(mathml, parts[1::2])
+    return Markup(glued("".join(parts)))
 
 
 def glued(markup: str) -> str:
@@ -37,6 +55,130 @@ def glued(markup: str) -> str:
         r'<span class="fixed">\g<0></span>',
         markup,
     )
+
+
+def table_html(table: pd.DataFrame) -> Markup:
+    """A table as HTML; numbers stand to the right, and on a phone a wide table becomes one card per
+    row.
+
+    Columns ``x_low`` and ``x_high`` beside ``x`` are shown as its interval, ``x_determined`` and
+    ``x_reason`` (for the whole row ``determined`` and ``reason``) as a remark. ``$…$`` in text is a
+    formula.
+    """
+    if any(table.index.names):
+        table = table.reset_index()
+    table = table.rename(columns=str)
+    formats = {name: _format(table[name]) for name in table.select_dtypes("number")}
+    names = [name for name in table if not _is_companion(name, table)]
+    columns = [_Column(_label(name, names), name in formats) for name in names]
+    rows = [
+        [_cell(row, name, formats.get(name, ".3g")) for name in names]
+        for row in table.to_dict("records")
+    ]
+    return Markup(environment().get_template("table.html.j2").render(columns=columns, rows=rows))
+
+
+def plain(value: Any) -> str:
+    """A value as text: the items of a list or a mapping, integers in groups of three digits."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} = {plain(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """What the templates of the pages are rendered in."""
+    templates = jinja2.Environment(loader=jinja2.PackageLoader("hpt.notebooks"), autoescape=True)
+    templates.globals["colours_of_code"] = lambda style: Markup(
+        HtmlFormatter(style=style).get_style_defs(".highlight")
+    )
+    templates.filters |= {
+        "duration": duration,
+        "plain": plain,
+        "math": with_math,
+        "table": table_html,
+    }
+    return templates
+
+
+class _Column(NamedTuple):
+    label: str
+    numeric: bool
+
+
+class _Cell(NamedTuple):
+    text: str
+    interval: str
+    remark: str
+
+
+def _is_companion(name: str, names: Iterable[str]) -> bool:
+    """Whether a column is shown with another one: interval, flag or reason."""
+    if name == "reason":
+        return "determined" in names
+    base, _, kind = name.rpartition("_")
+    return base in names and kind in _COMPANIONS
+
+
+def _label(name: str, names: list[str]) -> str:
+    if name == "R" and "width" in names:
+        name = "R_n"
+    if name in QUANTITIES:
+        return QUANTITIES[name].label
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def _format(column: pd.Series) -> str:
+    """Of a column's numbers: decimals that suit all of them, or digits where they span too many
+    powers of ten for that."""
+    if column.name == "log2_lr":
+        return ".2f"
+    size = column[np.isfinite(column) & (column != 0)].abs()
+    if size.empty or is_integer_dtype(column):
+        return ".0f"
+    power = math.floor(math.log10(size.max()))
+    if abs(power) > 4 or (power < 0 and size.max() > 10 * size.min()):
+        return ".3g"
+    decimals = max(0, 3 - power) if power >= 0 else max(3, 1 - power)
+    return f".{decimals}f"
+
+
+def _cell(row: Mapping[str, Any], name: str, form: str) -> _Cell:
+    value = row[name]
+    if isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, (int, float)):
+        text = _number(value, form)
+    elif value is None or value is pd.NA:
+        text = "–"
+    else:
+        text = plain(value) or "–"
+    return _Cell(text, _interval(row, name, form), _remark(row, name))
+
+
+def _interval(row: Mapping[str, Any], name: str, form: str) -> str:
+    low = row.get(f"{name}_low", math.nan)
+    high = row.get(f"{name}_high", math.nan)
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    form = form.replace("3g", "2g")
+    return f"{_number(low, form)} … {_number(high, form)}"
+
+
+def _remark(row: Mapping[str, Any], name: str) -> str:
+    """Why a cell is not determined, "" where it is."""
+    if name == "determined":
+        return "" if row[name] else row.get("reason", "")
+    if row.get(f"{name}_determined", True):
+        return ""
+    return row.get(f"{name}_reason") or "not determined"
+
+
+def _number(value: float, form: str) -> str:
+    text = f"{value:{form}}"
+    return text.replace("-", "−").replace("inf", "∞").replace("nan", "–")
 
 
 @cache

@@ -7,9 +7,8 @@ import hashlib
 import json
 import os
 import textwrap
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,13 +25,10 @@ from papermill.exceptions import PapermillExecutionError
 
 import hpt
 from hpt.errors import NotebookError, did_you_mean
-from hpt.notebooks.source import (
-    ADDED_TAGS,
-    check_parameters,
-    read_notebook,
-    read_parameters,
-    tags_of,
-)
+from hpt.notebooks.source import check_parameters, own_cells, read_notebook, read_parameters
+
+#: Seconds that a kernel may take to start.
+START_TIMEOUT = 300
 
 
 @dataclass(frozen=True)
@@ -43,22 +39,16 @@ class NotebookResult:
     ----------
     name: file name without its ending, such as ``01_sp_instability``.
     source: the notebook as written.
-    output: the executed notebook; of a failed one, what it got to (``….failed.ipynb``).
+    output: the executed notebook.
     seconds: wall time, with the start of the kernel.
-    cell_seconds: one duration per code cell of ``output``.
     parameters: every parameter with the value that it had.
-    ok: False if a cell failed (only with ``keep_going``; otherwise a failure raises).
-    error: why it failed, or "".
     """
 
     name: str
     source: Path
     output: Path
     seconds: float
-    cell_seconds: tuple[float, ...] = ()
-    parameters: dict[str, Any] = field(default_factory=dict)
-    ok: bool = True
-    error: str = ""
+    parameters: Mapping[str, Any]
 
 
 class _ThisPython(AsyncKernelManager):
@@ -74,13 +64,54 @@ class _ThisPython(AsyncKernelManager):
         return "auto" if zmq.has("curve") else "disabled"
 
 
+def run_notebooks(
+    folder: str | os.PathLike,
+    out_dir: str | os.PathLike,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    only: Sequence[str] = (),
+    state: str = "",
+    again: bool = True,
+    echo: TextIO | None = None,
+) -> list[NotebookResult]:
+    """Run the notebooks ``NN_title.ipynb`` of ``folder`` in the order of their numbers, and print a
+    line before and after each.
+
+    Parameters
+    ----------
+    parameters: given to each notebook. All notebooks are checked before the first one runs.
+    only: names or beginnings of names, such as ``["01", "03"]``; none given means all.
+    state: see :func:`run_notebook`.
+    again: run also what :func:`finished` finds unchanged.
+    echo: see :func:`run_notebook`.
+
+    Raises
+    ------
+    NotebookError: where nothing is to run, and as :func:`run_notebook`.
+    """
+    sources = _chosen(Path(folder), only)
+    for source in sources:
+        check_parameters(source, parameters or {})
+    results = []
+    for source in sources:
+        output = Path(out_dir) / source.name
+        result = None if again else finished(source, output, parameters, state)
+        if result:
+            print(f"{source.stem}: unchanged")
+        else:
+            print(f"{source.stem}: running")
+            result = run_notebook(source, output, parameters, state=state, echo=echo)
+            print(f"{source.stem}: done in {result.seconds:.1f} s")
+        results.append(result)
+    return results
+
+
 def run_notebook(
     source: str | os.PathLike,
     output: str | os.PathLike,
     parameters: Mapping[str, Any] | None = None,
     *,
     state: str = "",
-    start_timeout: int = 300,
     echo: TextIO | None = None,
 ) -> NotebookResult:
     """Execute ``source`` in its own folder and write it to ``output``, which exists afterwards only
@@ -90,7 +121,6 @@ def run_notebook(
     ----------
     parameters: see :func:`check_parameters`; checked before anything runs or is removed.
     state: names what the notebook reads from elsewhere, for :func:`finished`.
-    start_timeout: seconds that the kernel may take to start.
     echo: where what the cells print is shown as it comes, such as ``sys.stdout``.
 
     Raises
@@ -98,40 +128,22 @@ def run_notebook(
     NotebookError: for bad parameters, a cell that fails, and a kernel that dies; names notebook and
         cell. What ran so far is then beside ``output`` as ``NAME.failed.ipynb``.
     """
-    source, output = Path(source).resolve(), Path(output).resolve()
+    source = Path(source).resolve()
+    output = Path(output).resolve()
     given = check_parameters(source, parameters or {})
     if source == output:
         raise NotebookError(
             f"{source.name} would overwrite itself.", remedy="another output folder"
         )
-    partial, failed = output.with_suffix(".partial.ipynb"), _failed(output)
+    partial = output.with_suffix(".partial.ipynb")
+    failed = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     for stale in (partial, failed, output):
         stale.unlink(missing_ok=True)
-    started = time.perf_counter()
     try:
-        executed = papermill.execute_notebook(
-            str(source),
-            str(partial),
-            parameters=given,
-            kernel_name="python3",
-            language="python",
-            cwd=str(source.parent),
-            progress_bar=False,
-            start_timeout=start_timeout,
-            stdout_file=echo,
-            stderr_file=echo,
-            kernel_manager_class=_ThisPython,
-            store_widget_state=False,
-        )
-        if executed.metadata.papermill.exception:  # papermill lets sys.exit(0) pass as a success
-            raise NotebookError("SystemExit: the notebook stopped before its end")
+        executed = _execute(source, partial, given, echo)
         executed.metadata.papermill.update(input_path=source.name, output_path=output.name)
-        seconds = time.perf_counter() - started
-        executed.metadata["hpt"] = {
-            "fingerprint": _fingerprint(source, given, state),
-            "seconds": seconds,
-        }
+        executed.metadata["hpt"] = {"fingerprint": _fingerprint(source, given, state)}
         nbformat.write(executed, partial)
         partial.replace(output)
     except Exception as error:
@@ -150,27 +162,67 @@ def finished(
     """The result of an earlier :func:`run_notebook` with the same arguments, or None where anything
     has changed.
 
-    Anything is the notebook, its parameters, the state, hpt's own files, and the version of torch.
+    Anything is the notebook, the modules beside it, its parameters, the state, hpt's own files, and
+    the version of torch.
     """
-    source, output = Path(source).resolve(), Path(output).resolve()
+    source = Path(source).resolve()
+    output = Path(output).resolve()
     if not output.exists():
         return None
-    executed, given = read_notebook(output), check_parameters(source, parameters or {})
+    executed = read_notebook(output)
+    given = check_parameters(source, parameters or {})
     if executed.metadata.get("hpt", {}).get("fingerprint") != _fingerprint(source, given, state):
         return None
     return _result(source, output, executed, given)
 
 
+def _chosen(folder: Path, only: Sequence[str]) -> list[Path]:
+    """The notebooks of a folder whose names begin as asked."""
+    sources = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    names = [name for name in sources if "." not in name]
+    for wanted in only:
+        if not any(name.startswith(wanted) for name in names):
+            raise NotebookError(
+                f"no notebook in {folder} starts with {wanted!r}.", did_you_mean(wanted, names)
+            )
+    if not names:
+        raise NotebookError(
+            f"no notebook to run in {folder}.", "the folder has no file NN_title.ipynb"
+        )
+    return [sources[name] for name in names if name.startswith(tuple(only) or "")]
+
+
+def _execute(
+    source: Path, partial: Path, parameters: Mapping[str, Any], echo: TextIO | None
+) -> nbformat.NotebookNode:
+    executed = papermill.execute_notebook(
+        source,
+        partial,
+        parameters=parameters,
+        kernel_name="python3",
+        language="python",
+        cwd=source.parent,
+        progress_bar=False,
+        start_timeout=START_TIMEOUT,
+        stdout_file=echo,
+        stderr_file=echo,
+        kernel_manager_class=_ThisPython,
+        store_widget_state=False,
+    )
+    # papermill lets sys.exit(0) pass as a success
+    if executed.metadata.papermill.exception:
+        raise NotebookError("SystemExit: the notebook stopped before its end")
+    return executed
+
+
 def _fingerprint(source: Path, parameters: Mapping[str, Any], state: str) -> str:
     """Hash of all that decides what a notebook shows."""
-    code = sorted(
-        p
-        for p in Path(hpt.__file__).parent.rglob("*")
-        if p.is_file() and "__pycache__" not in p.parts
-    )
     given = json.dumps([dict(parameters), state, version("torch")], sort_keys=True)
-    content = [source.read_bytes(), given.encode()]
-    return hashlib.sha256(b"\0".join(content + [p.read_bytes() for p in code])).hexdigest()
+    package = Path(hpt.__file__).parent.rglob("*")
+    code = [path for path in package if path.is_file() and "__pycache__" not in path.parts]
+    files = [source, *sorted(source.parent.glob("*.py")), *sorted(code)]
+    content = [given.encode(), *(path.read_bytes() for path in files)]
+    return hashlib.sha256(b"\0".join(content)).hexdigest()
 
 
 def _result(
@@ -180,119 +232,41 @@ def _result(
         name=source.stem,
         source=source,
         output=output,
-        seconds=executed.metadata["hpt"]["seconds"],
-        cell_seconds=tuple(
-            float(c.metadata.papermill.duration) for c in executed.cells if c.cell_type == "code"
-        ),
+        seconds=executed.metadata.papermill.duration,
         parameters=read_parameters(source) | given,
     )
 
 
-def run_notebooks(
-    folder: str | os.PathLike,
-    out_dir: str | os.PathLike,
-    parameters: Mapping[str, Any] | None = None,
-    *,
-    only: Sequence[str] = (),
-    state: str = "",
-    again: bool = True,
-    keep_going: bool = False,
-    echo: TextIO | None = None,
-    say: Callable[[str], None] = print,
-) -> list[NotebookResult]:
-    """Run the notebooks ``NN_title.ipynb`` of ``folder`` in the order of their numbers.
-
-    Parameters
-    ----------
-    parameters: given to each notebook; all notebooks are checked before the first one runs.
-    only: names or beginnings of names, such as ``["01", "03"]``; none given means all.
-    state: see :func:`run_notebook`.
-    again: run also what :func:`finished` finds unchanged.
-    keep_going: go on after a failure; the result then has ``ok=False`` and the reason in ``error``.
-    echo: see :func:`run_notebook`.
-    say: takes one line before and one after each notebook.
-    """
-    sources = sorted(
-        path for path in Path(folder).glob("[0-9][0-9]_*.ipynb") if "." not in path.stem
-    )
-    names = [source.stem for source in sources]
-    for wanted in only:
-        if not any(name.startswith(wanted) for name in names):
-            raise NotebookError(
-                f"no notebook in {folder} starts with {wanted!r}.", did_you_mean(wanted, names)
-            )
-    sources = [source for source in sources if source.stem.startswith(tuple(only) or "")]
-    if not sources:
-        raise NotebookError(
-            f"no notebook to run in {folder}.", "the folder has no file NN_title.ipynb"
-        )
-    for source in sources:
-        check_parameters(source, parameters or {})
-    results = []
-    for source in sources:
-        started, output = time.perf_counter(), Path(out_dir) / source.name
-        if not again and (result := finished(source, output, parameters, state)):
-            results.append(result)
-            say(f"{source.stem}: unchanged")
-            continue
-        say(f"{source.stem}: running")
-        try:
-            result = run_notebook(source, output, parameters, state=state, echo=echo)
-        except NotebookError as error:
-            if not keep_going:
-                raise
-            result = NotebookResult(
-                name=source.stem,
-                source=source.resolve(),
-                output=_failed(output.resolve()),
-                ok=False,
-                error=str(error),
-                seconds=time.perf_counter() - started,
-                parameters=read_parameters(source) | check_parameters(source, parameters or {}),
-            )
-        results.append(result)
-        say(
-            f"{source.stem}: done in {result.seconds:.1f} s"
-            if result.ok
-            else f"{source.stem}: FAILED\n{result.error}"
-        )
-    return results
-
-
-def _failed(output: Path) -> Path:
-    return output.with_suffix(".failed.ipynb")
-
-
 def _failure(source: Path, partial: Path, failed: Path, error: Exception) -> NotebookError:
-    """Keep what ran as ``failed`` and tell where it stopped: the last cell that was started."""
+    """Keep what ran as ``failed`` and tell where it stopped, and why."""
     where = "before its first cell"
+    remedy = ""
     if partial.exists():
-        cells = [
-            cell
-            for cell in read_notebook(partial).cells
-            if not ADDED_TAGS.intersection(tags_of(cell))
-        ]
-        started = [
-            i
-            for i, cell in enumerate(cells)
-            if cell.metadata.get("papermill", {}).get("start_time")
-        ]
-        if started:
-            lines = cells[started[-1]].source.strip().splitlines() or [""]
-            where = f"in cell {started[-1] + 1} of {len(cells)} ({lines[0].strip()!r})"
+        where = _last_started(read_notebook(partial)) or where
         partial.replace(failed)
-    cause, what = "", f"{type(error).__name__}: {error}"
+        remedy = f"read {failed}, mend the cell and run again"
+    what, cause = _reason(error)
+    return NotebookError(f"{source.name} failed {where}: {what}", cause, remedy)
+
+
+def _last_started(notebook: nbformat.NotebookNode) -> str:
+    """Which of a notebook's own cells was started last, by number and first line; "" if none
+    was."""
+    cells = own_cells(notebook)
+    for number, cell in reversed(list(enumerate(cells, start=1))):
+        if cell.metadata.get("papermill", {}).get("start_time"):
+            first_line = cell.source.strip().partition("\n")[0].strip()
+            return f"in cell {number} of {len(cells)} ({first_line!r})"
+    return ""
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """What went wrong, and the likely cause."""
     if isinstance(error, PapermillExecutionError):
-        what = textwrap.shorten(f"{error.ename}: {error.evalue}", 1500, placeholder=" …")
-    elif isinstance(error, NotebookError):
-        what = error.what
-    elif isinstance(error, DeadKernelError):
-        what, cause = (
-            "the kernel died",
-            "the system killed it for its memory use, or native code crashed",
-        )
-    return NotebookError(
-        f"{source.name} failed {where}: {what}",
-        cause,
-        f"read {failed}, mend the cell and run again" if failed.exists() else "",
-    )
+        what = f"{error.ename}: {error.evalue}"
+        return textwrap.shorten(what, 1500, placeholder=" …"), ""
+    if isinstance(error, NotebookError):
+        return error.what, ""
+    if isinstance(error, DeadKernelError):
+        return "the kernel died", "the system killed it for its memory use, or native code crashed"
+    return f"{type(error).__name__}: {error}", ""

@@ -1,9 +1,8 @@
-"""Notebook sources: their header, their parameters cell, and what keeps them clean in git.
+"""Notebook sources: their header and their parameters cell.
 
-A source notebook starts with a markdown cell that holds a title and four list items, ``-
-**Question** …``, ``- **Claim** …``, ``- **Prerequisites** …`` and ``- **Time** …`` (with a time for
-each profile), and has one code cell tagged ``parameters`` that assigns literals.
-:func:`check_source` holds a notebook to that.
+A source starts with a markdown cell that holds a title and four list items, ``- **Question** …``,
+``- **Claim** …``, ``- **Prerequisites** …`` and ``- **Time** …`` (with a time for each profile). It
+has one code cell tagged ``parameters`` that assigns literals.
 """
 
 from __future__ import annotations
@@ -12,22 +11,22 @@ import ast
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import nbformat
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from hpt.errors import NotebookError, did_you_mean
 
 HEADER_LABELS = ("Question", "Claim", "Prerequisites", "Time")
-ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}  # cells that papermill puts in
+#: Tags of the cells that papermill puts in.
+ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
 _TYPES = {
-    bool: TypeAdapter(bool),
-    int: TypeAdapter(int),
-    str: TypeAdapter(str),
-    float: TypeAdapter(Annotated[float, Field(allow_inf_nan=False)]),
+    kind: TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+    for kind in (bool, int, float, str)
 }
 
 
@@ -42,19 +41,29 @@ def read_notebook(path: str | os.PathLike) -> nbformat.NotebookNode:
         ) from error
 
 
+def tags_of(cell: nbformat.NotebookNode) -> list[str]:
+    """The tags of a cell."""
+    return cell.metadata.get("tags", [])
+
+
+def own_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cells that the author wrote: all but those that papermill puts in."""
+    return [cell for cell in notebook.cells if not ADDED_TAGS.intersection(tags_of(cell))]
+
+
 def header(notebook: nbformat.NotebookNode) -> dict[str, str]:
     """Title and labelled items (markdown) of the first cell, "" where one is missing."""
-    own = [cell for cell in notebook.cells if not ADDED_TAGS.intersection(tags_of(cell))]
-    text = own[0].source if own and own[0].cell_type == "markdown" else ""
-    title = re.search(r"^# +(.+?)\s*$", text, re.MULTILINE)
-    found = {"Title": title[1] if title else ""}
-    for label in HEADER_LABELS:
-        item = re.search(
-            rf"^[-*] +\*\*{label}[.:]?\*\*[.:]?(.*?)(?=^[-*] |^\s*$|\Z)",
-            text,
-            re.MULTILINE | re.DOTALL,
-        )
-        found[label] = " ".join(item[1].split()) if item else ""
+    found = dict.fromkeys(("Title", *HEADER_LABELS), "")
+    first = next(iter(own_cells(notebook)), None)
+    if first is None or first.cell_type != "markdown":
+        return found
+    title = re.search(r"^# +(.+?)\s*$", first.source, re.MULTILINE)
+    if title:
+        found["Title"] = title[1]
+    # an item ends where the next one starts, at an empty line, or with the cell
+    item = r"^[-*] +\*\*(\w+)[.:]?\*\*[.:]?(.*?)(?=^[-*] |^\s*$|\Z)"
+    for label, text in re.findall(item, first.source, re.MULTILINE | re.DOTALL):
+        found[label] = " ".join(text.split())
     return found
 
 
@@ -65,135 +74,82 @@ def read_parameters(source: str | os.PathLike) -> dict[str, Any]:
     ------
     NotebookError: if there is not exactly one such cell, or it holds more than assignments of
         literals (bool, int, float, str, None, or a list of these: what papermill passes on
-            unchanged).
+        unchanged).
     """
-    name, defaults = Path(source).name, {}
-    cells = read_notebook(source).cells
-    tagged = [cell for cell in cells if "parameters" in tags_of(cell) and cell.cell_type == "code"]
+    name = Path(source).name
+    code = [cell for cell in read_notebook(source).cells if cell.cell_type == "code"]
+    tagged = [cell for cell in code if "parameters" in tags_of(cell)]
     if len(tagged) != 1:
         raise NotebookError(f"{name} has {len(tagged)} code cells tagged 'parameters', not one.")
     try:
         statements = ast.parse(tagged[0].source).body
     except SyntaxError as error:
         raise NotebookError(f"{name}: the parameters cell is no Python: {error}.") from error
-    for statement in statements:
-        try:
-            key, value = _assignment(statement)
-        except (TypeError, ValueError):
-            raise NotebookError(
-                f"{name}: not a literal in the parameters cell: {ast.unparse(statement)!r}.",
-                "the cell is read without running it",
-                "name = a bool, an int, a float, a string, None, or a list of these",
-            ) from None
-        defaults[key] = value
-    return defaults
+    return dict(_assignment(statement, name) for statement in statements)
 
 
 def check_parameters(source: str | os.PathLike, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """``parameters`` with every value in the type that the notebook's default has.
 
-    Text for a parameter that is no string is parsed: ``"false"`` → False, ``"300"`` → 300, ``"32,
-        64"`` → [32, 64].
+    Text for a parameter that is no string is parsed: ``"false"`` → False, ``"300"`` → 300,
+    ``"32, 64"`` → [32, 64].
 
     Raises
     ------
-    NotebookError: for a name that the notebook lacks and for a value that is not of the default's
-        type.
+    NotebookError: for a name that the notebook lacks, and for a value that is not of the
+        default's type.
     """
-    defaults, name = read_parameters(source), Path(source).name
-    known = "known parameters: " + (
-        ", ".join(f"{key} = {value!r}" for key, value in defaults.items()) or "none"
-    )
+    name = Path(source).name
+    defaults = read_parameters(source)
+    listed = [f"{key} = {value!r}" for key, value in defaults.items()]
+    known = "known parameters: " + (", ".join(listed) or "none")
     checked = {}
     for key, value in parameters.items():
         if key not in defaults:
-            near = did_you_mean(key, defaults)
             raise NotebookError(
                 f"{name} has no parameter {key!r} (given {value!r}).",
-                "a misspelt name; " * near.startswith("did") + near,
+                did_you_mean(key, defaults),
                 known,
             )
+        default = defaults[key]
         try:
-            checked[key] = _convert(value, defaults[key])
+            checked[key] = _convert(value, default)
         except ValueError:
-            kind = type(defaults[key]).__name__
             raise NotebookError(
-                f"{name}: parameter {key!r} takes {kind}, as its default {defaults[key]!r}; "
-                f"given {value!r} ({type(value).__name__}).",
-                "",
-                known,
+                f"{name}: parameter {key!r} takes {type(default).__name__}, as its default "
+                f"{default!r}; given {value!r} ({type(value).__name__}).",
+                remedy=known,
             ) from None
     return checked
 
 
-def check_source(
-    source: str | os.PathLike, profiles: Iterable[str] = ("smoke", "quick", "gpu")
-) -> None:
-    """Hold a notebook to what a source in git must be: no outputs, one cell of literals, a complete
-    header.
-
-    Raises
-    ------
-    NotebookError: lists everything that is wrong.
-    """
-    notebook, problems = read_notebook(source), []
-    try:
-        read_parameters(source)
-    except NotebookError as error:
-        problems.append(error.what)
-    for number, cell in enumerate(notebook.cells, 1):
-        if cell.get("outputs") or cell.get("execution_count") is not None:
-            problems.append(f"cell {number} has an output or an execution count")
-        if ADDED_TAGS.intersection(tags_of(cell)) or "papermill" in cell.metadata:
-            problems.append(f"cell {number} was left by papermill")
-    problems += [
-        f"its metadata has {key!r}" for key in ("widgets", "papermill") if key in notebook.metadata
-    ]
-    found = header(notebook)
-    problems += [
-        f"its first cell has no {label!r}"
-        for label in ("Title", *HEADER_LABELS)
-        if not found[label]
-    ]
-    problems += [
-        f"'Time' names no time for profile {profile!r}"
-        for profile in profiles
-        if not re.search(rf"\b{profile}\b", found["Time"])
-    ]
-    if problems:
-        raise NotebookError(
-            f"{Path(source).name}: " + "; ".join(problems) + ".",
-            remedy="clear all outputs; head it with '# Title' and '- **Question** …', "
-            "'- **Claim** …', '- **Prerequisites** …', '- **Time** smoke …, quick …, gpu …'",
-        )
-
-
-def tags_of(cell: nbformat.NotebookNode) -> list[str]:
-    return cell.metadata.get("tags", [])
-
-
-def _assignment(statement: ast.stmt) -> tuple[str, Any]:
-    """Name and value of ``name = literal``; ValueError or TypeError for anything else."""
+def _assignment(statement: ast.stmt, notebook: str) -> tuple[str, Any]:
+    """Name and value of ``name = literal``; NotebookError for anything else."""
     match statement:
-        case (
-            ast.Assign(targets=[ast.Name(id=key)])
-            | ast.AnnAssign(target=ast.Name(id=key), value=ast.expr())
-        ):
-            value = ast.literal_eval(statement.value)
-            if _is_plain(value):
-                return key, value
-    raise ValueError
+        case ast.Assign(targets=[ast.Name(id=key)]) | ast.AnnAssign(target=ast.Name(id=key)):
+            with suppress(TypeError, ValueError):
+                value = ast.literal_eval(statement.value)
+                if _is_plain(value):
+                    return key, value
+    raise NotebookError(
+        f"{notebook}: not a literal in the parameters cell: {ast.unparse(statement)!r}.",
+        "the cell is read without running it",
+        "name = a bool, an int, a float, a string, None, or a list of these",
+    )
 
 
 def _is_plain(value: Any) -> bool:
     """Whether papermill passes the value on unchanged: a finite scalar, None, or a list of scalars
     of one type."""
     if isinstance(value, list):
-        kinds = {type(item) for item in value}
-        return len(kinds) <= 1 and kinds <= set(_TYPES) and all(map(_is_plain, value))
-    return value is None or (
-        type(value) in _TYPES and (type(value) is not float or math.isfinite(value))
-    )
+        return len(set(map(type, value))) <= 1 and all(map(_is_scalar, value))
+    return value is None or _is_scalar(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) in _TYPES
 
 
 def _convert(value: Any, default: Any) -> Any:
@@ -201,22 +157,33 @@ def _convert(value: Any, default: Any) -> Any:
     (ValueError if not)."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if default is None:
+        return _plain(value)
     if isinstance(default, list):
-        if isinstance(value, str):
-            value = [part.strip(" '\"") for part in value.strip("[] ").split(",")]
-        if not isinstance(value, (list, tuple)):
-            raise ValueError
-        return [_convert(item, default[0] if default else None) for item in value]
-    if default is not None:
-        kind = _TYPES[type(default)]
-        return (
-            kind.validate_strings(value)
-            if isinstance(value, str)
-            else kind.validate_python(value, strict=True)
-        )
+        of_items = default[0] if default else None
+        return [_convert(item, of_items) for item in _items(value)]
+    kind = _TYPES[type(default)]
     if isinstance(value, str):
+        return kind.validate_strings(value)
+    return kind.validate_python(value, strict=True)
+
+
+def _items(value: Any) -> list | tuple:
+    """A list, or the text of one, as its items."""
+    if isinstance(value, str):
+        return [part.strip(" '\"") for part in value.strip("[] ").split(",")]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """A value for a parameter whose default tells no type: text that reads as a literal is one."""
+    if isinstance(value, str):
+        if value.lower() in ("none", "null"):
+            return None
         try:
-            value = None if value.lower() in ("none", "null") else ast.literal_eval(value)
+            value = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             return value
     if not _is_plain(value):

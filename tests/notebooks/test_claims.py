@@ -1,4 +1,4 @@
-"""Claims and their verdicts, the price of a mistake."""
+"""The price of a mistake, the best runs, and the claims of the paper."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hpt.metrics.transfer import transfer_report
-from hpt.notebooks.claims import best_runs, claims, price_of_mistake
+from hpt.notebooks.claims import best_runs, check_claims, price_of_mistake
 from hpt.training.loop import train
 
 
@@ -43,6 +43,7 @@ def test_price_of_a_mistake_by_hand():
 
 
 def results_of(table, run):
+    """Results with the losses of a table, of runs in which SP is rougher than the rest."""
     made = []
     for row in table.to_dict("records"):
         config = dataclasses.replace(
@@ -62,22 +63,69 @@ def results_of(table, run):
     return made
 
 
+def judged(results, table, **options):
+    report = transfer_report(table, bootstraps=100, **options)
+    return {claim.claim: claim for claim in check_claims(results, report)}
+
+
 def test_claims_follow_the_runs(run):
     table = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.85, "μP-Embd": 3.0})
     table["loss"] += np.random.default_rng(3).normal(0, 0.002, len(table))
     results = results_of(table, run)
-    told = claims(results, transfer_report(table, reference="μP", bootstraps=100)).set_index(
-        "claim"
-    )
-    assert told.loc["SP trains unstably, Embd alone smooths it", "verdict"] == "holds"
-    closes = told.loc["Embd alone brings the loss near that of μP"]
-    assert closes["verdict"] == "holds" and "75%" in closes["came out"]
-    assert told.loc["μP without Embd loses its advantage", "verdict"] == "holds"
-    assert told.loc["weight decay lowers E for SP", "verdict"] == "not run"
+    told = judged(results, table, reference="μP")
+    assert told["SP trains unstably, Embd alone smooths it"].verdict == "holds"
+    closes = told["Embd alone brings the loss near that of μP"]
+    assert closes.verdict == "holds" and "75%" in closes.came_out
+    assert told["μP without Embd loses its advantage"].verdict == "holds"
+    assert told["weight decay lowers E for SP"].verdict == "not run"
     assert best_runs(results)["SP", 64].config.train.lr == 2.0**-7
 
 
 def test_claims_without_their_runs_say_so(run):
     table = sweep(SP=3.0)
-    told = claims(results_of(table, run), transfer_report(table, bootstraps=50))
-    assert set(told["verdict"]) == {"not run"}
+    told = judged(results_of(table, run), table)
+    assert {claim.verdict for claim in told.values()} == {"not run"}
+
+
+def test_claims_that_the_runs_contradict_do_not_hold(run):
+    """SP as good and as smooth as the others, and μP-Embd as good as μP."""
+    table = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.98, "μP-Embd": 2.81})
+    table["loss"] += np.random.default_rng(3).normal(0, 0.002, len(table))
+    results = [
+        dataclasses.replace(r, train_loss=r.train_loss * 0 + 3) for r in results_of(table, run)
+    ]
+    told = judged(results, table, reference="μP")
+    for claim in (
+        "SP trains unstably, Embd alone smooths it",
+        "Embd alone brings the loss near that of μP",
+        "μP without Embd loses its advantage",
+    ):
+        assert told[claim].verdict == "does not hold here", claim
+
+
+def test_claims_take_the_smallest_of_several_weight_decays(run):
+    """At the larger one SP+Embd closes nothing of the gap."""
+    small = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.85})
+    large = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 3.0}).assign(weight_decay=0.1)
+    table = pd.concat([small, large], ignore_index=True)
+    table["loss"] += np.random.default_rng(3).normal(0, 0.002, len(table))
+    told = judged(results_of(small, run), table, reference="μP")
+    assert "75%" in told["Embd alone brings the loss near that of μP"].came_out
+    assert told["weight decay lowers E for SP"].came_out == "see the table of E and κ"
+
+
+def test_what_is_not_determined_is_said_with_its_reason(run):
+    """Two widths are too few for a fit error."""
+    table = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.85})
+    table = table[table["width"] < 64]
+    told = judged(results_of(table, run), table, reference="μP")
+    error = told["SP's optimal learning rate is poorly predictable"]
+    assert error.verdict == "not determined" and "too few" in error.came_out
+
+
+def test_the_best_run_is_of_the_first_seed(run):
+    table = sweep(SP=3.0)
+    results = results_of(table, run)
+    seeded = dataclasses.replace(results[0].config, seed=1)
+    lucky = dataclasses.replace(results[0], config=seeded, val_loss=0.1)
+    assert best_runs([lucky, *results]) == best_runs(results)

@@ -1,4 +1,4 @@
-"""Checks of what a learner writes and predicts."""
+"""Checks of a reader's answers."""
 
 from hpt.notebooks.exercises import check_function, check_prediction
 

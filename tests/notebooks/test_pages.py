@@ -1,8 +1,8 @@
-"""The report: pages that need no network, static outputs, formulas as MathML, tables with
-intervals, room to fit."""
+"""The report: pages that need no network, static outputs, formulas as MathML, room to fit."""
 
 import base64
 import html
+import io
 import json
 import math
 import re
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
@@ -18,9 +19,9 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from hpt.errors import NotebookError
-from hpt.notebooks.pages import duration, external_references, table_html, write_report
-from hpt.notebooks.rendering import mathml
-from hpt.notebooks.replicate import environment_facts
+from hpt.notebooks.claims import Claim, Verdict
+from hpt.notebooks.main_job import environment_facts
+from hpt.notebooks.pages import external_references, is_wide, write_report
 from hpt.notebooks.runner import NotebookResult
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -31,8 +32,8 @@ LONG_FORMULA = (
 )
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 HEADER = (
-    "# The tour of $n$\n\n- **Question** Does $\\eta^*$ move?\n- **Claim** it does\n- **Prerequisites** none\n"
-    "- **Time** smoke 1 s, quick 2 min, gpu 3 h"
+    "# The tour of $n$\n\n- **Question** Does $\\eta^*$ move?\n- **Claim** it does\n"
+    "- **Prerequisites** none\n- **Time** smoke 1 s, quick 2 min, gpu 3 h"
 )
 
 PROSE = rf"""## What $\eta^*(n)$ is
@@ -145,18 +146,13 @@ def report(tmp_path_factory):
                 folder / f"{name}.ipynb",
                 60.0 * i + 5,
                 parameters={"steps": 300},
-                ok=i < 2,
-                error="cell 3 failed <here>" if i == 2 else "",
             )
         )
-    claims = pd.DataFrame(
-        {
-            "claim": ["E falls near $\\mu$P & more", "λ lowers E"],
-            "paper says": ["13×", "yes"],
-            "what came out": ["6×, " + "and much more text than fits " * 5, "no"],
-            "verdict": ["holds", "no"],
-        }
-    )
+    long = "6×, " + "and much more text than fits " * 5
+    claims = [
+        Claim("E falls near $\\mu$P & more", "13×", long, Verdict.HOLDS),
+        Claim("λ lowers E", "yes", "no", Verdict.FAILS),
+    ]
     figures = pd.DataFrame(
         {
             "parameterization": ["SP", "μP"],
@@ -267,11 +263,6 @@ def test_formulas_are_mathml_and_no_tex_is_left(report):
     assert "a<b" in tour.prose
 
 
-def test_a_formula_that_cannot_be_set_is_shown_and_told():
-    with pytest.warns(UserWarning, match=r"nonsense.*cannot be set"):
-        assert mathml(r"\nonsense <x>") == '<code class="tex">\\nonsense &lt;x&gt;</code>'
-
-
 def test_widgets_are_shown_as_their_picture_or_named(report):
     text = (report / "00_tour.html").read_text(encoding="utf-8")
     assert (
@@ -314,10 +305,8 @@ def test_the_index_shows_facts_claims_tables_and_notebooks(report):
         "Points in E and more",
     ):
         assert shown in prose, shown
-    assert '<span class="verdict good">holds' in text and '<span class="verdict bad">no' in text
-    assert "· failed" in prose and "cell 3 failed &lt;here&gt;" in (
-        report / "05_last.html"
-    ).read_text(encoding="utf-8")
+    assert '<span class="verdict holds">holds' in text
+    assert '<span class="verdict fails">does not hold here' in text
 
 
 @pytest.mark.parametrize(
@@ -345,96 +334,8 @@ def test_a_page_that_needs_the_network_is_refused_and_no_index_is_left(tmp_path)
     with pytest.raises(
         NotebookError, match=r"01_a\.html would need the network: <img src='https://example"
     ):
-        write_report([NotebookResult("01_a", path, path, 1.0)], tmp_path, facts={})
+        write_report([NotebookResult("01_a", path, path, 1.0, {})], tmp_path, facts={})
     assert not (tmp_path / "index.html").exists()
-
-
-def cells(table):
-    rows = re.findall(r"<tr>(.*?)</tr>", table_html(table), re.DOTALL)
-    strip = [
-        [
-            html.unescape(re.sub(r"<[^>]+>", "", cell))
-            for cell in re.findall(r"<t[hd].*?</t[hd]>", row)
-        ]
-        for row in rows
-    ]
-    return strip[0], strip[1:]
-
-
-def test_a_table_shows_intervals_reasons_and_gaps():
-    head, rows = cells(
-        pd.DataFrame(
-            {
-                "parameterization": ["SP", "μP"],
-                "width": [32, 64],
-                "loss": [3.4567, np.nan],
-                "loss_low": [3.45, np.nan],
-                "loss_high": [3.4612, np.nan],
-                "kappa": [-0.25, math.inf],
-                "kappa_determined": [True, False],
-                "kappa_reason": ["", "too few widths"],
-                "determined": [True, False],
-                "reason": ["", "edge & more"],
-            }
-        )
-    )
-    assert head == ["variant", "width", "L* (nats)", "κ", "determined"]
-    assert rows == [
-        ["SP", "32", "3.457 3.450 … 3.461", "−0.250", "yes"],
-        ["μP", "64", "–", "∞too few widths", "noedge & more"],
-    ]
-
-
-@pytest.mark.parametrize(
-    "values, shown",
-    [
-        ([128.25, 64.5], ["128.2", "64.5"]),
-        ([0.0486, 0.00037], ["0.0486", "0.00037"]),
-        ([0.31, -0.045], ["0.310", "−0.045"]),
-        ([3, 2048], ["3", "2048"]),
-        ([0.0, 0.0], ["0", "0"]),
-        ([True, False], ["yes", "no"]),
-        (["a_b*", None], ["a_b*", "–"]),
-    ],
-)
-def test_figures_are_rounded_to_what_a_column_needs(values, shown):
-    assert [row[0] for row in cells(pd.DataFrame({"x": values}))[1]] == shown
-
-
-def test_an_index_with_names_becomes_columns():
-    head, rows = cells(pd.DataFrame({"E": [0.5]}, index=pd.Index(["SP"], name="parameterization")))
-    assert (head, rows) == (["variant", "E (nats)"], [["SP", "0.500"]])
-
-
-@pytest.mark.parametrize(
-    "seconds, text",
-    [
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (9.96, "10 s"),
-        (59.6, "1 min 00 s"),
-        (192, "3 min 12 s"),
-        (3599.7, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-    ],
-)
-def test_durations_read_well(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_environment_facts_name_what_matters():
-    facts = environment_facts()
-    assert list(facts) == [
-        "date",
-        "python",
-        "torch",
-        "hpt",
-        "platform",
-        "processor",
-        "cores",
-        "git",
-    ]
-    assert all(facts.values()) and int(facts["cores"]) >= 1
 
 
 CHROMIUM = next(
@@ -503,8 +404,15 @@ def test_folded_text_stays_in_its_fold(tmp_path):
     notebook = new_notebook(cells=cells)
     nbformat.write(notebook, tmp_path / "01_fold.ipynb")
     path = tmp_path / "01_fold.ipynb"
-    result = NotebookResult(name="01_fold", source=path, output=path, seconds=1)
+    result = NotebookResult(name="01_fold", source=path, output=path, seconds=1, parameters={})
     write_report([result], tmp_path / "out", facts={})
     soup = BeautifulSoup((tmp_path / "out" / "01_fold.html").read_text(), "html.parser")
     fold = next(d for d in soup.find_all("details") if d.summary.get_text() == "Solution")
     assert "answer" in fold.get_text() and "After" not in fold.get_text()
+
+
+@pytest.mark.parametrize("width, height, wide", [(181, 100, True), (180, 100, False)])
+def test_a_wide_picture_is_known_by_its_first_bytes(width, height, wide):
+    drawn = io.BytesIO()
+    plt.imsave(drawn, np.zeros((height, width)), format="png")
+    assert is_wide(base64.b64encode(drawn.getvalue()).decode()) == wide

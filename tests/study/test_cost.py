@@ -264,3 +264,19 @@ def test_workers_share_the_runs_longest_first():
     )
     assert wall_seconds([(2, 2), (1, 1), (1, 1), (1, 1)], 2) == 4  # two threads have both cores
     assert wall_seconds([], 2) == 0
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min 00 s"),
+        (192, "3 min 12 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_durations_round_before_they_choose_a_unit(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,92 @@
+"""The main job, whole, on the smoke profile and real text."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.cli import main
+from hpt.metrics.transfer import transfer_report
+from hpt.notebooks.main_job import environment_facts, summary_tables
+from hpt.notebooks.pages import external_references
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    """Three parameterizations of a known law, of which SP lies highest."""
+    laws = {"SP": Law(L_inf=2.6), "SP+Embd": Law(L_inf=2.55), "μP": Law()}
+    return synthetic_sweep(laws, widths=(32, 64, 128), count=7).assign(weight_decay=0.0)
+
+
+def test_summary_tables_have_each_figure_with_its_interval(sweep):
+    report = transfer_report(sweep, reference="μP", bootstraps=50)
+    optima, shares, metrics = summary_tables(report).values()
+    assert list(optima)[:5] == [
+        "parameterization",
+        "width",
+        "log2_lr",
+        "log2_lr_low",
+        "log2_lr_high",
+    ]
+    assert len(optima) == 9 and "weight_decay" not in optima and "curvature" not in optima
+    assert list(shares)[:4] == ["width", "share", "share_low", "share_high"] and len(shares) == 3
+    assert {"E", "E_low", "E_determined", "kappa_reason", "R_high"} <= set(metrics)
+    assert not {"alpha", "R_method"} & set(metrics)
+
+
+def test_summary_tables_tell_several_weight_decays_apart(sweep):
+    both = pd.concat([sweep, sweep.assign(weight_decay=0.1, loss=sweep["loss"] + 0.1)])
+    tables = summary_tables(transfer_report(both, reference="μP", bootstraps=50))
+    assert all(set(table["weight_decay"]) == {0.0, 0.1} for table in tables.values())
+
+
+def test_environment_facts_name_what_matters():
+    facts = environment_facts()
+    assert list(facts) == [
+        "date",
+        "python",
+        "torch",
+        "hpt",
+        "platform",
+        "processor",
+        "cores",
+        "git",
+    ]
+    assert all(facts.values()) and int(facts["cores"]) >= 1
+
+
+def test_the_main_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPT_HEADLESS", "1")
+    folders = {
+        "--store": tmp_path / "store",
+        "--out": tmp_path / "report",
+        "--source": NOTEBOOKS[0].parent,
+    }
+    arguments = [
+        "notebooks",
+        "--profile",
+        "smoke",
+        *(str(x) for pair in folders.items() for x in pair),
+    ]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    pages = sorted((tmp_path / "report").glob("*.html"))
+    assert [p.stem for p in pages] == [*(n.stem for n in NOTEBOOKS), "index", "phases"]
+    assert not [reference for page in pages for reference in external_references(page.read_text())]
+    index = (tmp_path / "report" / "index.html").read_text()
+    for word in (
+        "SP+Embd closes",
+        "smoke",
+        "data fingerprint",
+        "log₂ η*",
+        "κ",
+        'href="phases.html"',
+    ):
+        assert word in index
+    assert "SP+Embd" in (tmp_path / "report" / "phases.html").read_text()
+    again = CliRunner().invoke(main, [*arguments, NOTEBOOKS[0].stem])
+    assert again.exit_code == 0 and "smoke: all" in again.output
