@@ -1,8 +1,8 @@
 """Data: text or a synthetic language, as batches of tokens.
 
-Read :mod:`hpt.data.source` (what there is), then the way of a text: :mod:`~hpt.data.corpus`,
+Read :mod:`~hpt.data.source` (what there is), then the way of a text: :mod:`~hpt.data.corpus`,
 :mod:`~hpt.data.tokenizer`, :mod:`~hpt.data.token_cache`, :mod:`~hpt.data.batches`.
-:mod:`hpt.data.synthetic` is the language whose entropy rate is known.
+:mod:`~hpt.data.synthetic` is the language whose entropy rate is known.
 """
 
 from lazy_loader import attach_stub

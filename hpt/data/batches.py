@@ -1,9 +1,10 @@
-"""Windows of tokens: which ones a training step sees, and which ones measure the validation
-loss."""
+"""Batches: which windows of tokens a training step sees, and which measure the validation loss.
+
+Shapes: B windows, T tokens of context, T1 = T + 1.
+"""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -13,91 +14,8 @@ import torch
 
 from hpt.errors import ConfigError, DataError
 
-STREAMS = {"train": 0, "validation": 1, "language": 2}  # no draw of one is ever one of another
-
-
-def uniforms(seed: int, step: int, count: int, stream: str = "train") -> np.ndarray:
-    """Numbers in [0, 1), float64 of shape (count,), a function of the arguments alone.
-
-    Philox is a counter-based generator: the key is (seed, stream) and the counter starts at the
-    step, so no state is carried from one step to the next. The raw words are used, because only
-    those are the same in every version of numpy. More numbers continue fewer ones.
-
-    Raises
-    ------
-    ConfigError: for a seed or a step outside 0 … 2⁶⁴−1.
-    """
-    for name, value in (("seed", seed), ("step", step)):
-        if not 0 <= value < 2**64:
-            raise ConfigError(
-                f"{name} = {value!r} is outside 0 … 2⁶⁴−1.",
-                "a negative number",
-                f"{name}={abs(int(value)) % 2**64}",
-            )
-    key = np.array([seed, STREAMS[stream]], dtype=np.uint64)
-    counter = np.array([0, 0, 0, step], dtype=np.uint64)
-    words = np.random.Philox(key=key, counter=counter).random_raw(count)
-    return (words >> np.uint64(11)) * 2.0**-53
-
-
-def random_starts(
-    seed: int, step: int, count: int, tokens: int, context: int, name: str
-) -> np.ndarray:
-    """First positions of ``count`` random windows of ``context`` + 1 tokens, int64 of shape
-    (count,)."""
-    choices = tokens - context
-    _check(count, context, choices, tokens, name)
-    return (uniforms(seed, step, count) * choices).astype(np.int64)
-
-
-def even_starts(count: int, tokens: int, context: int, name: str) -> np.ndarray:
-    """First positions of ``count`` evenly spaced windows of ``context`` + 1 tokens, int64 of shape
-    (count,).
-
-    The windows do not overlap where ``count`` · (``context`` + 1) ≤ ``tokens``, and are never twice
-    the same.
-    """
-    choices = tokens - context
-    _check(count, context, choices, tokens, name)
-    if choices < count:
-        raise DataError(
-            f"{name} has {tokens:,} tokens, so {choices:,} windows of context {context}, not {count:,}.",
-            "the text is short",
-            f"count={choices}, a shorter context, or more text",
-        )
-    return np.arange(count, dtype=np.int64) * (choices - 1) // max(count - 1, 1)
-
-
-def cut(
-    tokens: np.ndarray, starts_B: np.ndarray, context: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and targets, int64 of shape (B, context); targets are the inputs one token later."""
-    return shift(tokens[starts_B[:, None] + np.arange(context + 1)])
-
-
-def shift(tokens_BxT1: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split windows of T + 1 tokens into inputs and targets, int64 of shape (B, T)."""
-    window_BxT1 = torch.from_numpy(tokens_BxT1.astype(np.int64))
-    return window_BxT1[:, :-1].contiguous(), window_BxT1[:, 1:].contiguous()
-
-
-def check_sizes(count: int, context: int) -> None:
-    """Raise ConfigError unless there is at least one window of at least one token."""
-    for name, value in (("the number of windows", count), ("context", context)):
-        if value < 1:
-            raise ConfigError(
-                f"{name} = {value}: at least 1 is needed.", remedy=f"{name} = 1 or more"
-            )
-
-
-def _check(count: int, context: int, choices: int, tokens: int, name: str) -> None:
-    check_sizes(count, context)
-    if choices < 1:
-        raise DataError(
-            f"{name} has {tokens:,} tokens; a window of context {context:,} takes {context + 1:,}.",
-            "the context is longer than the text",
-            f"context={max(tokens - 1, 1)} or less, or more text",
-        )
+#: No number drawn of one stream is ever one of another.
+STREAMS = {"train": 0, "validation": 1, "language": 2}
 
 
 class TokenSource(Protocol):
@@ -114,13 +32,9 @@ class TokenSource(Protocol):
 
     vocab_size: int
     fingerprint: str
+    entropy_rate: float | None
+    train_tokens: int | None
     facts: dict[str, Any]
-
-    @property
-    def entropy_rate(self) -> float | None: ...
-
-    @property
-    def train_tokens(self) -> int | None: ...
 
     def batch(
         self, seed: int, step: int, batch_size: int, context: int
@@ -136,26 +50,104 @@ class TokenSource(Protocol):
         """The text of token ids."""
 
 
-def batches(
-    source: TokenSource, seed: int, batch_size: int, context: int, start: int = 0
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The training batches from step ``start`` on, without end; see :meth:`TokenSource.batch`."""
-    return (source.batch(seed, step, batch_size, context) for step in itertools.count(start))
+def uniforms(seed: int, step: int, count: int, stream: str = "train") -> np.ndarray:
+    """Numbers in [0, 1), float64 of shape (count,), a function of the arguments alone.
+
+    Philox is a counter-based generator: the key is (seed, stream) and the counter starts at the
+    step, so no state is carried from one step to the next. The raw words are used, because only
+    those are the same in every version of numpy. More numbers continue fewer ones.
+
+    Raises
+    ------
+    ConfigError: for a seed or a step outside 0 … 2⁶⁴−1.
+    """
+    for name, value in {"seed": seed, "step": step}.items():
+        if not 0 <= value < 2**64:
+            raise ConfigError(
+                f"{name} = {value!r} is outside 0 … 2⁶⁴−1.",
+                "a negative number",
+                f"{name}={abs(int(value)) % 2**64}",
+            )
+    key = np.array([seed, STREAMS[stream]], dtype=np.uint64)
+    counter = np.array([0, 0, 0, step], dtype=np.uint64)
+    words = np.random.Philox(key=key, counter=counter).random_raw(count)
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
+def random_starts(
+    seed: int, step: int, count: int, tokens: int, context: int, name: str
+) -> np.ndarray:
+    """First positions of ``count`` random windows of ``context`` + 1 tokens, int64 (count,)."""
+    windows = _window_count(count, tokens, context, name)
+    return (uniforms(seed, step, count) * windows).astype(np.int64)
+
+
+def even_starts(count: int, tokens: int, context: int, name: str) -> np.ndarray:
+    """First positions of ``count`` evenly spaced windows of ``context`` + 1 tokens, int64 (count,).
+
+    The windows do not overlap where ``count`` · (``context`` + 1) ≤ ``tokens``, and are never twice
+    the same.
+    """
+    windows = _window_count(count, tokens, context, name)
+    if windows < count:
+        raise DataError(
+            f"{name} has {tokens:,} tokens, so {windows:,} windows of context {context}, not {count:,}.",
+            "the text is short",
+            f"count={windows}, a shorter context, or more text",
+        )
+    return np.arange(count, dtype=np.int64) * (windows - 1) // max(count - 1, 1)
+
+
+def _window_count(count: int, tokens: int, context: int, name: str) -> int:
+    """How many different windows there are to choose ``count`` from."""
+    check_sizes(count, context)
+    if tokens <= context:
+        raise DataError(
+            f"{name} has {tokens:,} tokens; a window of context {context:,} takes {context + 1:,}.",
+            "the context is longer than the text",
+            f"context={max(tokens - 1, 1)} or less, or more text",
+        )
+    return tokens - context
+
+
+def check_sizes(count: int, context: int) -> None:
+    """Raise ConfigError unless there is at least one window of at least one token."""
+    for name, value in {"the number of windows": count, "context": context}.items():
+        if value < 1:
+            raise ConfigError(
+                f"{name} = {value}: at least 1 is needed.", remedy=f"{name} = 1 or more"
+            )
+
+
+def cut(
+    tokens: np.ndarray, starts_B: np.ndarray, context: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets of the windows that start there, int64 (B, T)."""
+    positions_BxT1 = starts_B[:, None] + np.arange(context + 1)
+    return shifted(tokens[positions_BxT1])
+
+
+def shifted(tokens_BxT1: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs, and targets, which are the inputs one token later, int64 (B, T)."""
+    window_BxT1 = torch.from_numpy(tokens_BxT1.astype(np.int64))
+    return window_BxT1[:, :-1].contiguous(), window_BxT1[:, 1:].contiguous()
 
 
 def feed(
-    read: Callable[[int], Sequence[torch.Tensor]], steps: range, place: torch.device
+    read: Callable[[int], Sequence[torch.Tensor]], steps: range, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, ...]]:
     """``read(step)`` for each step, on the device.
 
     For a GPU batches are read one step ahead, pinned, and copied while it computes. On a CPU a
-    reader would take the
-    core that trains: steps of 5 to 27 ms, of which a batch is 0.1, took −2 to 5 % longer with one.
+    reader would take the core that trains: steps of 5 to 27 ms, of which a batch is 0.1, took −2 to
+    5 % longer with one.
     """
-    if place.type != "cuda":
-        return (tuple(t.to(place) for t in read(step)) for step in steps)
-    pinned = ahead(lambda step: [t.pin_memory() for t in read(step)], steps)
-    return (tuple(t.to(place, non_blocking=True) for t in batch) for batch in pinned)
+    if device.type != "cuda":
+        for step in steps:
+            yield tuple(tensor.to(device) for tensor in read(step))
+        return
+    for batch in ahead(lambda step: [tensor.pin_memory() for tensor in read(step)], steps):
+        yield tuple(tensor.to(device, non_blocking=True) for tensor in batch)
 
 
 def ahead(read: Callable[[int], Any], steps: range) -> Iterator[Any]:

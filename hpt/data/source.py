@@ -9,17 +9,17 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from hpt.cache_folder import cache_root
 from hpt.config import config
 from hpt.data import corpus
-from hpt.data import token_cache as cache
-from hpt.data import tokenizer as tokens
 from hpt.data.batches import TokenSource
 from hpt.data.synthetic import SyntheticSource
+from hpt.data.token_cache import open_or_build
+from hpt.data.tokenizer import GPT2_VOCAB, MIN_BPE_VOCAB
 
 PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sympy", "torch")
 EXAMPLES = {
@@ -28,9 +28,12 @@ EXAMPLES = {
     "max_tokens=100_000_000)",
 }
 
-PathText = Annotated[
-    str | None, BeforeValidator(lambda p: os.fspath(p) if isinstance(p, os.PathLike) else p)
-]
+
+def _plain(path: Any) -> Any:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
+
+
+PathText = Annotated[str | None, BeforeValidator(_plain)]
 
 
 @config
@@ -73,19 +76,20 @@ class DataConfig:
 
     @model_validator(mode="after")
     def _fields_go_together(self):
-        least = {"bpe": tokens.MIN_BPE_VOCAB, "gpt2": tokens.GPT2_VOCAB}[self.tokenizer]
+        least = MIN_BPE_VOCAB if self.tokenizer == "bpe" else GPT2_VOCAB
         if self.source != "synthetic" and self.vocab_size < least:
             raise ValueError(
                 f"vocab_size={self.vocab_size} is too small for tokenizer={self.tokenizer!r}; "
                 f"give vocab_size={least} or more"
             )
-        for name, owner in (("path", "files"), ("dataset", "hub")):
-            value, call = getattr(self, name), EXAMPLES[owner]
+        for name, owner in {"path": "files", "dataset": "hub"}.items():
+            value = getattr(self, name)
             if value is None and self.source == owner:
-                raise ValueError(f"source={owner!r} needs {name}: {call}")
+                raise ValueError(f"source={owner!r} needs {name}: {EXAMPLES[owner]}")
             if value is not None and self.source != owner:
                 raise ValueError(
-                    f"{name}={value!r} belongs to source={owner!r}, given source={self.source!r}: {call}"
+                    f"{name}={value!r} belongs to source={owner!r}, given source={self.source!r}: "
+                    f"{EXAMPLES[owner]}"
                 )
         if self.source == "hub" and self.max_tokens is None:
             raise ValueError(
@@ -109,29 +113,27 @@ def load(
     ------
     DataError: the text is missing, empty, unreadable, binary or too short; names the file.
     """
-    match config.source:
-        case "synthetic":
-            return SyntheticSource.make(
-                vocab_size=config.vocab_size,
-                exponent=config.zipf_exponent,
-                classes=config.classes,
-                order=config.order,
-                language=config.language,
-            )
-        case "installed":
-            documents = corpus.installed(config.packages)
-        case "files":
-            documents = corpus.files(config.path, config.column)
-        case "hub":
-            documents = corpus.hub(
-                config.dataset, config.subset, config.split, config.column, config.revision
-            )
-    return cache.open_or_build(
-        documents,
+    c = config
+    if c.source == "synthetic":
+        return SyntheticSource.make(
+            vocab_size=c.vocab_size,
+            exponent=c.zipf_exponent,
+            classes=c.classes,
+            order=c.order,
+            language=c.language,
+        )
+    if c.source == "installed":
+        texts = corpus.installed(c.packages)
+    elif c.source == "files":
+        texts = corpus.files(c.path, c.column)
+    else:
+        texts = corpus.hub(c.dataset, c.subset, c.split, c.column, c.revision)
+    return open_or_build(
+        texts,
         cache_root(cache_dir),
-        vocab_size=config.vocab_size,
-        tokenizer=config.tokenizer,
-        every=config.validation_every,
-        max_tokens=config.max_tokens,
+        vocab_size=c.vocab_size,
+        tokenizer=c.tokenizer,
+        every=c.validation_every,
+        max_tokens=c.max_tokens,
         build=build,
     )

@@ -1,5 +1,7 @@
-"""A language whose entropy rate is known exactly: Zipf's law, given a hidden state of word
-classes."""
+"""A language whose entropy rate is known exactly: Zipf's law, given a hidden state of word classes.
+
+Shapes: B texts, T tokens of each, S states, V tokens of the vocabulary or their ranks.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from hpt.data import batches as windows
+from hpt.data.batches import check_sizes, shifted, uniforms
 from hpt.errors import ConfigError
 
-SHUFFLE = 0.75  # spread of log rank between states: their laws differ, yet the marginal keeps a heavy tail
+#: How far log ranks differ between states: their laws differ, yet the marginal has a heavy tail.
+SPREAD = 0.75
 MAX_CELLS = 1 << 28
 
 
@@ -76,29 +79,18 @@ class SyntheticSource:
                 "the number of states is classes to the power of order",
                 "fewer classes, or order=1",
             )
-        zipf_V = np.arange(1, vocab_size + 1, dtype=np.float64) ** -exponent
-        zipf_V /= zipf_V.sum()
-        u = windows.uniforms(language, 0, vocab_size * (states + 2), "language").reshape(
-            states + 2, vocab_size
-        )
-        class_V = np.empty(
-            vocab_size, dtype=np.int64
-        )  # equal shares of the tokens, so that no class is empty
-        class_V[np.argsort(u[0], kind="stable")] = np.arange(vocab_size) % classes
-        noise_SxV = np.log(-np.log1p(-u[2:])) * SHUFFLE
-        log_rank_V = np.log1p(np.argsort(np.argsort(u[1], kind="stable"), kind="stable"))
-        token_SxV = np.argsort(log_rank_V + noise_SxV, axis=1, kind="stable")
+        u = uniforms(language, 0, vocab_size * (states + 2), "language")
+        u = u.reshape(states + 2, vocab_size)
+        # Equal shares of the tokens, so that no class is empty.
+        class_V = _order(_order(u[0])) % classes
+        token_SxV = _tokens_by_rank(u[1], u[2:])
         next_SxV = (np.arange(states)[:, None] * classes + class_V[token_SxV]) % states
-        stationary_S = _stationary(next_SxV, zipf_V)
-        digest = hashlib.sha256(
-            f"hpt synthetic {vocab_size} {exponent!r} {classes} {order}\n".encode()
-        )
-        for table in (token_SxV, next_SxV):
-            digest.update(table.astype("<u4").tobytes())
+        zipf_V = _zipf(vocab_size, exponent)
+        parts = f"{vocab_size} {exponent!r} {classes} {order}"
         return cls(
             vocab_size=vocab_size,
             entropy_rate=float(-zipf_V @ np.log(zipf_V)),
-            fingerprint=digest.hexdigest(),
+            fingerprint=_fingerprint(parts, token_SxV, next_SxV),
             facts={
                 "states": states,
                 "classes": classes,
@@ -109,7 +101,7 @@ class SyntheticSource:
             zipf_V=zipf_V,
             token_SxV=token_SxV,
             next_SxV=next_SxV,
-            stationary_S=stationary_S,
+            stationary_S=_stationary(next_SxV, zipf_V),
         )
 
     def batch(
@@ -117,25 +109,23 @@ class SyntheticSource:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments
         alone."""
-        windows.check_sizes(batch_size, context)
-        return windows.shift(self.sample(seed, step, batch_size, context + 1))
+        check_sizes(batch_size, context)
+        return shifted(self.sample(seed, step, batch_size, context + 1))
 
     def validation(self, count: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
         """``count`` fixed windows that no training seed can draw, int64 of shape (count,
         context)."""
-        windows.check_sizes(count, context)
-        return windows.shift(self.sample(0, 0, count, context + 1, "validation"))
+        check_sizes(count, context)
+        return shifted(self.sample(0, 0, count, context + 1, "validation"))
 
     def sample(
         self, seed: int, step: int, count: int, length: int, stream: str = "train"
     ) -> np.ndarray:
         """``count`` independent stationary texts, int64 of shape (count, length)."""
-        u_BxT = windows.uniforms(seed, step, count * (length + 1), stream).reshape(
-            count, length + 1
-        )
-        rank_BxT = _draw(self.zipf_V, u_BxT[:, 1:])
-        state_B = _draw(self.stationary_S, u_BxT[:, 0])
-        state_BxT = np.empty((count, length), dtype=np.int64)
+        u_BxT1 = uniforms(seed, step, count * (length + 1), stream).reshape(count, length + 1)
+        rank_BxT = _draw(self.zipf_V, u_BxT1[:, 1:])
+        state_B = _draw(self.stationary_S, u_BxT1[:, 0])
+        state_BxT = np.empty_like(rank_BxT)
         for t in range(length):
             state_BxT[:, t] = state_B
             state_B = self.next_SxV[state_B, rank_BxT[:, t]]
@@ -145,41 +135,42 @@ class SyntheticSource:
         """Token ids as words: "w17 w4 …"."""
         return " ".join(f"w{int(i)}" for i in ids)
 
-    def best_loss_nats(self, inputs_BxT: torch.Tensor, targets_BxT: torch.Tensor) -> np.ndarray:
-        """−ln p(target | all tokens before it) of the true source, shape (B, T): no model does
-        better on average.
 
-        An exact forward filter: it starts from the stationary law of the states and sees tokens
-            only.
-        """
-        rank_SxV = np.argsort(self.token_SxV, axis=1)
-        tokens_BxT1 = np.concatenate([inputs_BxT.numpy()[:, :1], targets_BxT.numpy()], axis=1)
-        belief_BxS = np.broadcast_to(self.stationary_S, (len(tokens_BxT1), len(self.stationary_S)))
-        states = np.arange(len(self.stationary_S))
-        loss_BxT1 = np.empty(tokens_BxT1.shape)
-        for t, token_B in enumerate(tokens_BxT1.T):
-            rank_BxS = rank_SxV[:, token_B].T
-            joint_BxS = belief_BxS * self.zipf_V[rank_BxS]
-            total_B = joint_BxS.sum(axis=1)
-            loss_BxT1[:, t] = -np.log(total_B)
-            belief_BxS = np.zeros_like(joint_BxS)
-            rows = np.arange(len(token_B))[:, None]
-            np.add.at(
-                belief_BxS, (rows, self.next_SxV[states, rank_BxS]), joint_BxS / total_B[:, None]
-            )
-        return loss_BxT1[:, 1:]
+def _zipf(vocab_size: int, exponent: float) -> np.ndarray:
+    weight_V = np.arange(1, vocab_size + 1, dtype=np.float64) ** -exponent
+    return weight_V / weight_V.sum()
 
 
-def _draw(p_K: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Inverse of the cumulative law ``p_K`` at ``u`` in [0, 1), int64."""
-    return np.minimum(np.searchsorted(np.cumsum(p_K), u, side="right"), len(p_K) - 1)
+def _order(x: np.ndarray) -> np.ndarray:
+    """Indices that sort the last axis; twice, the rank of each entry."""
+    return np.argsort(x, axis=-1, kind="stable")
 
 
-def _stationary(next_SxV: np.ndarray, p_V: np.ndarray) -> np.ndarray:
+def _tokens_by_rank(u_V: np.ndarray, u_SxV: np.ndarray) -> np.ndarray:
+    """The token of each rank in each state: a common order, with noise of each state's own."""
+    log_rank_V = np.log1p(_order(_order(u_V)))
+    noise_SxV = np.log(-np.log1p(-u_SxV)) * SPREAD
+    return _order(log_rank_V + noise_SxV)
+
+
+def _stationary(next_SxV: np.ndarray, zipf_V: np.ndarray) -> np.ndarray:
     """π with π P = π and Σ π = 1; unique, because every state reaches every other in ``order``
     steps."""
     states = len(next_SxV)
-    p_SxS = np.stack([np.bincount(row, weights=p_V, minlength=states) for row in next_SxV])
+    p_SxS = np.stack([np.bincount(next_V, zipf_V, minlength=states) for next_V in next_SxV])
     equations = np.vstack([p_SxS.T - np.eye(states), np.ones(states)])
-    solution, *_ = np.linalg.lstsq(equations, np.append(np.zeros(states), 1.0), rcond=None)
-    return np.clip(solution, 0.0, None) / np.clip(solution, 0.0, None).sum()
+    solution_S = np.linalg.lstsq(equations, np.append(np.zeros(states), 1.0), rcond=None)[0]
+    positive_S = np.clip(solution_S, 0.0, None)
+    return positive_S / positive_S.sum()
+
+
+def _fingerprint(parts: str, *tables: np.ndarray) -> str:
+    digest = hashlib.sha256(f"hpt synthetic {parts}\n".encode())
+    for table in tables:
+        digest.update(table.astype("<u4").tobytes())
+    return digest.hexdigest()
+
+
+def _draw(p: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Inverse of the cumulative law ``p`` at ``u`` in [0, 1), int64."""
+    return np.minimum(np.searchsorted(np.cumsum(p), u, side="right"), len(p) - 1)

@@ -1,4 +1,7 @@
-"""Tokens on disk: built once, written atomically, memory-mapped, checked when opened."""
+"""Tokens on disk: built once, written atomically, memory-mapped, checked when opened.
+
+Shapes: B windows.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,20 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from hpt.cache_folder import digest
-from hpt.data import batches as windows
-from hpt.data import tokenizer as tokens
+from hpt.data.batches import cut, even_starts, random_starts
 from hpt.data.corpus import Corpus
+from hpt.data.tokenizer import encode, gpt2, sample, split, train_bpe
 from hpt.errors import DamagedCacheWarning, DataError
 
-FORMAT = 1  # of the cache; a new one makes every cache stale
+#: Of the cache; a new one makes every cache stale.
+FORMAT = 1
 MIN_CHARS = 1000
-PARTS = ("train", "validation")
 FILES = ("train.bin", "validation.bin", "tokenizer.json")
-BLOCK, BLOCKS = 1 << 16, 128
+#: Of a file of tokens, in bytes and in number, that are checked when it is opened.
+BLOCK = 1 << 16
+BLOCKS = 128
+#: What reading a cache that is absent or damaged raises.
+DAMAGE = (OSError, ValueError, KeyError, TypeError)
 
 log = logging.getLogger("hpt")
 
@@ -81,10 +88,9 @@ class TextSource:
         ------
         DataError: the context is longer than the training text.
         """
-        starts_B = windows.random_starts(
-            seed, step, batch_size, len(self.train), context, f"The text of {self.name}"
-        )
-        return windows.cut(self.train, starts_B, context)
+        name = f"The text of {self.name}"
+        starts_B = random_starts(seed, step, batch_size, len(self.train), context, name)
+        return cut(self.train, starts_B, context)
 
     def validation(self, count: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
         """``count`` fixed, evenly spaced windows of the held-out text, int64 of shape (count,
@@ -94,10 +100,9 @@ class TextSource:
         ------
         DataError: the context is longer than the held-out text, or it has fewer windows.
         """
-        starts_N = windows.even_starts(
-            count, len(self.held_out), context, f"The held-out text of {self.name}"
-        )
-        return windows.cut(self.held_out, starts_N, context)
+        name = f"The held-out text of {self.name}"
+        starts_B = even_starts(count, len(self.held_out), context, name)
+        return cut(self.held_out, starts_B, context)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids, a list or a tensor of shape (T,)."""
@@ -129,23 +134,22 @@ def open_or_build(
     ------
     DataError: the corpus cannot be read or is too short, or the cache folder cannot be written.
     """
-    key = json.loads(
-        json.dumps(
-            {
-                "format": FORMAT,
-                "corpus": corpus.key,
-                "vocab_size": vocab_size,
-                "every": every,
-                "tokenizer": tokenizer,
-                "max_tokens": max_tokens,
-                "tokenizers": importlib.metadata.version("tokenizers"),
-            }
-        )
-    )
+    settings = {
+        "format": FORMAT,
+        "corpus": corpus.key,
+        "vocab_size": vocab_size,
+        "every": every,
+        "tokenizer": tokenizer,
+        "max_tokens": max_tokens,
+        "tokenizers": importlib.metadata.version("tokenizers"),
+    }
+    # As it is read back: JSON has no tuples.
+    key = json.loads(json.dumps(settings))
     folder = root / "tokens" / digest(key)[:16]
-    source, damage = _open(folder, key, corpus.name)
-    if source is not None or not build:
-        return source
+    with contextlib.suppress(*DAMAGE):
+        return _read(folder, key, corpus.name)
+    if not build:
+        return None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder.with_suffix(".lock")).acquire()
@@ -156,55 +160,53 @@ def open_or_build(
             "load(config, cache_dir='a folder of yours'), or set HPT_CACHE_DIR",
         ) from None
     with lock:
-        source, damage = _open(
-            folder, key, corpus.name
-        )  # another process may have built it in the meantime
-        if source is None:
-            if damage:
-                warnings.warn(
-                    f"The token cache {folder} is damaged ({damage}); it is built again.",
-                    DamagedCacheWarning,
-                    stacklevel=3,
-                )
-                shutil.rmtree(folder)
-            _build(corpus, folder, key)
-            source, damage = _open(folder, key, corpus.name)
-    if source is None:
+        return _built(corpus, folder, key)
+
+
+def _built(corpus: Corpus, folder: Path, key: dict[str, Any]) -> TextSource:
+    """The tokens, built unless another process has done so in the meantime."""
+    if folder.exists():
+        try:
+            return _read(folder, key, corpus.name)
+        except DAMAGE as error:
+            warnings.warn(
+                f"The token cache {folder} is damaged ({error}); it is built again.",
+                DamagedCacheWarning,
+                stacklevel=4,
+            )
+            shutil.rmtree(folder)
+    _build(corpus, folder, key)
+    try:
+        return _read(folder, key, corpus.name)
+    except DAMAGE as error:
         raise DataError(
-            f"The token cache {folder} cannot be read back: {damage}.",
+            f"The token cache {folder} cannot be read back: {error}.",
             "a full or failing disk",
             "load(config, cache_dir='a folder on another disk')",
-        )
-    return source
+        ) from error
 
 
-def _open(folder: Path, key: dict[str, Any], name: str) -> tuple[TextSource | None, str]:
-    """The source, or None and what is damaged ("" where there is nothing yet)."""
-    if not folder.exists():
-        return None, ""
-    try:
-        stored = json.loads((folder / "meta.json").read_text("utf-8"))
-        meta = stored["meta"]
-        if stored["sha256"] != digest(meta) or meta["key"] != key:
-            return None, "meta.json fails its checksum"
-        for file, check in meta["checks"].items():
-            if _check(folder / file) != check:
-                return None, f"{file} fails its checksum"
-        parts = [
-            np.asarray(np.memmap(folder / f"{part}.bin", dtype=meta["dtype"], mode="r"))
-            for part in PARTS
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return None, f"{type(error).__name__}: {error}"
+def _read(folder: Path, key: dict[str, Any], name: str) -> TextSource:
+    stored = json.loads((folder / "meta.json").read_text("utf-8"))
+    meta = stored["meta"]
+    if stored["sha256"] != digest(meta) or meta["key"] != key:
+        raise ValueError("meta.json fails its checksum")
+    for file, check in meta["checks"].items():
+        if _check(folder / file) != check:
+            raise ValueError(f"{file} fails its checksum")
     return TextSource(
         vocab_size=key["vocab_size"],
         fingerprint=meta["fingerprint"],
         facts=meta["facts"],
         name=name,
         folder=folder,
-        train=parts[0],
-        held_out=parts[1],
-    ), ""
+        train=_mapped(folder / "train.bin", meta["dtype"]),
+        held_out=_mapped(folder / "validation.bin", meta["dtype"]),
+    )
+
+
+def _mapped(file: Path, dtype: str) -> np.ndarray:
+    return np.asarray(np.memmap(file, dtype=dtype, mode="r"))
 
 
 def _build(corpus: Corpus, folder: Path, key: dict[str, Any]) -> None:
@@ -212,11 +214,29 @@ def _build(corpus: Corpus, folder: Path, key: dict[str, Any]) -> None:
     lock."""
     started = time.perf_counter()
     log.info("tokenizing %s, once", corpus.name)
-    scratch = folder.with_suffix(".part")  # may be left of a killed process
+    scratch = folder.with_suffix(".part")
+    # May be left of a killed process.
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    stream = tokens.split(corpus.documents(), key["every"])
-    head = tokens.sample(stream)
+    facts = corpus.facts | _tokenize(corpus, scratch, key)
+    if min(facts["train_tokens"], facts["validation_tokens"]) < 2:
+        raise DataError(
+            f"{corpus.name} leaves no text to train on or to hold out.",
+            f"max_tokens={key['max_tokens']} is too small",
+            "a larger max_tokens, or None",
+        )
+    _write_meta(scratch, key, facts)
+    for file in scratch.iterdir():
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())
+    scratch.rename(folder)
+    log.info("tokenized %s in %.0f s", corpus.name, time.perf_counter() - started)
+
+
+def _tokenize(corpus: Corpus, folder: Path, key: dict[str, Any]) -> dict[str, Any]:
+    """Write the tokenizer and the tokens; returns facts."""
+    stream = split(corpus.documents(), key["every"])
+    head = sample(stream)
     size = sum(len(text) for _, text in head)
     if size < MIN_CHARS:
         raise DataError(
@@ -225,93 +245,88 @@ def _build(corpus: Corpus, folder: Path, key: dict[str, Any]) -> None:
             "give more text",
         )
     if key["tokenizer"] == "gpt2":
-        tokenizer = tokens.gpt2()
+        tokenizer = gpt2()
     else:
-        tokenizer = tokens.train_bpe(
-            (text for held_out, text in head if not held_out), key["vocab_size"]
-        )
-    tokenizer.save(str(scratch / "tokenizer.json"))
-    facts = _write(itertools.chain(head, stream), tokenizer, scratch, key)
-    if min(facts["train_tokens"], facts["validation_tokens"]) < 2:
-        raise DataError(
-            f"{corpus.name} leaves no text to train on or to hold out.",
-            f"max_tokens={key['max_tokens']} is too small",
-            "a larger max_tokens, or None",
-        )
-    meta = {
-        "key": key,
-        "dtype": _dtype(key).str,
-        "fingerprint": fingerprint(
-            key["vocab_size"],
-            *(np.memmap(scratch / f"{part}.bin", dtype=_dtype(key), mode="r") for part in PARTS),
-        ),
-        "facts": corpus.facts | facts | {"vocabulary_used": tokenizer.get_vocab_size()},
-        "checks": {file: _check(scratch / file) for file in FILES},
-    }
-    (scratch / "meta.json").write_text(
-        json.dumps({"meta": meta, "sha256": digest(meta)}, indent=1), "utf-8"
-    )
-    for file in scratch.iterdir():
-        with file.open("rb+") as opened:
-            os.fsync(opened.fileno())
-    scratch.rename(folder)
-    log.info("tokenized %s in %.0f s", corpus.name, time.perf_counter() - started)
+        texts = (text for held_out, text in head if not held_out)
+        tokenizer = train_bpe(texts, key["vocab_size"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    counted = _write_tokens(itertools.chain(head, stream), tokenizer, folder, key)
+    return counted | {"vocabulary_used": tokenizer.get_vocab_size()}
 
 
-def _write(
+def _write_tokens(
     parts: Iterable[tuple[bool, str]], tokenizer: Tokenizer, folder: Path, key: dict[str, Any]
 ) -> dict[str, Any]:
     """Write both parts, each up to its share of ``max_tokens``; returns what was counted."""
-    most, every = key["max_tokens"], key["every"]
-    caps = [most - most // every, most // every] if most else [sys.maxsize, sys.maxsize]
-    documents, counts, n_bytes = [0, 0], [0, 0], 0
+    most = key["max_tokens"] or sys.maxsize
+    most_held_out = most // key["every"]
+    limits = [most - most_held_out, most_held_out]
+    documents = [0, 0]
+    counts = [0, 0]
+    text_bytes = 0
     with (
-        contextlib.ExitStack() as stack,
+        (folder / "train.bin").open("wb") as train,
+        (folder / "validation.bin").open("wb") as held_out,
         tqdm(unit="B", unit_scale=True, desc="tokenizing, once", disable=None, leave=False) as bar,
     ):
-        files = [stack.enter_context((folder / f"{part}.bin").open("wb")) for part in PARTS]
-        for held_out, ids, size, last in tokens.encode(parts, tokenizer):
-            kept = ids[: caps[held_out] - counts[held_out]]
-            files[held_out].write(kept.astype(_dtype(key)).tobytes())
-            documents[held_out] += last and len(kept) > 0
-            counts[held_out] += len(kept)
-            n_bytes += size * len(kept) // max(len(ids), 1)
+        files = [train, held_out]
+        for part, ids, size, last in encode(parts, tokenizer):
+            kept = ids[: limits[part] - counts[part]]
+            files[part].write(kept.astype(_dtype(key)).tobytes())
+            counts[part] += len(kept)
+            documents[part] += last and len(kept) > 0
+            text_bytes += size * len(kept) // max(len(ids), 1)
             bar.update(size)
-            if counts == caps:
+            if counts == limits:
                 break
     return {
         "train_documents": documents[0],
         "validation_documents": documents[1],
-        "text_bytes": n_bytes,
+        "text_bytes": text_bytes,
         "train_tokens": counts[0],
         "validation_tokens": counts[1],
-        "bytes_per_token": round(n_bytes / max(sum(counts), 1), 3),
+        "bytes_per_token": round(text_bytes / max(sum(counts), 1), 3),
     }
+
+
+def _dtype(key: dict[str, Any]) -> str:
+    return "<u2" if key["vocab_size"] <= 1 << 16 else "<u4"
+
+
+def _write_meta(folder: Path, key: dict[str, Any], facts: dict[str, Any]) -> None:
+    dtype = _dtype(key)
+    train = _mapped(folder / "train.bin", dtype)
+    held_out = _mapped(folder / "validation.bin", dtype)
+    meta = {
+        "key": key,
+        "dtype": dtype,
+        "fingerprint": fingerprint(key["vocab_size"], train, held_out),
+        "facts": facts,
+        "checks": {file: _check(folder / file) for file in FILES},
+    }
+    content = json.dumps({"meta": meta, "sha256": digest(meta)}, indent=1)
+    (folder / "meta.json").write_text(content, "utf-8")
 
 
 def fingerprint(vocab_size: int, train: np.ndarray, held_out: np.ndarray) -> str:
     """SHA-256 (hex) of the vocabulary size and both token sequences, whatever type they are stored
     in."""
-    digest = hashlib.sha256(f"hpt tokens {vocab_size} {len(train)} {len(held_out)}\n".encode())
+    found = hashlib.sha256(f"hpt tokens {vocab_size} {len(train)} {len(held_out)}\n".encode())
+    chunk = 1 << 20
     for part in (train, held_out):
-        for start in range(0, len(part), 1 << 20):
-            digest.update(part[start : start + (1 << 20)].astype("<u4").tobytes())
-    return digest.hexdigest()
-
-
-def _dtype(key: dict[str, Any]) -> np.dtype:
-    return np.dtype("<u2" if key["vocab_size"] <= 1 << 16 else "<u4")
+        for start in range(0, len(part), chunk):
+            found.update(part[start : start + chunk].astype("<u4").tobytes())
+    return found.hexdigest()
 
 
 def _check(file: Path) -> list[int]:
-    """Size, and a checksum of at most ``BLOCKS`` evenly spaced blocks: all of a small file, 8 MiB
-    of a large one."""
-    size, crc = file.stat().st_size, 0
-    step = max(BLOCK, size // BLOCKS)
+    """Size, and a checksum of at most ``BLOCKS`` evenly spaced blocks and the last: all of a small
+    file, 8 MiB of a large one."""
+    size = file.stat().st_size
+    starts = [*range(0, size, max(BLOCK, size // BLOCKS)), max(size - BLOCK, 0)]
+    crc = 0
     with file.open("rb") as opened:
-        for start in range(0, size, step):
+        for start in starts:
             opened.seek(start)
             crc = zlib.crc32(opened.read(BLOCK), crc)
-        opened.seek(max(size - BLOCK, 0))
-        crc = zlib.crc32(opened.read(BLOCK), crc)
     return [size, crc]

@@ -10,11 +10,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from hpt.errors import DataError
 
-END = "<|endoftext|>"  # closes every document; the name that GPT-2 uses too
-SAMPLE_CHARS = 16_000_000  # the BPE is trained on the first so many characters of the training text
+#: Closes every document; the name that GPT-2 uses too.
+END = "<|endoftext|>"
+#: The BPE is trained on the first so many characters of the training text.
+SAMPLE_CHARS = 16_000_000
 PIECE_CHARS = 1 << 16
-BATCH_CHARS = 1 << 20
-MIN_BPE_VOCAB = 257  # 256 bytes and END
+#: So many pieces are encoded in parallel.
+BATCH_PIECES = 256
+#: 256 bytes and END.
+MIN_BPE_VOCAB = 257
 GPT2_VOCAB = 50257
 
 
@@ -25,25 +29,26 @@ def split(documents: Iterable[str], every: int) -> Iterator[tuple[bool, str]]:
     instead.
     """
     documents = iter(documents)
-    head = list(itertools.islice(documents, every))
-    if len(head) < every:
-        for text in head:
-            cut = len(text) - len(text) // every
-            yield False, text[:cut]
-            yield True, text[cut:]
+    first = list(itertools.islice(documents, every))
+    if len(first) < every:
+        for text in first:
+            end = len(text) - len(text) // every
+            yield False, text[:end]
+            yield True, text[end:]
         return
-    for index, text in enumerate(itertools.chain(head, documents)):
-        yield index % every == every - 1, text
+    for number, text in enumerate(itertools.chain(first, documents), start=1):
+        yield number % every == 0, text
 
 
 def sample(parts: Iterable[tuple[bool, str]], chars: int = SAMPLE_CHARS) -> list[tuple[bool, str]]:
     """The first parts, until their training text has ``chars`` characters; takes them off an
     iterator."""
-    taken, size = [], 0
+    taken = []
     for held_out, text in parts:
         taken.append((held_out, text))
-        size += 0 if held_out else len(text)
-        if size >= chars:
+        if not held_out:
+            chars -= len(text)
+        if chars <= 0:
             break
     return taken
 
@@ -76,7 +81,8 @@ def gpt2() -> Tokenizer:
     """
     try:
         return Tokenizer.from_pretrained("gpt2")
-    except Exception as error:  # the downloader's errors have no common base
+    # The downloader's errors have no common base.
+    except Exception as error:
         raise DataError(
             f"GPT-2's tokenizer cannot be downloaded: {error}",
             "no network",
@@ -85,8 +91,7 @@ def gpt2() -> Tokenizer:
 
 
 def pieces(text: str) -> Iterator[str]:
-    """Cut a long text at line ends into pieces of at most ``PIECE_CHARS`` characters; they are
-    encoded in parallel."""
+    """Cut a long text at line ends into pieces of at most ``PIECE_CHARS`` characters."""
     start = 0
     while len(text) - start > PIECE_CHARS:
         end = text.rfind("\n", start, start + PIECE_CHARS) + 1 or start + PIECE_CHARS
@@ -106,25 +111,19 @@ def encode(
     """
     tokenizer.encode_special_tokens = True
     end = tokenizer.token_to_id(END)
-    for batch in _batches(parts):
-        encodings = tokenizer.encode_batch_fast(
-            [piece for _, piece, _ in batch], add_special_tokens=False
-        )
-        for (held_out, piece, last), encoding in zip(batch, encodings, strict=True):
-            ids = np.array([*encoding.ids, end] if last else encoding.ids, dtype=np.uint32)
-            yield held_out, ids, len(piece.encode()), last
+    stream = _pieces_of(parts)
+    while batch := list(itertools.islice(stream, BATCH_PIECES)):
+        texts = [text for _, text, _ in batch]
+        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        for (held_out, text, last), encoding in zip(batch, encodings, strict=True):
+            ids = [*encoding.ids, end] if last else encoding.ids
+            yield held_out, np.array(ids, dtype=np.uint32), len(text.encode()), last
 
 
-def _batches(parts: Iterable[tuple[bool, str]]) -> Iterator[list[tuple[bool, str, bool]]]:
-    batch, size = [], 0
+def _pieces_of(parts: Iterable[tuple[bool, str]]) -> Iterator[tuple[bool, str, bool]]:
+    """(held out, piece, whether it is its document's last)."""
     for held_out, text in parts:
-        left = len(text)
-        for piece in pieces(text):
-            left -= len(piece)
-            batch.append((held_out, piece, left == 0))
-            size += len(piece)
-            if size >= BATCH_CHARS:
-                yield batch
-                batch, size = [], 0
-    if batch:
-        yield batch
+        *first, last = pieces(text)
+        for piece in first:
+            yield held_out, piece, False
+        yield held_out, last, True

@@ -1,22 +1,22 @@
 import numpy as np
 import pytest
 
-from hpt.data import batches as windows
+from hpt.data import batches
 from hpt.errors import ConfigError, DataError
 
 GOLDEN = [0.35224390526353944, 0.927751072887293, 0.2765462956314537]
 
 
 def test_uniforms_are_a_function_of_their_arguments_alone():
-    first = {step: windows.uniforms(7, step, 5) for step in (0, 1, 2**40)}
-    again = {step: windows.uniforms(7, step, 5) for step in (2**40, 1, 0)}
+    first = {step: batches.uniforms(7, step, 5) for step in (0, 1, 2**40)}
+    again = {step: batches.uniforms(7, step, 5) for step in (2**40, 1, 0)}
     for step in first:
         np.testing.assert_array_equal(first[step], again[step])
-    np.testing.assert_array_equal(windows.uniforms(7, 1, 99)[:5], first[1])
+    np.testing.assert_array_equal(batches.uniforms(7, 1, 99)[:5], first[1])
 
 
 def test_uniforms_stay_what_they_were():  # a change here would change every run record
-    np.testing.assert_array_equal(windows.uniforms(3, 11, 3), GOLDEN)
+    np.testing.assert_array_equal(batches.uniforms(3, 11, 3), GOLDEN)
 
 
 def test_uniforms_of_other_seeds_steps_and_streams_differ():
@@ -24,9 +24,9 @@ def test_uniforms_of_other_seeds_steps_and_streams_differ():
         (s, t, name)
         for s in (0, 1, 2**64 - 1)
         for t in (0, 1, 2**64 - 1)
-        for name in windows.STREAMS
+        for name in batches.STREAMS
     ]
-    drawn = np.concatenate([windows.uniforms(s, t, 64, name) for s, t, name in keys])
+    drawn = np.concatenate([batches.uniforms(s, t, 64, name) for s, t, name in keys])
     assert len(np.unique(drawn)) == len(drawn)
     assert drawn.min() >= 0 and drawn.max() < 1
     assert abs(drawn.mean() - 0.5) < 5 / np.sqrt(12 * len(drawn))
@@ -35,11 +35,11 @@ def test_uniforms_of_other_seeds_steps_and_streams_differ():
 @pytest.mark.parametrize(("seed", "step"), [(-1, 0), (0, -1), (2**64, 0)])
 def test_uniforms_refuse_what_philox_cannot_take(seed, step):
     with pytest.raises(ConfigError, match="outside"):
-        windows.uniforms(seed, step, 1)
+        batches.uniforms(seed, step, 1)
 
 
 def test_random_starts_reach_every_window_and_no_other():
-    starts = windows.random_starts(0, 0, 2000, tokens=12, context=4, name="text")
+    starts = batches.random_starts(0, 0, 2000, tokens=12, context=4, name="text")
     assert set(starts.tolist()) == set(range(8))  # 0 … 7: the last window ends with the last token
 
 
@@ -48,7 +48,7 @@ def test_random_starts_reach_every_window_and_no_other():
 @pytest.mark.parametrize("spare", [0, 1, 50, 1000])
 def test_even_starts_do_not_overlap_where_the_text_is_long_enough(count, context, spare):
     tokens = count * (context + 1) + spare
-    starts = windows.even_starts(count, tokens, context, "text")
+    starts = batches.even_starts(count, tokens, context, "text")
     gaps = np.diff(starts)
     assert starts[0] == 0 and starts[-1] + context + 1 <= tokens
     assert count == 1 or (gaps.min() >= context + 1 and gaps.max() - gaps.min() <= 1)
@@ -56,14 +56,14 @@ def test_even_starts_do_not_overlap_where_the_text_is_long_enough(count, context
 
 
 def test_even_starts_overlap_evenly_in_a_short_text_and_are_never_twice_the_same():
-    starts = windows.even_starts(6, tokens=10, context=4, name="text")
+    starts = batches.even_starts(6, tokens=10, context=4, name="text")
     np.testing.assert_array_equal(starts, range(6))
     with pytest.raises(DataError, match="6 windows"):
-        windows.even_starts(7, tokens=10, context=4, name="text")
+        batches.even_starts(7, tokens=10, context=4, name="text")
 
 
 def test_cut_targets_are_the_inputs_one_later():
-    inputs, targets = windows.cut(np.arange(100, dtype=np.uint16), np.array([0, 95]), context=4)
+    inputs, targets = batches.cut(np.arange(100, dtype=np.uint16), np.array([0, 95]), context=4)
     assert inputs.tolist() == [[0, 1, 2, 3], [95, 96, 97, 98]]
     assert targets.tolist() == [[1, 2, 3, 4], [96, 97, 98, 99]]
 
@@ -71,8 +71,8 @@ def test_cut_targets_are_the_inputs_one_later():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: windows.random_starts(0, 0, 1, tokens=8, context=8, name="notes.txt"),
-        lambda: windows.even_starts(1, tokens=8, context=8, name="notes.txt"),
+        lambda: batches.random_starts(0, 0, 1, tokens=8, context=8, name="notes.txt"),
+        lambda: batches.even_starts(1, tokens=8, context=8, name="notes.txt"),
     ],
 )
 def test_a_context_longer_than_the_text_names_text_and_remedy(call):
@@ -83,4 +83,4 @@ def test_a_context_longer_than_the_text_names_text_and_remedy(call):
 @pytest.mark.parametrize(("count", "context"), [(0, 4), (4, 0)])
 def test_empty_windows_are_refused(count, context):
     with pytest.raises(ConfigError, match="at least 1"):
-        windows.random_starts(0, 0, count, tokens=100, context=context, name="text")
+        batches.random_starts(0, 0, count, tokens=100, context=context, name="text")

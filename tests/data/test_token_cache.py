@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from hpt.data import token_cache as cache
+from hpt.data import token_cache
 from hpt.data.corpus import Corpus
 from hpt.errors import DataError
 
@@ -20,7 +20,7 @@ def made(texts, key=0):
 
 
 def build(root, texts=TEXTS, key=0, **changes):
-    return cache.open_or_build(made(texts, key), root, **SETTINGS | changes)
+    return token_cache.open_or_build(made(texts, key), root, **SETTINGS | changes)
 
 
 def test_tokens_decode_to_the_documents(tmp_path):
@@ -41,7 +41,7 @@ def test_a_second_load_reads_no_document(tmp_path):
     def refuse():
         raise AssertionError("the documents were read again")
 
-    again = cache.open_or_build(
+    again = token_cache.open_or_build(
         dataclasses.replace(made(TEXTS), documents=refuse), tmp_path, **SETTINGS
     )
     assert again.fingerprint == first.fingerprint
@@ -55,7 +55,7 @@ def test_fingerprint_stays_where_no_token_changes(tmp_path):
         tmp_path / "a", key=1
     )  # another key, as of files that were touched: built again
     assert renewed.folder != first.folder and renewed.fingerprint == first.fingerprint
-    wide = cache.fingerprint(300, first.train.astype("<u4"), first.held_out.astype("<i8"))
+    wide = token_cache.fingerprint(300, first.train.astype("<u4"), first.held_out.astype("<i8"))
     assert wide == first.fingerprint
 
 
@@ -64,7 +64,7 @@ def test_fingerprint_changes_where_a_token_does(tmp_path):
     other = train.copy()
     other[-1] += 1
     prints = [
-        cache.fingerprint(*parts)
+        token_cache.fingerprint(*parts)
         for parts in [
             (300, train, held_out),
             (300, other, held_out),
@@ -103,7 +103,7 @@ def flip(file):
 def test_a_damaged_cache_is_built_again_with_a_warning(tmp_path, name, harm):
     first = build(tmp_path)
     harm(first.folder / name)
-    with pytest.warns(cache.DamagedCacheWarning, match="built again"):
+    with pytest.warns(token_cache.DamagedCacheWarning, match="built again"):
         again = build(tmp_path)
     assert again.fingerprint == first.fingerprint
     assert again.decode(again.train).startswith(TEXTS[0])
@@ -111,15 +111,15 @@ def test_a_damaged_cache_is_built_again_with_a_warning(tmp_path, name, harm):
 
 
 def test_large_files_are_checked_in_part_and_always_at_both_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "BLOCK", 64)
+    monkeypatch.setattr(token_cache, "BLOCK", 64)
     file = tmp_path / "train.bin"
     raw = bytearray(np.random.default_rng(0).bytes(100_001))
     file.write_bytes(raw)
-    check = cache._check(file)
-    for position in (0, 100_000, 10 * (100_001 // cache.BLOCKS)):
+    check = token_cache._check(file)
+    for position in (0, 100_000, 10 * (100_001 // token_cache.BLOCKS)):
         raw[position] ^= 1
         file.write_bytes(raw)
-        assert cache._check(file) != check
+        assert token_cache._check(file) != check
         raw[position] ^= 1
 
 
@@ -129,7 +129,7 @@ def test_an_interrupted_build_leaves_no_cache_and_does_no_harm(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache.open_or_build(
+        token_cache.open_or_build(
             dataclasses.replace(made(TEXTS), documents=interrupted), tmp_path, **SETTINGS
         )
     assert [
@@ -143,7 +143,7 @@ def test_processes_that_start_at_once_build_once(tmp_path):
     program = textwrap.dedent("""
         import sys, time
         from pathlib import Path
-        from hpt.data import token_cache as cache
+        from hpt.data import token_cache
         from hpt.data.corpus import Corpus
         root = Path(sys.argv[1])
         def documents():
@@ -155,7 +155,7 @@ def test_processes_that_start_at_once_build_once(tmp_path):
         (root / sys.argv[2]).touch()
         while len(list(root.glob("ready*"))) < 2:
             time.sleep(0.001)
-        source = cache.open_or_build(Corpus("made-up text", {}, {}, documents), root,
+        source = token_cache.open_or_build(Corpus("made-up text", {}, {}, documents), root,
         vocab_size=300, tokenizer="bpe",
                                      every=10, max_tokens=None)
         print(source.fingerprint, len(source.train))
