@@ -30,7 +30,8 @@ def kept(kind: str, depends_on: Any, find: Callable[[], Any]) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
         json.dump(value, file)
-    os.replace(file.name, path)  # whole or not at all
+    # Whole or not at all.
+    os.replace(file.name, path)
     return value
 
 
@@ -39,11 +40,10 @@ def code_of(*modules: ModuleType) -> str:
     return "".join(map(inspect.getsource, modules))
 
 
-def cache_root(cache_dir: str | os.PathLike | None = None) -> Path:
+def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """``cache_dir``, else $HPT_CACHE_DIR, else this user's cache folder."""
-    return Path(
-        cache_dir or os.environ.get("HPT_CACHE_DIR") or platformdirs.user_cache_dir("hpt")
-    ).expanduser()
+    given = cache_dir or os.environ.get("HPT_CACHE_DIR")
+    return Path(given or platformdirs.user_cache_dir("hpt")).expanduser()
 
 
 def digest(value: Any) -> str:

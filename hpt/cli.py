@@ -6,25 +6,27 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import sys
 from pathlib import Path
 
 import click
 
+# Wings are light; what a command names of them is loaded when it runs.
+import hpt.notebooks
+import hpt.parameterization
+import hpt.runs
+import hpt.study
 from hpt.errors import HptError
 
-STORE = click.option(
-    "--store", default="runs/store", show_default=True, help="Folder of run records, or its URL."
-)
-PROFILE = click.option(
-    "--profile", default="quick", show_default=True, help="Which study; `hpt profiles` lists them."
-)
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
-DRY_RUN = click.option(
-    "--dry-run", is_flag=True, help="Only say what it costs: FLOPs, time, memory, disk."
-)
+FILE = click.Path(exists=True, dir_okay=False)
+
+PROFILE = click.option("--profile", default="quick", help="Which study; `hpt profiles` lists them.")
+STORE = click.option("--store", default="runs/store", help="Folder of run records, or its URL.")
+DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, mps.")
 WORKERS = click.option(
     "--workers", type=click.IntRange(1), help="Processes; by default as many as serve best."
+)
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Only say what it costs: FLOPs, time, memory, disk."
 )
 
 
@@ -38,14 +40,15 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(package_name="hpt")
 def main() -> None:
     """Learn, replicate and use hyperparameter transfer."""
+    # Says when text is tokenized, which takes a while once.
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("hpt").setLevel(
-        logging.INFO
-    )  # says when text is tokenized, which takes a while once
+    logging.getLogger("hpt").setLevel(logging.INFO)
 
 
 @main.command()
@@ -53,9 +56,7 @@ def main() -> None:
 @STORE
 @DEVICE
 @WORKERS
-@click.option(
-    "--executor", default="local", show_default=True, help="local, or ray: a Ray cluster."
-)
+@click.option("--executor", default="local", help="local, or ray: a Ray cluster.")
 @click.option(
     "--address", help="ray: the cluster, HOST:PORT or auto; by default $RAY_ADDRESS, else local."
 )
@@ -78,39 +79,18 @@ def main() -> None:
     type=click.FloatRange(0, min_open=True),
     help="Adaptive: octaves that the 95 % interval of log2 η* may be wide.",
 )
-def study(
-    profile: str,
-    store: str,
-    device: str,
-    workers: int | None,
-    executor: str,
-    address: str | None,
-    gpus_per_job: float | None,
-    dry_run: bool,
-    csv: str | None,
-    adaptive: bool,
-    target: float | None,
-) -> None:
+def study(profile, store, device, workers, dry_run, csv, adaptive, target, **cluster) -> None:
     """Train the runs of a profile that the store lacks, and print what transfers."""
-    from hpt.metrics.transfer import transfer_report
-    from hpt.study.profiles import load_profile
-
-    chosen = load_profile(profile)
+    chosen = hpt.load_profile(profile)
     if adaptive or target:
         chosen = dataclasses.replace(chosen, search="adaptive", target=target or chosen.target)
     if dry_run:
-        return click.echo(str(chosen.cost(store, device=device, workers=workers)))
-    table = chosen.run(
-        store,
-        executor=executor,
-        device=device,
-        workers=workers,
-        address=address,
-        gpus_per_job=gpus_per_job,
-    )
+        click.echo(chosen.cost(store, device=device, workers=workers))
+        return
+    table = chosen.run(store, device=device, workers=workers, **cluster)
     if csv:
         table.to_csv(csv, index=False)
-    click.echo(str(transfer_report(table)))
+    click.echo(hpt.transfer_report(table))
 
 
 @main.command()
@@ -120,7 +100,7 @@ def study(
 @DEVICE
 @WORKERS
 @DRY_RUN
-@click.option("--source", default="notebooks", show_default=True, help="Folder of the notebooks.")
+@click.option("--source", default="notebooks", help="Folder of the notebooks.")
 @click.option("--out", help="Folder of the report; by default reports/PROFILE.")
 @click.option("--again", is_flag=True, help="Execute unchanged notebooks too.")
 @click.option(
@@ -132,26 +112,15 @@ def study(
     help="Set a notebook's parameter.",
 )
 def notebooks(
-    names: tuple[str, ...],
-    profile: str,
-    store: str,
-    device: str,
-    workers: int | None,
-    dry_run: bool,
-    source: str,
-    out: str | None,
-    again: bool,
-    parameter: tuple[tuple[str, str], ...],
+    names, profile, store, device, workers, dry_run, source, out, again, parameter
 ) -> None:
     """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the
     report."""
-    from hpt.notebooks.main_job import replicate
-    from hpt.study.profiles import load_profile
-
     if dry_run:
-        click.echo(str(load_profile(profile).cost(store, device=device, workers=workers)))
-        return click.echo("then the notebooks are executed, which trains nothing more")
-    index = replicate(
+        click.echo(hpt.load_profile(profile).cost(store, device=device, workers=workers))
+        click.echo("then the notebooks are executed, which trains nothing more")
+        return
+    index = hpt.notebooks.replicate(
         Path(source),
         profile,
         Path(store),
@@ -166,32 +135,28 @@ def notebooks(
 
 
 @main.command()
-@click.argument("table", type=click.Path(exists=True, dir_okay=False))
+@click.argument("table", type=FILE)
 @click.option(
     "--reference", help="The parameterization that R(∞) compares with; by default the best."
 )
 @click.option("--width", type=float, help="Also predict the learning rate at this width.")
-def transfer(table: str, reference: str | None, width: float | None) -> None:
+def transfer(table, reference, width) -> None:
     """E, κ, R(∞) of your own sweep: a CSV or Parquet TABLE with width, lr, loss, and more if you
     have it."""
-    from hpt.analysis.predict import predict_lr
-    from hpt.metrics.transfer import transfer_report
-
-    report = transfer_report(table, reference=reference)
-    click.echo(str(report))
+    report = hpt.transfer_report(table, reference=reference)
+    click.echo(report)
     if width:
-        click.echo(predict_lr(report, width=width).to_string(index=False))
+        click.echo(hpt.predict_lr(report, width=width).to_string(index=False))
 
 
 @main.command()
-@click.argument("config", type=click.Path(exists=True, dir_okay=False))
+@click.argument("config", type=FILE)
 @STORE
 @DEVICE
 @click.option(
     "--shard",
     type=click.Choice(["ddp", "fsdp"]),
     default="ddp",
-    show_default=True,
     help="ddp: the whole model in every process; fsdp: shared out.",
 )
 @click.option(
@@ -199,60 +164,33 @@ def transfer(table: str, reference: str | None, width: float | None) -> None:
     type=click.Path(file_okay=False),
     help="Folder for the states of unfinished runs.",
 )
-@click.option(
-    "--every",
-    type=click.IntRange(1),
-    default=500,
-    show_default=True,
-    help="Steps between checkpoints.",
-)
-def wide(
-    config: str, store: str, device: str, shard: str, checkpoint: str | None, every: int
-) -> None:
+@click.option("--every", type=click.IntRange(1), default=500, help="Steps between checkpoints.")
+def wide(config, store, **options) -> None:
     """Train the run of a TOML or JSON file on all processes of a torchrun job, unless the store has
     it."""
-    from hpt.runs.run_config import load_run
-    from hpt.training.distributed import train_wide
-
-    result = train_wide(
-        load_run(config),
-        device=device,
-        shard=shard,
-        store=store,
-        checkpoint=checkpoint,
-        every=every,
-    )
+    result = hpt.train_wide(hpt.runs.load_run(config), store=store, **options)
     if os.environ["RANK"] == "0":
         click.echo(
-            f"run {result.run_id} on {result.device}: loss {result.val_loss:.4f} nats, {result.seconds:.0f} s, "
-            f"in {store}"
+            f"run {result.run_id} on {result.device}: loss {result.val_loss:.4f} nats, "
+            f"{result.seconds:.0f} s, in {store}"
         )
 
 
 @main.command()
 def profiles() -> None:
     """The profiles, with their runs and what they cost."""
-    from hpt.runs.run_config import run_flops
-    from hpt.study.cost import duration
-    from hpt.study.profiles import load_profile, profile_names
-
-    for name in profile_names():
-        chosen = load_profile(name)
+    for name in hpt.study.profile_names():
+        chosen = hpt.load_profile(name)
         runs = chosen.plan({})
+        flops = sum(map(hpt.runs.run_flops, runs))
         click.echo(
-            f"{name:8} {len(runs):4d} grid runs, widths {min(chosen.widths)} to {max(chosen.widths)}, "
-            f"{sum(map(run_flops, runs)):.1e} training FLOPs "
-            f"({duration(sum(map(run_flops, runs)) / 4e14)} at 400 TFLOP/s)"
+            f"{name:8} {len(runs):4d} grid runs, "
+            f"widths {min(chosen.widths)} to {max(chosen.widths)}, "
+            f"{flops:.1e} training FLOPs ({hpt.study.duration(flops / 4e14)} at 400 TFLOP/s)"
         )
 
 
 @main.command()
 def parameterizations() -> None:
     """The sixteen parameterizations as a table."""
-    from hpt.parameterization.sixteen import markdown_table
-
-    click.echo(markdown_table())
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    click.echo(hpt.parameterization.markdown_table())

@@ -24,18 +24,18 @@ def pick_device(asked: str = "auto") -> torch.device:
     ------
     ConfigError: where the named device is not there.
     """
-    there = {
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = {
+        "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
-        "cpu": True,
     }
-    if asked == "auto":
-        return torch.device("cuda" if there["cuda"] else "cpu")
-    if not there.get(asked.partition(":")[0], False):
+    if not available.get(asked.partition(":")[0]):
         raise ConfigError(
             f"device {asked!r} is not available here.",
             "no such accelerator, or a CPU build of torch",
-            'device="auto", which takes ' + str(pick_device()),
+            f'device="auto", which takes {pick_device()}',
         )
     return torch.device(asked)
 
@@ -51,8 +51,9 @@ def pick_precision(asked: Precision, device: torch.device) -> tuple[torch.dtype,
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "this GPU multiplies bf16 in hardware"
         return torch.float32, "this GPU has no bf16 hardware"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch
-    if device.type == "cpu" and capabilities.get("amx_bf16", False):
+    # Older torch does not tell.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    if device.type == "cpu" and capabilities.get("amx_bf16"):
         return torch.bfloat16, "this CPU multiplies bf16 in AMX tiles"
     return torch.float32, f"no fast bf16 matmul is known on this {device.type} device"
 
@@ -74,4 +75,6 @@ def flushed_denormals() -> Iterator[None]:
 
 def cores_here() -> int:
     """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -18,17 +18,18 @@ class HptError(Exception):
     """
 
     def __init__(self, what: str, cause: str = "", remedy: str = ""):
-        self.what, self.cause, self.remedy = what, cause, remedy
-        lines = [what]
+        self.what = what
+        self.cause = cause
+        self.remedy = remedy
+        text = what
         if cause:
-            lines.append(f"  likely cause: {cause}")
+            text += f"\n  likely cause: {cause}"
         if remedy:
-            lines.append(f"  try: {remedy}")
-        super().__init__("\n".join(lines))
+            text += f"\n  try: {remedy}"
+        super().__init__(text)
 
-    def __reduce__(
-        self,
-    ):  # rebuilt from its parts, so that it survives the way back from a worker process
+    # Rebuilt from its parts, it survives the way back from a worker process.
+    def __reduce__(self):
         return type(self), (self.what, self.cause, self.remedy)
 
 
@@ -72,12 +73,12 @@ class DamagedRecordWarning(UserWarning):
     """A run record failed its checksum; it was set aside and its run will be repeated."""
 
 
+class DamagedCacheWarning(UserWarning):
+    """A token cache failed its check; it is built again."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The nearest known names, as a phrase for an error message."""
     known = [str(k) for k in known]
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
-
-
-class DamagedCacheWarning(UserWarning):
-    """A token cache failed its check; it is built again."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from hpt.cache_folder import code_of, kept
-from hpt.model import transformer as model
-from hpt.training import kernels as gelu
+from hpt.cache_folder import cache_root, code_of, kept
+from hpt.model import transformer
+from hpt.training import kernels
 
 
 def test_a_value_is_found_once(tmp_path, monkeypatch):
@@ -30,4 +30,14 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_code_is_the_source():
-    assert "class _Gelu" in code_of(gelu) and code_of(gelu, model) == code_of(gelu) + code_of(model)
+    assert "class _Gelu" in code_of(kernels) and code_of(kernels, transformer) == code_of(
+        kernels
+    ) + code_of(transformer)
+
+
+def test_the_users_cache_folder_comes_last(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path / "environment"))
+    assert cache_root(tmp_path / "given") == tmp_path / "given"
+    assert cache_root() == tmp_path / "environment"
+    monkeypatch.delenv("HPT_CACHE_DIR")
+    assert cache_root().name == "hpt"

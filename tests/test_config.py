@@ -63,10 +63,3 @@ def test_refusals_name_value_and_way_out(make, words):
     with pytest.raises(ConfigError) as error:
         make()
     assert all(word in str(error.value) for word in words)
-
-
-def test_errors_survive_a_process_boundary():
-    error = pickle.loads(pickle.dumps(ConfigError("what", "cause", "remedy")))
-    assert str(error) == "what\n  likely cause: cause\n  try: remedy" and isinstance(
-        error, ValueError
-    )

@@ -92,6 +92,11 @@ def test_public_names_are_there_and_documented(name):
     assert name == "PARAMETERIZATIONS" or getattr(hpt, name).__doc__
 
 
+def test_help_names_each_public_name_once():
+    words = re.findall(r"\w+", hpt.__doc__)
+    assert {name: words.count(name) for name in hpt.__all__} == dict.fromkeys(hpt.__all__, 1)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="param_groups"):
         hpt.param_group  # noqa: B018

@@ -1,6 +1,6 @@
 """Runs: one run: its configuration, identity, result, record.
 
-Read :mod:`~hpt.runs.run_config` and :mod:`~hpt.runs.train_config`, then :mod:`~hpt.runs.result`
+Read :mod:`~hpt.runs.train_config` and :mod:`~hpt.runs.run_config`, then :mod:`~hpt.runs.result`
 (what a run gave, and its record) and :mod:`~hpt.runs.store` (where records are).
 :mod:`~hpt.runs.stability` reads loss curves.
 """

@@ -1,7 +1,13 @@
+"""Which windows are drawn, and how they reach a device."""
+
+import threading
+
 import numpy as np
 import pytest
+import torch
 
 from hpt.data import batches
+from hpt.data.synthetic import SyntheticSource
 from hpt.errors import ConfigError, DataError
 
 GOLDEN = [0.35224390526353944, 0.927751072887293, 0.2765462956314537]
@@ -84,3 +90,46 @@ def test_a_context_longer_than_the_text_names_text_and_remedy(call):
 def test_empty_windows_are_refused(count, context):
     with pytest.raises(ConfigError, match="at least 1"):
         batches.random_starts(0, 0, count, tokens=100, context=context, name="text")
+
+
+def test_the_next_step_is_read_while_this_one_is_used():
+    begun = threading.Event()
+
+    def read(step):
+        if step == 4:
+            begun.set()
+        if step == 6:
+            raise DataError("torn")
+        return step
+
+    threads, steps = threading.active_count(), batches.ahead(read, range(3, 9))
+    assert next(steps) == 3 and begun.wait(60)  # nobody has asked for step 4 yet
+    assert [next(steps), next(steps)] == [4, 5]
+    with pytest.raises(DataError, match="torn"):
+        next(steps)
+    given_up = batches.ahead(lambda step: step, range(10**9))
+    assert next(given_up) == 0
+    given_up.close()
+    assert threading.active_count() == threads and list(batches.ahead(read, range(5, 5))) == []
+
+
+def test_a_gpu_gets_pinned_batches_that_it_does_not_wait_for():
+    class Tensor:
+        def __init__(self, value):
+            self.value, self.pinned = value, False
+
+        def pin_memory(self):
+            self.pinned = True
+            return self
+
+        def to(self, device, non_blocking=False):
+            return device.type, self.value, self.pinned, non_blocking
+
+    fed = batches.feed(
+        lambda step: (Tensor(step), Tensor(-step)), range(2, 4), torch.device("cuda")
+    )
+    assert list(fed) == [tuple(("cuda", s * step, True, True) for s in (1, -1)) for step in (2, 3)]
+    source = SyntheticSource.make(vocab_size=64)
+    fed = batches.feed(lambda step: source.batch(0, step, 2, 8), range(2, 4), torch.device("cpu"))
+    for step, (inputs, targets) in zip((2, 3), fed, strict=True):
+        assert all(map(torch.equal, (inputs, targets), source.batch(0, step, 2, 8)))

@@ -1,12 +1,9 @@
 import json
-import threading
 
 import pytest
 import torch
 
-from hpt.cache_folder import cache_root
 from hpt.config import from_dict, to_dict
-from hpt.data.batches import ahead, feed
 from hpt.data.source import DataConfig, load
 from hpt.errors import ConfigError, DataError
 
@@ -40,46 +37,6 @@ def test_batches_are_a_function_of_seed_and_step_alone(any_source):
         assert torch.equal(inputs, in_order[step][0]) and torch.equal(targets, in_order[step][1])
     assert len({tuple(x.flatten().tolist()) for x, _ in shuffled.values()}) == 4
     assert not torch.equal(any_source.batch(6, 3, 4, 32)[0], shuffled[3][0])
-
-
-def test_the_next_step_is_read_while_this_one_is_used():
-    begun = threading.Event()
-
-    def read(step):
-        if step == 4:
-            begun.set()
-        if step == 6:
-            raise DataError("torn")
-        return step
-
-    threads, steps = threading.active_count(), ahead(read, range(3, 9))
-    assert next(steps) == 3 and begun.wait(60)  # nobody has asked for step 4 yet
-    assert [next(steps), next(steps)] == [4, 5]
-    with pytest.raises(DataError, match="torn"):
-        next(steps)
-    given_up = ahead(lambda step: step, range(10**9))
-    assert next(given_up) == 0
-    given_up.close()
-    assert threading.active_count() == threads and list(ahead(read, range(5, 5))) == []
-
-
-def test_a_gpu_gets_pinned_batches_that_it_does_not_wait_for(any_source):
-    class Tensor:
-        def __init__(self, value):
-            self.value, self.pinned = value, False
-
-        def pin_memory(self):
-            self.pinned = True
-            return self
-
-        def to(self, device, non_blocking=False):
-            return device.type, self.value, self.pinned, non_blocking
-
-    fed = feed(lambda step: (Tensor(step), Tensor(-step)), range(2, 4), torch.device("cuda"))
-    assert list(fed) == [tuple(("cuda", s * step, True, True) for s in (1, -1)) for step in (2, 3)]
-    fed = feed(lambda step: any_source.batch(0, step, 2, 8), range(2, 4), torch.device("cpu"))
-    for step, (inputs, targets) in zip((2, 3), fed, strict=True):
-        assert all(map(torch.equal, (inputs, targets), any_source.batch(0, step, 2, 8)))
 
 
 def test_shapes_types_and_the_shift_by_one(any_source):
@@ -122,14 +79,6 @@ def test_installed_of_a_small_package_and_the_cache_folder_of_the_environment(
     assert source.folder.parent == tmp_path / "tokens"
     assert set(source.facts["packages"]) == {"tqdm"} and source.facts["validation_documents"] >= 2
     assert source.train_tokens > 8 * source.validation_tokens / 2 > 1000
-
-
-def test_the_users_cache_folder_comes_last(tmp_path, monkeypatch):
-    monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path / "environment"))
-    assert cache_root(tmp_path / "given") == tmp_path / "given"
-    assert cache_root() == tmp_path / "environment"
-    monkeypatch.delenv("HPT_CACHE_DIR")
-    assert cache_root().name == "hpt"
 
 
 def test_hub_loads_a_local_folder_up_to_a_number_of_tokens(tmp_path, monkeypatch):
