@@ -1,9 +1,14 @@
-"""How much of the gap between two parameterizations a third closes."""
+"""How much of the gap between two parameterizations a third closes, and whether groups could share
+an exponent.
+
+Letters: B replicates, G groups that determine an exponent, K exponents shared.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -14,7 +19,18 @@ from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG
 from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import plain_name, with_groups
-from hpt.metrics.verdicts import Figure, plain_number, table_of
+from hpt.metrics.verdicts import (
+    UNKNOWN,
+    Figure,
+    interval_columns,
+    plain_number,
+    runs_per_width,
+    table_of,
+)
+
+# Columns of a law's parameters.
+EXPONENTS = {"alpha": ALPHA, "beta": BETA, "gamma_log": GAMMA_LOG}
+LEAST_P = 0.05
 
 
 def gap_closed(
@@ -30,72 +46,79 @@ def gap_closed(
     DataFrame, one row for each width and value of the other group columns: share, share_low,
     share_high, gap (nats, L_from − L_to), determined, reason, method (how the interval was made), n
     (runs in the three basins).
+
+    Raises
+    ------
+    TableError: where no value of the other group columns has all three.
     """
     first, *others = report.group_columns or ("parameterization",)
-    found: dict[tuple, dict[str, int]] = {}
-    for index, fit in enumerate(report.groups):
-        for role, name in (("from", from_), ("by", by), ("to", to)):
-            if fit.key and plain_name(fit.key[0]) == plain_name(name):
-                found.setdefault(fit.key[1:], {})[role] = index
-    complete = {rest: roles for rest, roles in found.items() if len(roles) == 3}
-    if not complete:
-        known = [str(f.key[0]) for f in report.groups if f.key]
+    names = [plain_name(name) for name in (from_, by, to)]
+    found: dict[tuple, dict] = {}
+    for group in report.groups:
+        name = plain_name(group.key[0]) if group.key else ""
+        if name in names:
+            found.setdefault(group.key[1:], {})[name] = group
+    triples = {
+        rest: [named[name] for name in names]
+        for rest, named in found.items()
+        if set(names) <= set(named)
+    }
+    if not triples:
+        known = sorted({str(group.key[0]) for group in report.groups if group.key})
         absent = [n for n in (from_, by, to) if plain_name(n) not in map(plain_name, known)]
         raise TableError(
             f"No setting has all of {from_!r}, {by!r} and {to!r} in column {first!r}.",
-            f"{absent[0]!r} is not in the table; known: {sorted(set(known))}" if absent else "",
+            f"{absent[0]!r} is not in the table; known: {known}" if absent else "",
             "gap_closed(report, from_=…, by=…, to=…)",
         )
+    rows = [_share_rows(triple, report.scale, report.level) for triple in triples.values()]
+    return table_of(list(triples), others, rows)
+
+
+def _share_rows(triple, scale, level):
+    """A row for each width at which all three groups have runs."""
+    common = reduce(np.intersect1d, [group.fit.points.scale_W for group in triple])
     rows = []
-    for _rest, roles in complete.items():
-        groups = [report.groups[roles[r]] for r in ("from", "by", "to")]
-        fits, drawn = [g.fit for g in groups], [g.replicates for g in groups]
-        shared = set.intersection(*(set(f.points.scale_W) for f in fits))
+    for width in common:
+        cells = [(g, np.flatnonzero(g.fit.points.scale_W == width)[0]) for g in triple]
+        figure = _share(cells, level)
+        row = {scale: plain_number(width)}
+        row |= interval_columns("share", (figure.estimate, figure.low, figure.high))
+        loss_from, _, loss_to = (group.fit.loss_W[w] for group, w in cells)
         rows.append(
-            [
-                {report.scale: plain_number(n)} | _share(fits, drawn, n, report.level)
-                for n in sorted(shared)
-            ]
+            row
+            | {
+                "gap": loss_from - loss_to,
+                "determined": figure.determined,
+                "reason": figure.reason,
+                "method": figure.method,
+                "n": int(sum(runs_per_width(group.fit)[w] for group, w in cells)),
+            }
         )
-    return table_of(list(complete), tuple(others), rows)
+    return rows
 
 
-def _share(fits, drawn, scale: float, level: float) -> dict:
-    at = [int(np.flatnonzero(f.points.scale_W == scale)[0]) for f in fits]
-    reasons = [f.points.reason_W[w] for f, w in zip(fits, at, strict=True) if f.points.reason_W[w]]
-    L = [f.loss_W[w] for f, w in zip(fits, at, strict=True)]
-    if reasons:
-        figure = Figure.nothing(reasons[0])
-    elif any(d is None for d in drawn):
-        figure = Figure.of((L[0] - L[1]) / (L[0] - L[2]), (np.nan, np.nan))
-    else:
-        L_B = [d.loss_BxW[:, w].astype(float) for d, w in zip(drawn, at, strict=True)]
-        gap_low, gap_high = interval(L_B[0] - L_B[2], level)
-        reason = (
-            ""
-            if gap_low > 0
-            else "the gap is not told from zero"
-            if gap_high > 0
-            else "the gap is below zero"
-        )
-        ends = interval((L_B[0] - L_B[1]) / (L_B[0] - L_B[2]), level)
-        figure = Figure.of((L[0] - L[1]) / (L[0] - L[2]), ends, reason)
-    return {
-        "share": figure.estimate,
-        "share_low": figure.low,
-        "share_high": figure.high,
-        "gap": L[0] - L[2],
-        "determined": figure.determined,
-        "reason": figure.reason,
-        "method": drawn[0].method if all(drawn) and not reasons else "",
-        "n": int(sum((f.points.weight_WxP[w] > 0).sum() for f, w in zip(fits, at, strict=True))),
-    }
+def _share(cells, level):
+    for group, w in cells:
+        if group.fit.points.reason_W[w]:
+            return Figure.nothing(group.fit.points.reason_W[w])
+    estimate = _share_of_gap(*(group.fit.loss_W[w] for group, w in cells))
+    if not all(group.replicates for group, _ in cells):
+        return Figure.of(estimate, UNKNOWN)
+    from_B, by_B, to_B = (group.drawn("loss_BxW")[:, w] for group, w in cells)
+    gap_low, gap_high = interval(from_B - to_B, level)
+    reason = ""
+    if gap_high <= 0:
+        reason = "the gap is below zero"
+    elif gap_low <= 0:
+        reason = "the gap is not told from zero"
+    ends = interval(_share_of_gap(from_B, by_B, to_B), level)
+    first, _ = cells[0]
+    return Figure.of(estimate, ends, reason, first.method)
 
 
-EXPONENTS = {"alpha": ALPHA, "beta": BETA, "gamma_log": GAMMA_LOG}
-
-
-LEAST_P = 0.05
+def _share_of_gap(loss_from, loss_by, loss_to):
+    return (loss_from - loss_by) / (loss_from - loss_to)
 
 
 def compare_exponents(
@@ -114,8 +137,8 @@ def compare_exponents(
     Returns
     -------
     DataFrame, one row an exponent: shared, shared_low, shared_high, Q, p (share of replicates with
-        a larger Q), allowed
-    (p ≥ 0.05: the data do not contradict it, which is no proof), groups (number that determine it).
+    a larger Q), allowed (p ≥ 0.05: the data do not contradict it, which is no proof), groups
+    (number that determine it).
 
     Raises
     ------
@@ -123,24 +146,21 @@ def compare_exponents(
     """
     rows = []
     for name in exponents:
-        members, value_G, drawn_BxG, weight_G = _members(report, name)
-        shared, shared_B = value_G @ weight_G, drawn_BxG @ weight_G
-        spread_G = _spread(drawn_BxG)
-        Q = (((value_G - shared) / spread_G) ** 2).sum()
-        centred = drawn_BxG - value_G
-        Q_B = (((centred - (centred @ weight_G)[:, None]) / spread_G) ** 2).sum(1)
-        low, high = interval(shared_B, report.level)
+        exponent = _shared_exponent(report, name)
+        low, high = interval(exponent.mean(exponent.drawn_BxG), report.level)
+        Q = exponent.Q(exponent.value_G)
+        Q_B = exponent.Q(exponent.drawn_BxG - exponent.value_G)
         p = float((1 + (Q_B >= Q).sum()) / (1 + len(Q_B)))
         rows.append(
             {
                 "exponent": name,
-                "shared": float(shared),
+                "shared": float(exponent.mean(exponent.value_G)),
                 "shared_low": low,
                 "shared_high": high,
                 "Q": float(Q),
                 "p": p,
                 "allowed": p >= LEAST_P,
-                "groups": len(members),
+                "groups": len(exponent.members),
             }
         )
     return pd.DataFrame(rows)
@@ -153,75 +173,101 @@ def share_exponents(report: TransferReport, exponents: Sequence[str] = ("beta",)
     (minimum distance, equal to a constrained fit to first order). A note says what the test of
     :func:`compare_exponents` found; sharing what the test rejects makes intervals narrow and wrong.
     E is that of the shared law; E_extrap and the octave error stay those of the separate fits.
+
+    Raises
+    ------
+    TableError: as :func:`compare_exponents`.
     """
-    groups, notes = list(report.groups), list(report.notes)
-    moves: dict[
-        int, dict[int, tuple]
-    ] = {}  # group → parameter → how far its estimate and its replicates move
+    notes = list(report.notes)
+    moves = [{} for _ in report.groups]
     for verdict in compare_exponents(report, exponents).itertuples():
         says = "the data allow it" if verdict.allowed else "THE DATA CONTRADICT IT"
-        notes.append(
-            f"{verdict.exponent} shared by {verdict.groups} groups: {says} (p = {verdict.p:.3f})"
-        )
-        members, value_G, drawn_BxG, weight_G = _members(report, verdict.exponent)
-        shared, shared_B = value_G @ weight_G, drawn_BxG @ weight_G
-        for i, g in enumerate(members):
-            moves.setdefault(g, {})[EXPONENTS[verdict.exponent]] = (
-                shared - value_G[i],
-                shared_B - drawn_BxG[:, i],
-            )
-    for g, move in moves.items():
-        fit, drawn = groups[g].fit, groups[g].replicates
-        theta_B = drawn.theta_Bx7.astype(float)
-        slope_Kx7 = _slopes(theta_B, list(move))
-        theta = fit.law.theta_Bx7 + np.array([m for m, _ in move.values()]) @ slope_Kx7
-        theta_B = theta_B + np.stack([m_B for _, m_B in move.values()], axis=1) @ slope_Kx7
-        law = replace(fit.law, theta_Bx7=theta)
-        part = fit.points.take(fit.fitted)
-        E = float(figures.E(law, part, part.loss_WxP[None])[0])
-        scaled = drawn.E_B * (E / fit.E if fit.E > 0 else 1.0)
-        groups[g] = replace(
-            groups[g],
-            fit=replace(fit, law=law, E=E),
-            replicates=replace(drawn, theta_Bx7=theta_B, E_B=scaled),
-        )
+        shared = f"{verdict.exponent} shared by {verdict.groups} groups"
+        notes.append(f"{shared}: {says} (p = {verdict.p:.3f})")
+        exponent = _shared_exponent(report, verdict.exponent)
+        move_G = exponent.mean(exponent.value_G) - exponent.value_G
+        move_BxG = exponent.mean(exponent.drawn_BxG)[:, None] - exponent.drawn_BxG
+        for i, g in enumerate(exponent.members):
+            moves[g][EXPONENTS[verdict.exponent]] = move_G[i], move_BxG[:, i]
+    groups = [_moved(g, m) if m else g for g, m in zip(report.groups, moves, strict=True)]
     return with_groups(report, groups, notes)
 
 
-def _members(report: TransferReport, name: str):
-    """Groups that determine an exponent, its estimates, replicates (B, G) and weights (G,)."""
+def _moved(group, moves):
+    """The group after some parameters of its law have moved, and the others with them.
+
+    `moves`: by column of the parameters, how far the estimate and the replicates (B,) move.
+    """
+    theta_Bx7 = group.drawn("theta_Bx7")
+    slope_Kx7 = _slopes(theta_Bx7, list(moves))
+    move_K = np.array([move for move, _ in moves.values()])
+    move_BxK = np.stack([move_B for _, move_B in moves.values()], axis=1)
+    fit = group.fit
+    law = replace(fit.law, theta_Bx7=fit.law.theta_Bx7 + move_K @ slope_Kx7)
+    part = fit.points.take(fit.fitted)
+    E = float(figures.E(law, part, part.loss_WxP[None])[0])
+    drawn = replace(
+        group.replicates,
+        theta_Bx7=theta_Bx7 + move_BxK @ slope_Kx7,
+        E_B=group.replicates.E_B * (E / fit.E if fit.E > 0 else 1.0),
+    )
+    return replace(group, fit=replace(fit, law=law, E=E), replicates=drawn)
+
+
+def _slopes(theta_Bx7, columns):
+    """Regression (K, 7) of every parameter on K of them, over the replicates that are not stray."""
+    low, high = np.quantile(theta_Bx7, [0.01, 0.99], axis=0)
+    inside_B = ((theta_Bx7 >= low) & (theta_Bx7 <= high)).all(1)
+    deviation = theta_Bx7[inside_B] - theta_Bx7[inside_B].mean(0)
+    slope_Kx7 = np.linalg.lstsq(deviation[:, columns], deviation, rcond=None)[0]
+    slope_Kx7[:, columns] = np.eye(len(columns))
+    return slope_Kx7
+
+
+@dataclass(frozen=True, eq=False)
+class _Exponent:
+    """An exponent of the groups that determine it.
+
+    Attributes
+    ----------
+    members: indices of these groups in the report.
+    value_G, drawn_BxG: estimates and replicates.
+    spread_G: their standard deviation.
+    """
+
+    members: list[int]
+    value_G: np.ndarray
+    drawn_BxG: np.ndarray
+    spread_G: np.ndarray
+
+    def mean(self, value_G):
+        """Of values (…, G), with weights 1/variance."""
+        precision_G = 1 / self.spread_G**2
+        return value_G @ (precision_G / precision_G.sum())
+
+    def Q(self, value_G):
+        """Σ (value − average)²/variance of values (…, G)."""
+        distance_G = value_G - self.mean(value_G)[..., None]
+        return ((distance_G / self.spread_G) ** 2).sum(-1)
+
+
+def _shared_exponent(report, name):
     if name not in EXPONENTS:
         raise TableError(
             f"{name!r} is no exponent.", did_you_mean(name, EXPONENTS), "exponents=('beta',)"
         )
     sure = report.figures[f"{name}_determined"].to_numpy(bool)
-    members = [g for g in np.flatnonzero(sure) if report.groups[g].replicates is not None]
+    members = [g for g in np.flatnonzero(sure) if report.groups[g].replicates]
     if len(members) < 2:
         raise TableError(
             f"{len(members)} group(s) determine {name}; sharing it takes two.",
             remedy="report.to_frame() says why the others do not",
         )
-    at = EXPONENTS[name]
-    value_G = np.array([report.groups[g].fit.law.theta_Bx7[0, at] for g in members])
-    drawn_BxG = np.stack(
-        [report.groups[g].replicates.theta_Bx7[:, at].astype(float) for g in members], axis=1
-    )
-    precision = 1 / _spread(drawn_BxG) ** 2
-    return members, value_G, drawn_BxG, precision / precision.sum()
-
-
-def _spread(drawn_BxG):
-    """Standard deviation of each group by its central 95 %, which stray replicates do not move."""
-    low, high = np.quantile(drawn_BxG, [0.025, 0.975], axis=0)
-    return np.maximum((high - low) / 3.92, 1e-12)
-
-
-def _slopes(theta_B, at: list[int]):
-    """Regression (K, 7) of every parameter on K of them, over the replicates whose values are not
-    stray."""
-    low, high = np.quantile(theta_B, [0.01, 0.99], axis=0)
-    inside = ((theta_B >= low) & (theta_B <= high)).all(1)
-    d = theta_B[inside] - theta_B[inside].mean(0)
-    slope_Kx7 = np.linalg.lstsq(d[:, at], d, rcond=None)[0]
-    slope_Kx7[:, at] = np.eye(len(at))
-    return slope_Kx7
+    groups = [report.groups[g] for g in members]
+    column = EXPONENTS[name]
+    value_G = np.array([group.fit.law.theta_Bx7[0, column] for group in groups])
+    drawn_BxG = np.stack([group.drawn("theta_Bx7")[:, column] for group in groups], axis=1)
+    # The central 95 %, which stray replicates do not move, is 3.92 deviations wide.
+    low_G, high_G = np.quantile(drawn_BxG, [0.025, 0.975], axis=0)
+    spread_G = np.maximum((high_G - low_G) / 3.92, 1e-12)
+    return _Exponent(members, value_G, drawn_BxG, spread_G)

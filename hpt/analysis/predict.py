@@ -4,29 +4,41 @@ most.
 The replicates of a report stand for the laws that the sweep leaves possible. Under each of them a
 learning rate η at width n costs h(n)·f_s(ln η − ln η*(n)) nats above the best; the expected penalty
 is the mean of that over replicates.
+
+Letters: B replicates, W widths with a well, P runs of a width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError
 from hpt.metrics.basin import LN2, well_loss
-from hpt.metrics.group import GroupFit
-from hpt.metrics.law import BETA, GAMMA_LOG, LN_H, LN_LR
-from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates
-from hpt.metrics.verdicts import FEW_WIDTHS, LACK_OF_FIT, Figure, bounds, plain_number, table_of
-
-if TYPE_CHECKING:
-    from hpt.metrics.report import TransferReport
+from hpt.metrics.law import GAMMA_LOG, LN_H
+from hpt.metrics.replicates import NOISE_UNKNOWN
+from hpt.metrics.report import TransferReport
+from hpt.metrics.verdicts import (
+    FEW_WIDTHS,
+    LACK_OF_FIT,
+    UNKNOWN,
+    Figure,
+    bounds,
+    interval_columns,
+    plain_number,
+    spanning,
+    table_of,
+)
 
 BEYOND = "at least this: further from the optimum than the runs reach"
 NO_HELP = "no single width shrinks the interval by the share asked for"
-RUNS_A_WIDTH = 5  # learning rates around the predicted optimum that a further width gets
+# Learning rates around the predicted optimum that a further width gets.
+RUNS_A_WIDTH = 5
+# Replicates with all figures finite, from which a covariance is taken.
+LEAST_REPLICATES = 20
 
 
 def predict_lr(report: TransferReport, *, width: float, small: float | None = None) -> pd.DataFrame:
@@ -41,13 +53,11 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
     Returns
     -------
     DataFrame, one row a group: group columns, the scale, log2_lr and lr (hidden LR) with _low and
-        _high, determined,
-    reason, method (how the intervals were made), n (widths in the law); penalty: expected loss
-    above the best from using log2_lr, nats, and penalty_high, which it stays under at the report's
-    level; small: that width, unchanged,
-    unchanged_low, unchanged_high: the same loss from using its η* unchanged, with unchanged_reason
-        where it lies
-    further from the optimum than the runs reach, so that the loss is at least this.
+    _high, determined, reason, method (how the intervals were made), n (widths in the law); penalty:
+    expected loss above the best from using log2_lr, nats, and penalty_high, which it stays under at
+    the report's level; small: that width, unchanged, unchanged_low, unchanged_high: the same loss
+    from using its η* unchanged, with unchanged_reason where it lies further from the optimum than
+    the runs reach, so that the loss is at least this.
 
     Raises
     ------
@@ -67,75 +77,81 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
         )
     rows = []
     for group in report.groups:
-        fit, drawn = group.fit, group.replicates
-        figure = _log2_lr(fit, drawn, width, report.level)
-        log2 = np.array([figure.estimate, figure.low, figure.high])
-        row: dict[str, Any] = {report.scale: width}
-        for name, values in (("log2_lr", log2), ("lr", np.exp2(log2))):
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), map(float, values), strict=True))
+        figure = _log2_lr(group, width, report.level)
+        log2_lr = (figure.estimate, figure.low, figure.high)
+        row = {report.scale: width} | interval_columns("log2_lr", log2_lr)
+        row |= interval_columns("lr", np.exp2(log2_lr))
         row |= {
             "determined": figure.determined,
             "reason": figure.reason,
-            "method": drawn.method if drawn and np.isfinite(figure.estimate) else "",
-            "n": len(fit.fitted) + len(fit.edges),
+            "method": figure.method,
+            "n": len(group.fit.fitted) + len(group.fit.edges),
         }
-        rows.append([row | _penalties(fit, drawn, width, small, figure.estimate, report.level)])
-    return table_of([g.key for g in report.groups], report.group_columns, rows)
+        row |= _penalties(group, width, figure.estimate, small, report.level)
+        rows.append([row])
+    return table_of([group.key for group in report.groups], report.group_columns, rows)
 
 
-def _log2_lr(fit: GroupFit, drawn: Replicates | None, width: float, level: float) -> Figure:
-    if fit.law is None:
+def _log2_lr(group, width, level):
+    if group.fit.law is None:
         return Figure.nothing(FEW_WIDTHS)
-    z = np.log(width / fit.law.scale0)
-    theta = fit.law.theta_Bx7[0]
-    reps = None if drawn is None else drawn.theta_Bx7.astype(float)
-    ends = bounds(None if reps is None else (reps[:, LN_LR] - reps[:, BETA] * z) / LN2, level)
-    log2_lr = (theta[LN_LR] - theta[BETA] * z) / LN2
-    if drawn is None:
-        return Figure.of(log2_lr, ends)
-    return Figure.of(
-        log2_lr, (min(log2_lr, ends[0]), max(log2_lr, ends[1])), LACK_OF_FIT if drawn.kinked else ""
-    )
+    ln_lr_1, _ = _law_at(group.fit.law, width)
+    log2_lr = ln_lr_1[0] / LN2
+    if group.replicates is None:
+        return Figure.of(log2_lr, UNKNOWN)
+    ln_lr_B, _ = _law_at(_drawn_law(group), width)
+    ends = spanning(log2_lr, bounds(ln_lr_B / LN2, level))
+    return Figure.of(log2_lr, ends, LACK_OF_FIT if group.replicates.kinked else "", group.method)
 
 
-def _penalties(
-    fit: GroupFit, drawn: Replicates | None, width: float, small, log2_lr: float, level: float
-) -> dict:
+def _drawn_law(group):
+    """The group's law in every replicate."""
+    return replace(group.fit.law, theta_Bx7=group.drawn("theta_Bx7"))
+
+
+def _law_at(law, width):
+    """ln η* and h of B laws at a width, (B,) each."""
+    ln_lr_Bx1, _, h_Bx1 = law.wells([width])
+    return ln_lr_Bx1[:, 0], h_Bx1[:, 0]
+
+
+def _penalties(group, width, log2_lr, small, level):
     """Penalty of the predicted η and of a small width's η* unchanged, nats."""
     names = ("penalty", "penalty_high", "small", "unchanged", "unchanged_low", "unchanged_high")
-    row: dict[str, Any] = dict.fromkeys(names, np.nan) | {"unchanged_reason": ""}
-    if fit.law is None or drawn is None:
-        return row | {"unchanged_reason": FEW_WIDTHS if fit.law is None else NOISE_UNKNOWN}
-    z, reps = np.log(width / fit.law.scale0), drawn.theta_Bx7.astype(float)
-    ln_best_B, ln_h_B = reps[:, LN_LR] - reps[:, BETA] * z, reps[:, LN_H] + reps[:, GAMMA_LOG] * z
-    u = (
-        fit.points.u_WxP[fit.fitted]
-        - (LN2 * (fit.log2_lr_W - fit.points.origin_W))[fit.fitted, None]
-    )
-    inside = fit.points.weight_WxP[fit.fitted] > 0
-    reach = u[inside].min(), u[inside].max()
-
-    def cost(ln_lr):
-        u_B = ln_lr - ln_best_B
-        near_B = np.clip(u_B, *reach)
-        return well_loss(near_B, 0.0, np.exp(ln_h_B), fit.skew), np.mean(u_B != near_B)
-
-    loss_B, _ = cost(log2_lr * LN2)
-    row |= {"penalty": float(loss_B.mean()), "penalty_high": float(np.quantile(loss_B, level))}
-    w = (
-        int(fit.fitted[-1])
-        if small is None
-        else int(np.flatnonzero(fit.points.scale_W == small)[0])
-    )
-    row["small"] = plain_number(fit.points.scale_W[w])
+    row = dict.fromkeys(names, np.nan) | {"unchanged_reason": ""}
+    fit = group.fit
+    if fit.law is None:
+        return row | {"unchanged_reason": FEW_WIDTHS}
+    if group.replicates is None:
+        return row | {"unchanged_reason": NOISE_UNKNOWN}
+    loss_B, _ = _cost(group, width, log2_lr)
+    row["penalty"] = float(loss_B.mean())
+    row["penalty_high"] = float(np.quantile(loss_B, level))
+    if small is None:
+        small = fit.points.scale_W[fit.fitted[-1]]
+    row["small"] = plain_number(small)
+    if small not in fit.points.scale_W:
+        return row | {"unchanged_reason": f"not measured at {small:g}"}
+    w = np.flatnonzero(fit.points.scale_W == small)[0]
     if fit.points.reason_W[w]:
         return row | {"unchanged_reason": fit.points.reason_W[w]}
-    loss_B, beyond = cost(fit.log2_lr_W[w] * LN2)
-    row |= dict(zip(("unchanged_low", "unchanged_high"), bounds(loss_B, level), strict=True))
-    return row | {
-        "unchanged": float(loss_B.mean()),
-        "unchanged_reason": BEYOND if beyond > 0.05 else "",
-    }
+    loss_B, beyond = _cost(group, width, fit.log2_lr_W[w])
+    row |= interval_columns("unchanged", (loss_B.mean(), *bounds(loss_B, level)))
+    return row | {"unchanged_reason": BEYOND if beyond > 0.05 else ""}
+
+
+def _cost(group, width, log2_lr):
+    """Loss (B,) above the best, nats, of a learning rate under every replicate's law; and the share
+    of them in which it lies further from the optimum than any run, so that the loss is that of the
+    furthest run."""
+    fit = group.fit
+    part = fit.points.take(fit.fitted)
+    best_W = LN2 * (fit.log2_lr_W[fit.fitted] - part.origin_W)
+    reach = (part.u_WxP - best_W[:, None])[part.weight_WxP > 0]
+    best_B, h_B = _law_at(_drawn_law(group), width)
+    u_B = log2_lr * LN2 - best_B
+    near_B = np.clip(u_B, reach.min(), reach.max())
+    return well_loss(near_B, 0.0, h_B, fit.skew), np.mean(u_B != near_B)
 
 
 def next_width(
@@ -165,80 +181,104 @@ def next_width(
     Returns
     -------
     DataFrame, one row a group (or candidate): group columns, the scale (where to measure),
-        log2_lr_from, log2_lr_to
-    (five rates an octave apart around the predicted optimum), span (octaves, the interval of log2
-    η* at `width` now), span_then (expected), gain (share of the interval that goes, doubt about the
-    basins' shape aside, which no further width takes away), cost (relative to one run at the
-    largest width measured), best, reason.
+    log2_lr_from, log2_lr_to (five rates an octave apart around the predicted optimum), span
+    (octaves, the interval of log2 η* at `width` now), span_then (expected), gain (share of the
+    interval that goes, doubt about the basins' shape aside, which no further width takes away),
+    cost (relative to one run at the largest width measured), best, reason.
+
+    Raises
+    ------
+    TableError: for a width or a gain out of range.
     """
     if not width > 0 or not 0 <= least_gain < 1:
         raise TableError(
             f"next_width(width={width!r}, least_gain={least_gain!r}) is out of range.",
             remedy="next_width(report, width=4096, least_gain=0.1)",
         )
-    price = cost or ((lambda n: n**2) if report.scale == "width" else (lambda n: n))
+    power = 2 if report.scale == "width" else 1
+    price = cost or (lambda n: n**power)
     rows = []
     for group in report.groups:
-        fit, drawn = group.fit, group.replicates
-        candidates = _candidates(fit, drawn, width, price, report)
-        able = [c for c in candidates if c["gain"] >= least_gain]
+        candidates = _candidates(group, width, price, report)
+        able = [row for row in candidates if row["gain"] >= least_gain]
+        best = max(able, key=_shrinkage_a_cost, default=None)
         for row in candidates:
-            row["best"] = False
-        if able:
-            max(able, key=lambda c: -np.log1p(-min(c["gain"], 1 - 1e-9)) / c["cost"])["best"] = True
-        nothing = {
-            report.scale: np.nan,
-            "gain": np.nan,
-            "best": False,
-            "reason": NO_HELP if candidates else FEW_WIDTHS if fit.law is None else NOISE_UNKNOWN,
-        }
-        chosen = candidates if every else [c for c in candidates if c["best"]]
+            row["best"] = row is best
+        chosen = candidates if every else [row for row in candidates if row["best"]]
+        nothing = {report.scale: np.nan, "gain": np.nan, "best": False}
+        nothing["reason"] = NO_HELP if candidates else _why_none(group)
         rows.append(chosen or [nothing])
-    return table_of([g.key for g in report.groups], report.group_columns, rows)
+    return table_of([group.key for group in report.groups], report.group_columns, rows)
 
 
-def _candidates(fit: GroupFit, drawn: Replicates | None, width: float, price, report) -> list[dict]:
-    if fit.law is None or drawn is None or len(fit.fitted) < 2:
+def _shrinkage_a_cost(row):
+    return -np.log1p(-min(row["gain"], 1 - 1e-9)) / row["cost"]
+
+
+def _why_none(group):
+    return FEW_WIDTHS if group.fit.law is None else NOISE_UNKNOWN
+
+
+def _candidates(group, width, price, report):
+    """A row for each further width; none where the replicates do not tell."""
+    fit = group.fit
+    if fit.law is None or group.replicates is None or len(fit.fitted) < 2:
         return []
-    measured = fit.points.scale_W
-    grid = measured[0] * 2 ** np.arange(0, np.log2(width / measured[0]) + 1e-9, 0.5)
-    grid = [float(plain_number(round(n)) if n > 8 else n) for n in grid]
-    new = [n for n in grid if np.abs(np.log2(n / measured)).min() > 0.2]
-    reps, z_target = drawn.theta_Bx7.astype(float), np.log(width / fit.law.scale0)
-    finite = np.isfinite(reps).all(1) & np.isfinite(drawn.log2_lr_BxW[:, fit.fitted]).all(1)
-    if finite.sum() < 20:
+    theta_Bx7 = group.drawn("theta_Bx7")
+    own_BxW = group.drawn("log2_lr_BxW")[:, fit.fitted]
+    finite_B = np.isfinite(theta_Bx7).all(1) & np.isfinite(own_BxW).all(1)
+    if finite_B.sum() < LEAST_REPLICATES:
         return []
-    shape_B = drawn.shape_B[finite]  # no further width takes this part away
-    target_B = (reps[finite, LN_LR] - reps[finite, BETA] * z_target) / LN2
-    span = float(np.subtract(*bounds(target_B, report.level)[::-1]))
-    target_B = target_B - shape_B
-    theta, rows = fit.law.theta_Bx7[0], []
-    # What a width tells of its own η*: variance at a measured one, times (h there / h here)², with
-    # the law's misfit.
-    own_BxW = drawn.log2_lr_BxW[finite][:, fit.fitted].astype(float) - shape_B[:, None]
-    own_W = drawn.inflation**2 * np.var(own_BxW, axis=0)
-    ln_h_W = np.log(fit.h_W[fit.fitted])
-    for n in new:
-        z = np.log(n / fit.law.scale0)
-        at_B = (reps[finite, LN_LR] - reps[finite, BETA] * z) / LN2 - shape_B
-        ln_h = theta[LN_H] + theta[GAMMA_LOG] * z
-        fresh = np.exp(np.median(np.log(own_W) + 2 * (ln_h_W - ln_h)))
-        covariance = np.cov(target_B, at_B)
-        gone = covariance[0, 1] ** 2 / (covariance[1, 1] + fresh)
-        left = 1 - gone / covariance[0, 0]
-        stays = np.var(shape_B) / (covariance[0, 0] + np.var(shape_B))
-        middle = np.round((theta[LN_LR] - theta[BETA] * z) / LN2)
-        half = RUNS_A_WIDTH // 2
+    law = replace(fit.law, theta_Bx7=theta_Bx7[finite_B])
+    new_N = _new_scales(fit.points.scale_W, width)
+    log2_lr_BxN = law.wells([width, *new_N])[0] / LN2
+    low, high = bounds(log2_lr_BxN[:, 0], report.level)
+    # Doubt about the basins' shape is aside: no further width takes it away.
+    shape_B = group.drawn("shape_B")[finite_B]
+    variance_W = group.replicates.inflation**2 * np.var(
+        own_BxW[finite_B] - shape_B[:, None], axis=0
+    )
+    fresh_N = _variance_at(fit, new_N, variance_W)
+    left_N, variance = _left_over(log2_lr_BxN - shape_B[:, None], fresh_N)
+    stays = np.var(shape_B) / (variance + np.var(shape_B))
+    middle_N = np.round(fit.law.wells(new_N)[0][0] / LN2)
+    rows = []
+    for n, middle, left in zip(new_N, middle_N, left_N, strict=True):
         rows.append(
             {
                 report.scale: plain_number(n),
-                "log2_lr_from": middle - half,
-                "log2_lr_to": middle + half,
-                "span": span,
-                "span_then": span * float(np.sqrt(stays + (1 - stays) * left)),
+                "log2_lr_from": middle - RUNS_A_WIDTH // 2,
+                "log2_lr_to": middle + RUNS_A_WIDTH // 2,
+                "span": high - low,
+                "span_then": (high - low) * float(np.sqrt(stays + (1 - stays) * left)),
                 "gain": float(1 - np.sqrt(left)),
-                "cost": float(price(n) / price(float(measured[-1]))),
+                "cost": float(price(n) / price(float(fit.points.scale_W[-1]))),
                 "reason": "",
             }
         )
     return rows
+
+
+def _new_scales(measured_W, width):
+    """Scales half a doubling apart, up to `width`, that are not next to a measured one."""
+    octaves = np.arange(0, np.log2(width / measured_W[0]) + 1e-9, 0.5)
+    grid = measured_W[0] * 2**octaves
+    grid = np.where(grid > 8, np.round(grid), grid)
+    return [n for n in grid.tolist() if np.abs(np.log2(n / measured_W)).min() > 0.2]
+
+
+def _variance_at(fit, new_N, variance_W):
+    """Variance (N,) of log2 η* as a further width measures it: that of a measured width, times (h
+    there / h here)²."""
+    theta = fit.law.theta_Bx7[0]
+    ln_h_Nx1 = theta[LN_H] + theta[GAMMA_LOG] * np.log(np.array(new_N) / fit.law.scale0)[:, None]
+    ln_h_W = np.log(fit.h_W[fit.fitted])
+    return np.exp(np.median(np.log(variance_W) + 2 * (ln_h_W - ln_h_Nx1), axis=1))
+
+
+def _left_over(log2_lr_BxN, fresh_N):
+    """Shares of the first column's variance, and this variance: what one more measurement of each
+    other column, with variance `fresh_N`, leaves of it where all are normal."""
+    covariance = np.cov(log2_lr_BxN, rowvar=False)
+    gone_N = covariance[0, 1:] ** 2 / (covariance.diagonal()[1:] + fresh_N)
+    return 1 - gone_N / covariance[0, 0], covariance[0, 0]
