@@ -19,14 +19,7 @@ from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG
 from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import plain_name, with_groups
-from hpt.metrics.verdicts import (
-    UNKNOWN,
-    Figure,
-    interval_columns,
-    plain_number,
-    runs_per_width,
-    table_of,
-)
+from hpt.metrics.verdicts import Figure, plain_number, table_of
 
 # Columns of a law's parameters.
 EXPONENTS = {"alpha": ALPHA, "beta": BETA, "gamma_log": GAMMA_LOG}
@@ -71,19 +64,17 @@ def gap_closed(
             f"{absent[0]!r} is not in the table; known: {known}" if absent else "",
             "gap_closed(report, from_=…, by=…, to=…)",
         )
-    rows = [_share_rows(triple, report.scale, report.level) for triple in triples.values()]
-    return table_of(list(triples), others, rows)
+    return table_of(others, {rest: _share_rows(triple, report) for rest, triple in triples.items()})
 
 
-def _share_rows(triple, scale, level):
+def _share_rows(triple, report):
     """A row for each width at which all three groups have runs."""
     common = reduce(np.intersect1d, [group.fit.points.scale_W for group in triple])
     rows = []
     for width in common:
         cells = [(g, np.flatnonzero(g.fit.points.scale_W == width)[0]) for g in triple]
-        figure = _share(cells, level)
-        row = {scale: plain_number(width)}
-        row |= interval_columns("share", (figure.estimate, figure.low, figure.high))
+        figure = _share(cells, report.level)
+        row = {report.scale: plain_number(width)} | figure.interval("share")
         loss_from, _, loss_to = (group.fit.loss_W[w] for group, w in cells)
         rows.append(
             row
@@ -92,7 +83,7 @@ def _share_rows(triple, scale, level):
                 "determined": figure.determined,
                 "reason": figure.reason,
                 "method": figure.method,
-                "n": int(sum(runs_per_width(group.fit)[w] for group, w in cells)),
+                "n": int(sum(group.runs_W[w] for group, w in cells)),
             }
         )
     return rows
@@ -104,8 +95,8 @@ def _share(cells, level):
             return Figure.nothing(group.fit.points.reason_W[w])
     estimate = _share_of_gap(*(group.fit.loss_W[w] for group, w in cells))
     if not all(group.replicates for group, _ in cells):
-        return Figure.of(estimate, UNKNOWN)
-    from_B, by_B, to_B = (group.drawn("loss_BxW")[:, w] for group, w in cells)
+        return Figure.of(estimate)
+    from_B, by_B, to_B = (group.drawn("loss_BxW", w) for group, w in cells)
     gap_low, gap_high = interval(from_B - to_B, level)
     reason = ""
     if gap_high <= 0:
@@ -266,7 +257,7 @@ def _shared_exponent(report, name):
     groups = [report.groups[g] for g in members]
     column = EXPONENTS[name]
     value_G = np.array([group.fit.law.theta_Bx7[0, column] for group in groups])
-    drawn_BxG = np.stack([group.drawn("theta_Bx7")[:, column] for group in groups], axis=1)
+    drawn_BxG = np.stack([group.drawn("theta_Bx7", column) for group in groups], axis=1)
     # The central 95 %, which stray replicates do not move, is 3.92 deviations wide.
     low_G, high_G = np.quantile(drawn_BxG, [0.025, 0.975], axis=0)
     spread_G = np.maximum((high_G - low_G) / 3.92, 1e-12)

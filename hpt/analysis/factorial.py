@@ -83,7 +83,7 @@ def effects(
         cells = {settings[g]: _figure_of(report, g, figure, width) for g in members}
         keys.append(rest)
         rows.append(_all_effects(names, cells, report.level))
-    frame = table_of(keys, other_columns, rows)
+    frame = table_of(other_columns, dict(zip(keys, rows, strict=True)))
     frame.insert(len(other_columns), "figure", figure)
     method = next((g.replicates.method for g in report.groups if g.replicates), "")
     frame["method"] = np.where(frame["low"].notna(), method, "")

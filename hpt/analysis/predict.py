@@ -19,15 +19,12 @@ import pandas as pd
 from hpt.errors import TableError
 from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.law import GAMMA_LOG, LN_H
-from hpt.metrics.replicates import NOISE_UNKNOWN
+from hpt.metrics.replicates import NOISE_UNKNOWN, interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import (
     FEW_WIDTHS,
     LACK_OF_FIT,
-    UNKNOWN,
     Figure,
-    bounds,
-    interval_columns,
     plain_number,
     spanning,
     table_of,
@@ -75,21 +72,22 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
             f"known: {known}",
             f"small={known[0]!r}, or None for the largest with a well",
         )
-    rows = []
+    rows = {}
     for group in report.groups:
         figure = _log2_lr(group, width, report.level)
-        log2_lr = (figure.estimate, figure.low, figure.high)
-        row = {report.scale: width} | interval_columns("log2_lr", log2_lr)
-        row |= interval_columns("lr", np.exp2(log2_lr))
+        row = {report.scale: width} | figure.interval("log2_lr")
+        row |= {
+            name.removeprefix("log2_"): np.exp2(row[name]) for name in figure.interval("log2_lr")
+        }
         row |= {
             "determined": figure.determined,
             "reason": figure.reason,
             "method": figure.method,
-            "n": len(group.fit.fitted) + len(group.fit.edges),
+            "n": group.law_widths,
         }
         row |= _penalties(group, width, figure.estimate, small, report.level)
-        rows.append([row])
-    return table_of([group.key for group in report.groups], report.group_columns, rows)
+        rows[group.key] = [row]
+    return table_of(report.group_columns, rows)
 
 
 def _log2_lr(group, width, level):
@@ -98,9 +96,9 @@ def _log2_lr(group, width, level):
     ln_lr_1, _ = _law_at(group.fit.law, width)
     log2_lr = ln_lr_1[0] / LN2
     if group.replicates is None:
-        return Figure.of(log2_lr, UNKNOWN)
+        return Figure.of(log2_lr)
     ln_lr_B, _ = _law_at(_drawn_law(group), width)
-    ends = spanning(log2_lr, bounds(ln_lr_B / LN2, level))
+    ends = spanning(log2_lr, interval(ln_lr_B / LN2, level))
     return Figure.of(log2_lr, ends, LACK_OF_FIT if group.replicates.kinked else "", group.method)
 
 
@@ -136,7 +134,7 @@ def _penalties(group, width, log2_lr, small, level):
     if fit.points.reason_W[w]:
         return row | {"unchanged_reason": fit.points.reason_W[w]}
     loss_B, beyond = _cost(group, width, fit.log2_lr_W[w])
-    row |= interval_columns("unchanged", (loss_B.mean(), *bounds(loss_B, level)))
+    row |= Figure.of(loss_B.mean(), interval(loss_B, level)).interval("unchanged")
     return row | {"unchanged_reason": BEYOND if beyond > 0.05 else ""}
 
 
@@ -197,7 +195,7 @@ def next_width(
         )
     power = 2 if report.scale == "width" else 1
     price = cost or (lambda n: n**power)
-    rows = []
+    rows = {}
     for group in report.groups:
         candidates = _candidates(group, width, price, report)
         able = [row for row in candidates if row["gain"] >= least_gain]
@@ -207,8 +205,8 @@ def next_width(
         chosen = candidates if every else [row for row in candidates if row["best"]]
         nothing = {report.scale: np.nan, "gain": np.nan, "best": False}
         nothing["reason"] = NO_HELP if candidates else _why_none(group)
-        rows.append(chosen or [nothing])
-    return table_of([group.key for group in report.groups], report.group_columns, rows)
+        rows[group.key] = chosen or [nothing]
+    return table_of(report.group_columns, rows)
 
 
 def _shrinkage_a_cost(row):
@@ -225,14 +223,14 @@ def _candidates(group, width, price, report):
     if fit.law is None or group.replicates is None or len(fit.fitted) < 2:
         return []
     theta_Bx7 = group.drawn("theta_Bx7")
-    own_BxW = group.drawn("log2_lr_BxW")[:, fit.fitted]
+    own_BxW = group.drawn("log2_lr_BxW", fit.fitted)
     finite_B = np.isfinite(theta_Bx7).all(1) & np.isfinite(own_BxW).all(1)
     if finite_B.sum() < LEAST_REPLICATES:
         return []
     law = replace(fit.law, theta_Bx7=theta_Bx7[finite_B])
     new_N = _new_scales(fit.points.scale_W, width)
     log2_lr_BxN = law.wells([width, *new_N])[0] / LN2
-    low, high = bounds(log2_lr_BxN[:, 0], report.level)
+    low, high = interval(log2_lr_BxN[:, 0], report.level)
     # Doubt about the basins' shape is aside: no further width takes it away.
     shape_B = group.drawn("shape_B")[finite_B]
     variance_W = group.replicates.inflation**2 * np.var(

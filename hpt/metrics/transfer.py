@@ -32,7 +32,7 @@ from hpt.metrics.noise import CommonNoise, common_noise, noise_of
 from hpt.metrics.quantities import group_name
 from hpt.metrics.replicates import SharedDraws, replicate, seeds_to_resample
 from hpt.metrics.report import TransferReport
-from hpt.metrics.table import SweepTable, read_table
+from hpt.metrics.table import GROUPS, SweepTable, read_table
 from hpt.metrics.verdicts import (
     Group,
     asymptotic_penalty,
@@ -114,8 +114,8 @@ def basins(
     :func:`transfer_report`."""
     sweep = read_table(table, scale=scale, by=by)
     groups = _fit_groups(sweep, bootstraps, seed, resample)
-    rows = [basin_rows(group, level, scale) for group in groups]
-    return table_of([group.key for group in groups], sweep.group_columns, rows)
+    rows = {group.key: basin_rows(group, level, scale) for group in groups}
+    return table_of(sweep.group_columns, rows)
 
 
 def with_groups(
@@ -162,12 +162,12 @@ def _references(
 ) -> tuple[list[int], str]:
     """For each group the index of its reference, and the reference's name."""
     columns = sweep.group_columns
+    rows = [dict(zip(columns, group.key, strict=True)) for group in groups]
     if reference is None:
         best = _best([group.fit for group in groups])
-        label = _name(columns, groups[best].key) if columns else ""
-        return [best] * len(groups), label
+        return [best] * len(groups), group_name(rows[best], columns) if columns else ""
     if not isinstance(reference, Mapping):
-        first, *_ = columns or ("parameterization",)
+        first, *_ = columns or GROUPS
         reference = {first: reference}
     for column in reference:
         if column not in columns:
@@ -176,7 +176,7 @@ def _references(
                 did_you_mean(column, columns),
                 "reference=None compares with the best group",
             )
-    indices = [_alike(columns, groups, group.key, reference) for group in groups]
+    indices = [_index_of(row | dict(reference), rows) for row in rows]
     return indices, group_name(reference, tuple(reference))
 
 
@@ -190,20 +190,18 @@ def _best(fits: list[GroupFit]) -> int:
     return int(np.argmin([np.nanmin(loss, initial=np.inf) for loss in losses]))
 
 
-def _alike(
-    columns: tuple[str, ...], groups: list[Group], key: tuple, wanted: Mapping[str, Any]
-) -> int:
-    """The group that has the wanted values, and `key`'s in all other columns."""
-    target = tuple((dict(zip(columns, key, strict=True)) | dict(wanted)).values())
-    for index, group in enumerate(groups):
-        if list(map(plain_name, group.key)) == list(map(plain_name, target)):
+def _index_of(wanted: dict[str, Any], rows: list[dict[str, Any]]) -> int:
+    """Which group has the values wanted of it."""
+    for index, row in enumerate(rows):
+        if all(plain_name(row[column]) == plain_name(wanted[column]) for column in row):
             return index
-    name = _name(columns, target)
-    known = sorted({_name(columns, group.key) for group in groups})
+    name = group_name(wanted, tuple(wanted))
+    known = sorted({group_name(row, tuple(row)) for row in rows})
+    first = next(iter(rows[0].values()))
     raise TableError(
         f"There is no group {name!r} in the table.",
         did_you_mean(name, known),
-        f"reference={str(groups[0].key[0])!r}, or reference=None for the best group",
+        f"reference={str(first)!r}, or reference=None for the best group",
     )
 
 
@@ -212,15 +210,12 @@ def plain_name(name: Any) -> str:
     return unicodedata.normalize("NFKC", str(name)).casefold().replace("μ", "mu").strip()
 
 
-def _name(columns, key):
-    return group_name(dict(zip(columns, key, strict=True)), columns)
-
-
 def _notes(sweep: SweepTable, groups: list[Group]) -> Iterator[str]:
     """What befell each width that has no well, and each group whose runs miss their wells."""
     for group in groups:
         points = group.fit.points
-        name = f"{_name(sweep.group_columns, group.key)} " if sweep.group_columns else ""
+        row = dict(zip(sweep.group_columns, group.key, strict=True))
+        name = f"{group_name(row, tuple(row))} " if row else ""
         for w in np.flatnonzero(points.reason_W):
             yield f"{name}{sweep.scale} {points.scale_W[w]:g}{_without_well(group.fit, w)}"
         if group.noise.raised > 1:
@@ -250,15 +245,14 @@ def _tables(
     groups: Sequence[Group], columns: tuple[str, ...], scale: str, level: float
 ) -> dict[str, pd.DataFrame]:
     """The report's figures, basins, penalty and laws."""
-    rows: dict[str, list] = {"figures": [], "basins": [], "penalty": [], "laws": []}
+    rows: dict[str, dict] = {"figures": {}, "basins": {}, "penalty": {}, "laws": {}}
     for group in groups:
         reference = groups[group.reference]
-        rows["figures"].append([_figure_row(group, reference, level)])
-        rows["basins"].append(basin_rows(group, level, scale))
-        rows["penalty"].append(penalty_rows(group, reference, level, scale))
-        rows["laws"].append([_law_row(group)])
-    keys = [group.key for group in groups]
-    return {name: table_of(keys, columns, table_rows) for name, table_rows in rows.items()}
+        rows["figures"][group.key] = [_figure_row(group, reference, level)]
+        rows["basins"][group.key] = basin_rows(group, level, scale)
+        rows["penalty"][group.key] = penalty_rows(group, reference, level, scale)
+        rows["laws"][group.key] = [_law_row(group)]
+    return {name: table_of(columns, table_rows) for name, table_rows in rows.items()}
 
 
 def _figure_row(group: Group, reference: Group, level: float) -> dict[str, Any]:
@@ -270,16 +264,18 @@ def _figure_row(group: Group, reference: Group, level: float) -> dict[str, Any]:
 
 def _law_row(group: Group) -> dict[str, float]:
     """The law's parameters at width 1, the basin's skew, and the noise."""
-    fit = group.fit
-    names = ("L_inf", "A", "log2_lr_1", "alpha", "beta", "gamma_log")
-    row = dict.fromkeys(names, np.nan)
-    if fit.law is not None:
-        L_inf, A, alpha, ln_lr, beta, _, gamma_log = map(float, fit.law.theta_Bx7[0])
-        A_1 = A * fit.law.scale0**alpha
-        log2_lr_1 = ln_lr / LN2 + beta * np.log2(fit.law.scale0)
-        row = dict(zip(names, (L_inf, A_1, log2_lr_1, alpha, beta, gamma_log), strict=True))
-    return row | {
-        "skew": fit.skew,
+    law = group.fit.law
+    theta = np.full(7, np.nan) if law is None else law.theta_Bx7[0]
+    scale0 = 1.0 if law is None else law.scale0
+    L_inf, A, alpha, ln_lr, beta, _, gamma_log = map(float, theta)
+    return {
+        "L_inf": L_inf,
+        "A": A * scale0**alpha,
+        "log2_lr_1": ln_lr / LN2 + beta * np.log2(scale0),
+        "alpha": alpha,
+        "beta": beta,
+        "gamma_log": gamma_log,
+        "skew": group.fit.skew,
         "noise": float(np.hypot(group.noise.sd, group.noise.common_sd)),
         "common_noise": group.noise.common_sd,
         "inflation": group.replicates.inflation if group.replicates else np.nan,

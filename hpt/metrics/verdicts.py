@@ -35,21 +35,11 @@ NO_REFERENCE = "the reference has no such figure"
 GRID = "grid"
 DEFINITION = "definition"
 
-# The figures of a report in the order of its columns, and how many widths with a well each needs.
-LEAST_WIDTHS = {
-    "E": 3,
-    "E_extrap": 4,
-    "octave_error": 3,
-    "kappa": 3,
-    "alpha": 3,
-    "beta": 2,
-    "gamma": 2,
-    "gamma_log": 2,
-    "R": 3,
-}
-FIGURES = tuple(LEAST_WIDTHS)
+# In the order of a report's columns.
+FIGURES = ("E", "E_extrap", "octave_error", "kappa", "alpha", "beta", "gamma", "gamma_log", "R")
+# Widths with a well that each needs.
+LEAST_WIDTHS = dict.fromkeys(FIGURES, 3) | {"E_extrap": 4, "beta": 2, "gamma": 2, "gamma_log": 2}
 UNKNOWN = (np.nan, np.nan)
-NOTHING = (np.nan, np.nan, np.nan)
 COLUMNS = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
 
 
@@ -80,9 +70,20 @@ class Group:
         """How its replicates were drawn; "" where there are none."""
         return self.replicates.method if self.replicates else ""
 
-    def drawn(self, name: str) -> np.ndarray | None:
-        """One attribute of the replicates, as float64; None where there are none."""
-        return getattr(self.replicates, name).astype(float) if self.replicates else None
+    @property
+    def runs_W(self) -> np.ndarray:
+        """How many runs lie in the basin of each width."""
+        return (self.fit.points.weight_WxP > 0).sum(1)
+
+    @property
+    def law_widths(self) -> int:
+        """How many widths the law is fitted to."""
+        return len(self.fit.fitted) + len(self.fit.edges)
+
+    def drawn(self, name: str, at=slice(None)) -> np.ndarray | None:
+        """An attribute of the replicates at an index of its last axis, as float64; None where there
+        are none."""
+        return getattr(self.replicates, name)[..., at].astype(float) if self.replicates else None
 
 
 @dataclass(frozen=True)
@@ -105,21 +106,15 @@ class Figure:
         return cls(np.nan, np.nan, np.nan, False, reason)
 
     @classmethod
-    def of(
-        cls,
-        estimate: float,
-        ends: Sequence[float],
-        reason: str = "",
-        method: str = "",
-        n: int = 0,
-    ) -> Figure:
+    def of(cls, estimate, ends=UNKNOWN, reason: str = "", method: str = "", n: int = 0) -> Figure:
         """Determined unless there is a reason, or an end of the interval is open."""
         low, high = map(float, ends)
-        unknown = bool(np.isnan(ends).any())
-        if not reason and not np.isfinite(ends).all():
+        unknown = np.isnan(low) or np.isnan(high)
+        if not reason and not np.isfinite([low, high]).all():
             reason = NOISE_UNKNOWN if unknown else OPEN
-        method = "" if unknown else method
-        return cls(float(estimate), low, high, not reason, reason, method, int(n))
+        return cls(
+            float(estimate), low, high, not reason, reason, "" if unknown else method, int(n)
+        )
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], name: str) -> Figure:
@@ -131,6 +126,10 @@ class Figure:
         names = [name + column for column in COLUMNS]
         return dict(zip(names, vars(self).values(), strict=True))
 
+    def interval(self, name: str) -> dict[str, float]:
+        """The estimate and its interval alone, as three columns."""
+        return dict(zip((name, f"{name}_low", f"{name}_high"), vars(self).values(), strict=False))
+
     def __str__(self) -> str:
         return estimate_text(self.estimate, self.low, self.high, self.determined)
 
@@ -140,20 +139,10 @@ def bounds(drawn_B: np.ndarray | None, level: float) -> tuple[float, float]:
     return UNKNOWN if drawn_B is None else interval(drawn_B, level)
 
 
-def spanning(estimate: float, ends: Sequence[float]) -> tuple[float, float]:
+def spanning(estimate: float, ends: tuple[float, float]) -> np.ndarray:
     """The interval, widened to hold the estimate."""
     low, high = ends
     return np.minimum(low, estimate), np.maximum(high, estimate)
-
-
-def interval_columns(name: str, triple: Sequence[float]) -> dict[str, float]:
-    """An estimate and the two ends of its interval as three columns of a table."""
-    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, triple), strict=True))
-
-
-def runs_per_width(fit: GroupFit) -> np.ndarray:
-    """How many runs lie in the basin of each width, (W,)."""
-    return (fit.points.weight_WxP > 0).sum(1)
 
 
 def group_figures(group: Group, level: float) -> dict[str, Figure]:
@@ -182,36 +171,38 @@ def _why_few(fit):
 def _law_figure(group, name, level):
     """α, β, γ, γ_log or κ."""
     figure = figures.LAW_FIGURES[name]
-    theta_Bx7 = group.drawn("theta_Bx7")
-    ends = bounds(None if theta_Bx7 is None else figure(theta_Bx7), level)
+    ends = UNKNOWN
+    if group.replicates:
+        ends = interval(figure(group.drawn("theta_Bx7")), level)
     needs_alpha = name in ("alpha", "kappa")
     reason = AT_BOUND if needs_alpha and at_bound(group, level) else ""
-    widths = len(group.fit.fitted) + len(group.fit.edges)
-    return Figure.of(figure(group.fit.law.theta_Bx7)[0], ends, reason, group.method, widths)
+    estimate = figure(group.fit.law.theta_Bx7)[0]
+    return Figure.of(estimate, ends, reason, group.method, group.law_widths)
 
 
 def _error(group, name, level):
-    """E or E_extrap, its interval the replicates' scatter as a ratio."""
+    """E or E_extrap; its interval is a ratio."""
     fit = group.fit
     estimate = getattr(fit, name)
-    runs_W = runs_per_width(fit)[fit.fitted]
-    runs = runs_W.sum() if name == "E" else runs_W[-1]
-    drawn_B = group.drawn(f"{name}_B")
-    ends = UNKNOWN if drawn_B is None else ratio_interval(estimate, drawn_B, level)
+    ends = UNKNOWN
+    if group.replicates:
+        ends = ratio_interval(estimate, group.drawn(f"{name}_B"), level)
     low, high = ends
-    method = f"{group.method}, ratio"
+    reason = ""
     if high > 100 * low or low > estimate:
-        return Figure.of(estimate, spanning(estimate, ends), UNEQUAL, method, runs)
-    return Figure.of(estimate, ends, "", method, runs)
+        reason = UNEQUAL
+        ends = spanning(estimate, ends)
+    widths = fit.fitted if name == "E" else fit.fitted[-1:]
+    return Figure.of(estimate, ends, reason, f"{group.method}, ratio", group.runs_W[widths].sum())
 
 
 def _octave_error(group, level):
     """|octaves|: the interval of the signed distance, folded at 0."""
-    fit = group.fit
     low, high = bounds(group.drawn("octaves_B"), level)
     ends = sorted((abs(low), abs(high)))
     if low <= 0 <= high:
         ends[0] = 0.0
+    fit = group.fit
     return Figure.of(abs(fit.octaves), ends, "", f"{group.method}, folded", len(fit.fitted))
 
 
@@ -239,14 +230,14 @@ def asymptotic_penalty(group: Group, reference: Group, level: float) -> Figure:
         return Figure.of(0.0, (0.0, 0.0), reason, DEFINITION, len(fit.fitted))
     ends = UNKNOWN
     if group.replicates and reference.replicates:
-        drawn_B = figures.R_inf(group.drawn("theta_Bx7"), reference.drawn("theta_Bx7"))
-        ends = interval(drawn_B, level)
+        thetas = group.drawn("theta_Bx7"), reference.drawn("theta_Bx7")
+        ends = interval(figures.R_inf(*thetas), level)
     _, loss_1x1, _ = fit.law.wells(fit.points.scale_W[-1:])
     reducible = loss_1x1[0, 0] - figures.L_inf(fit.law.theta_Bx7)[0]
     if ends[1] - ends[0] > reducible:
         reason = reason or TOO_WIDE
     estimate = figures.R_inf(fit.law.theta_Bx7, reference.fit.law.theta_Bx7)[0]
-    widths = min(len(g.fit.fitted) + len(g.fit.edges) for g in (group, reference))
+    widths = min(group.law_widths, reference.law_widths)
     return Figure.of(estimate, ends, reason, group.method, widths)
 
 
@@ -263,48 +254,47 @@ def _basin_row(group, w, level):
     reason = points.reason_W[w]
     method = group.method
     if reason:
-        log2_lr, loss = _without_well(points, w)
-        curvature = NOTHING
-        method = "" if np.isnan(log2_lr[0]) else GRID
+        log2_lr, loss, curvature = _without_well(points, w)
+        method = "" if np.isnan(log2_lr.estimate) else GRID
     else:
         log2_lr, loss, curvature = _well(group, w, level)
         kinked = group.replicates is not None and group.replicates.kinked
-        reason = LACK_OF_FIT if kinked else Figure.of(log2_lr[0], log2_lr[1:]).reason
-    row = interval_columns("log2_lr", log2_lr)
-    row |= interval_columns("loss", loss)
-    row |= interval_columns("curvature", curvature)
+        reason = LACK_OF_FIT if kinked else log2_lr.reason
+    row = log2_lr.interval("log2_lr") | loss.interval("loss") | curvature.interval("curvature")
     return row | {
         "edge": points.edge_W[w],
         "determined": not reason,
         "reason": reason,
         "method": method,
-        "n": int(runs_per_width(group.fit)[w]),
+        "n": int(group.runs_W[w]),
     }
 
 
 def _well(group, w, level):
-    """log2 η*, L* and curvature of a width, each with its interval."""
+    """log2 η*, L* and curvature of a width."""
     fit = group.fit
-    estimates = (fit.log2_lr_W[w], fit.loss_W[w], fit.h_W[w])
-    drawn = [group.drawn(name) for name in ("log2_lr_BxW", "loss_BxW", "h_BxW")]
-    ends = [bounds(None if drawn_BxW is None else drawn_BxW[:, w], level) for drawn_BxW in drawn]
-    ends[0] = spanning(estimates[0], ends[0])
-    return [(estimate, *pair) for estimate, pair in zip(estimates, ends, strict=True)]
+    log2_lr = fit.log2_lr_W[w]
+    ends = spanning(log2_lr, bounds(group.drawn("log2_lr_BxW", w), level))
+    loss = Figure.of(fit.loss_W[w], bounds(group.drawn("loss_BxW", w), level))
+    curvature = Figure.of(fit.h_W[w], bounds(group.drawn("h_BxW", w), level))
+    return Figure.of(log2_lr, ends), loss, curvature
 
 
 def _without_well(points, w):
-    """What is known of log2 η* and L* without a well: a bracket before a cliff, a side at an edge."""
+    """The same without a well: η* in a bracket before a cliff, or on a side of an edge."""
     lowest, highest = points.tried_Wx2[w]
-    loss = (points.best_W[w], -np.inf, np.inf)
+    nothing = Figure.nothing("")
+    loss = Figure.of(points.best_W[w], (-np.inf, np.inf))
     if points.reason_W[w] == CLIFF:
-        at = points.origin_W[w]
+        best = points.origin_W[w]
         u_P = points.u_WxP[w]
-        return (at, at + u_P[u_P < 0].max() / LN2, highest), loss
+        below = best + u_P[u_P < 0].max() / LN2
+        return Figure.of(best, (below, highest)), loss, nothing
     if np.isnan(points.best_W[w]) or not points.edge_W[w]:
-        return NOTHING, NOTHING
+        return nothing, nothing, nothing
     if points.edge_W[w] == "low":
-        return (lowest, -np.inf, lowest), loss
-    return (highest, highest, np.inf), loss
+        return Figure.of(lowest, (-np.inf, lowest)), loss, nothing
+    return Figure.of(highest, (highest, np.inf)), loss, nothing
 
 
 def penalty_rows(group: Group, reference: Group, level: float, scale: str) -> list[dict[str, Any]]:
@@ -324,15 +314,15 @@ def _penalty(group, reference, w, level):
     if not known.any():
         return Figure.nothing(NO_REFERENCE)
     v = known.argmax()
-    runs = runs_per_width(fit)[w]
+    runs = group.runs_W[w]
     if group is reference:
         return Figure.of(0.0, (0.0, 0.0), "", DEFINITION, runs)
     ends = UNKNOWN
     if group.replicates and reference.replicates:
-        loss_B = group.drawn("loss_BxW")[:, w]
-        ends = interval(figures.R(loss_B, reference.drawn("loss_BxW")[:, v]), level)
+        losses = group.drawn("loss_BxW", w), reference.drawn("loss_BxW", v)
+        ends = interval(figures.R(*losses), level)
     estimate = figures.R(fit.loss_W[w], other.loss_W[v])
-    return Figure.of(estimate, ends, "", group.method, min(runs, runs_per_width(other)[v]))
+    return Figure.of(estimate, ends, "", group.method, min(runs, reference.runs_W[v]))
 
 
 def plain_number(value: float) -> float | int:
@@ -340,14 +330,12 @@ def plain_number(value: float) -> float | int:
     return int(value) if float(value).is_integer() else float(value)
 
 
-def table_of(
-    keys: Sequence[tuple], columns: Sequence[str], rows: Sequence[list[dict]]
-) -> pd.DataFrame:
-    """Rows of many groups as one table, group columns first."""
+def table_of(columns: Sequence[str], rows: Mapping[tuple, list[dict]]) -> pd.DataFrame:
+    """Rows of many groups, by their key, as one table; group columns first."""
     return pd.DataFrame(
         [
             dict(zip(columns, key, strict=True)) | row
-            for key, group_rows in zip(keys, rows, strict=True)
+            for key, group_rows in rows.items()
             for row in group_rows
         ]
     )
