@@ -19,7 +19,7 @@ from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG
 from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import plain_name, with_groups
-from hpt.metrics.verdicts import Figure, plain_number, table_of
+from hpt.metrics.verdicts import INTERVAL, Figure, plain_number, table_of
 
 # Columns of a law's parameters.
 EXPONENTS = {"alpha": ALPHA, "beta": BETA, "gamma_log": GAMMA_LOG}
@@ -69,33 +69,25 @@ def gap_closed(
 
 def _share_rows(triple, report):
     """A row for each width at which all three groups have runs."""
-    common = reduce(np.intersect1d, [group.fit.points.scale_W for group in triple])
     rows = []
-    for width in common:
+    for width in reduce(np.intersect1d, [group.fit.points.scale_W for group in triple]):
         cells = [(g, np.flatnonzero(g.fit.points.scale_W == width)[0]) for g in triple]
         figure = _share(cells, report.level)
-        row = {report.scale: plain_number(width)} | figure.interval("share")
+        row = {report.scale: plain_number(width)} | figure.columns("share", INTERVAL)
         loss_from, _, loss_to = (group.fit.loss_W[w] for group, w in cells)
-        rows.append(
-            row
-            | {
-                "gap": loss_from - loss_to,
-                "determined": figure.determined,
-                "reason": figure.reason,
-                "method": figure.method,
-                "n": int(sum(group.runs_W[w] for group, w in cells)),
-            }
-        )
+        row["gap"] = loss_from - loss_to
+        rows.append(row | figure.verdict())
     return rows
 
 
 def _share(cells, level):
+    runs = int(sum(group.runs_W[w] for group, w in cells))
     for group, w in cells:
         if group.fit.points.reason_W[w]:
-            return Figure.nothing(group.fit.points.reason_W[w])
+            return Figure.nothing(group.fit.points.reason_W[w], runs)
     estimate = _share_of_gap(*(group.fit.loss_W[w] for group, w in cells))
     if not all(group.replicates for group, _ in cells):
-        return Figure.of(estimate)
+        return Figure.of(estimate, n=runs)
     from_B, by_B, to_B = (group.drawn("loss_BxW", w) for group, w in cells)
     gap_low, gap_high = interval(from_B - to_B, level)
     reason = ""
@@ -105,7 +97,7 @@ def _share(cells, level):
         reason = "the gap is not told from zero"
     ends = interval(_share_of_gap(from_B, by_B, to_B), level)
     first, _ = cells[0]
-    return Figure.of(estimate, ends, reason, first.method)
+    return Figure.of(estimate, ends, reason, first.method, runs)
 
 
 def _share_of_gap(loss_from, loss_by, loss_to):
@@ -195,7 +187,7 @@ def _moved(group, moves):
     move_BxK = np.stack([move_B for _, move_B in moves.values()], axis=1)
     fit = group.fit
     law = replace(fit.law, theta_Bx7=fit.law.theta_Bx7 + move_K @ slope_Kx7)
-    part = fit.points.take(fit.fitted)
+    part = fit.basins
     E = float(figures.E(law, part, part.loss_WxP[None])[0])
     drawn = replace(
         group.replicates,

@@ -23,6 +23,7 @@ from hpt.metrics.replicates import NOISE_UNKNOWN, interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import (
     FEW_WIDTHS,
+    INTERVAL,
     LACK_OF_FIT,
     Figure,
     plain_number,
@@ -75,16 +76,10 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
     rows = {}
     for group in report.groups:
         figure = _log2_lr(group, width, report.level)
-        row = {report.scale: width} | figure.interval("log2_lr")
-        row |= {
-            name.removeprefix("log2_"): np.exp2(row[name]) for name in figure.interval("log2_lr")
-        }
-        row |= {
-            "determined": figure.determined,
-            "reason": figure.reason,
-            "method": figure.method,
-            "n": group.law_widths,
-        }
+        row = {report.scale: width} | figure.columns("log2_lr", INTERVAL)
+        for end in INTERVAL:
+            row[f"lr{end}"] = np.exp2(row[f"log2_lr{end}"])
+        row |= figure.verdict()
         row |= _penalties(group, width, figure.estimate, small, report.level)
         rows[group.key] = [row]
     return table_of(report.group_columns, rows)
@@ -92,14 +87,15 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
 
 def _log2_lr(group, width, level):
     if group.fit.law is None:
-        return Figure.nothing(FEW_WIDTHS)
+        return Figure.nothing(FEW_WIDTHS, group.law_widths)
     ln_lr_1, _ = _law_at(group.fit.law, width)
     log2_lr = ln_lr_1[0] / LN2
     if group.replicates is None:
-        return Figure.of(log2_lr)
+        return Figure.of(log2_lr, n=group.law_widths)
     ln_lr_B, _ = _law_at(_drawn_law(group), width)
     ends = spanning(log2_lr, interval(ln_lr_B / LN2, level))
-    return Figure.of(log2_lr, ends, LACK_OF_FIT if group.replicates.kinked else "", group.method)
+    reason = LACK_OF_FIT if group.replicates.kinked else ""
+    return Figure.of(log2_lr, ends, reason, group.method, group.law_widths)
 
 
 def _drawn_law(group):
@@ -115,27 +111,38 @@ def _law_at(law, width):
 
 def _penalties(group, width, log2_lr, small, level):
     """Penalty of the predicted η and of a small width's η* unchanged, nats."""
-    names = ("penalty", "penalty_high", "small", "unchanged", "unchanged_low", "unchanged_high")
-    row = dict.fromkeys(names, np.nan) | {"unchanged_reason": ""}
+    row = {"penalty": np.nan, "penalty_high": np.nan, "small": np.nan}
+    unchanged = Figure.nothing(_why_no_law(group))
+    if not unchanged.reason:
+        loss_B, _ = _cost(group, width, log2_lr)
+        if small is None:
+            small = group.fit.points.scale_W[group.fit.fitted[-1]]
+        row["penalty"] = loss_B.mean()
+        row["penalty_high"] = np.quantile(loss_B, level)
+        row["small"] = plain_number(small)
+        unchanged = _unchanged(group, width, small, level)
+    row |= unchanged.columns("unchanged", INTERVAL)
+    return row | {"unchanged_reason": unchanged.reason}
+
+
+def _why_no_law(group):
+    """Why the group's replicates have no law; "" where they have."""
+    if group.fit.law is None:
+        return FEW_WIDTHS
+    return "" if group.replicates else NOISE_UNKNOWN
+
+
+def _unchanged(group, width, small, level):
+    """Penalty of the small width's η*."""
     fit = group.fit
-    if fit.law is None:
-        return row | {"unchanged_reason": FEW_WIDTHS}
-    if group.replicates is None:
-        return row | {"unchanged_reason": NOISE_UNKNOWN}
-    loss_B, _ = _cost(group, width, log2_lr)
-    row["penalty"] = float(loss_B.mean())
-    row["penalty_high"] = float(np.quantile(loss_B, level))
-    if small is None:
-        small = fit.points.scale_W[fit.fitted[-1]]
-    row["small"] = plain_number(small)
-    if small not in fit.points.scale_W:
-        return row | {"unchanged_reason": f"not measured at {small:g}"}
-    w = np.flatnonzero(fit.points.scale_W == small)[0]
+    at = np.flatnonzero(fit.points.scale_W == small)
+    if not len(at):
+        return Figure.nothing(f"not measured at {small:g}")
+    (w,) = at
     if fit.points.reason_W[w]:
-        return row | {"unchanged_reason": fit.points.reason_W[w]}
+        return Figure.nothing(fit.points.reason_W[w])
     loss_B, beyond = _cost(group, width, fit.log2_lr_W[w])
-    row |= Figure.of(loss_B.mean(), interval(loss_B, level)).interval("unchanged")
-    return row | {"unchanged_reason": BEYOND if beyond > 0.05 else ""}
+    return Figure.of(loss_B.mean(), interval(loss_B, level), BEYOND if beyond > 0.05 else "")
 
 
 def _cost(group, width, log2_lr):
@@ -143,9 +150,8 @@ def _cost(group, width, log2_lr):
     of them in which it lies further from the optimum than any run, so that the loss is that of the
     furthest run."""
     fit = group.fit
-    part = fit.points.take(fit.fitted)
-    best_W = LN2 * (fit.log2_lr_W[fit.fitted] - part.origin_W)
-    reach = (part.u_WxP - best_W[:, None])[part.weight_WxP > 0]
+    best_W, _, _ = fit.wells
+    reach = (fit.basins.u_WxP - best_W[:, None])[fit.basins.inside_WxP]
     best_B, h_B = _law_at(_drawn_law(group), width)
     u_B = log2_lr * LN2 - best_B
     near_B = np.clip(u_B, reach.min(), reach.max())
@@ -204,7 +210,7 @@ def next_width(
             row["best"] = row is best
         chosen = candidates if every else [row for row in candidates if row["best"]]
         nothing = {report.scale: np.nan, "gain": np.nan, "best": False}
-        nothing["reason"] = NO_HELP if candidates else _why_none(group)
+        nothing["reason"] = NO_HELP if candidates else _why_no_law(group) or NOISE_UNKNOWN
         rows[group.key] = chosen or [nothing]
     return table_of(report.group_columns, rows)
 
@@ -213,14 +219,10 @@ def _shrinkage_a_cost(row):
     return -np.log1p(-min(row["gain"], 1 - 1e-9)) / row["cost"]
 
 
-def _why_none(group):
-    return FEW_WIDTHS if group.fit.law is None else NOISE_UNKNOWN
-
-
 def _candidates(group, width, price, report):
     """A row for each further width; none where the replicates do not tell."""
     fit = group.fit
-    if fit.law is None or group.replicates is None or len(fit.fitted) < 2:
+    if _why_no_law(group):
         return []
     theta_Bx7 = group.drawn("theta_Bx7")
     own_BxW = group.drawn("log2_lr_BxW", fit.fitted)
@@ -240,21 +242,19 @@ def _candidates(group, width, price, report):
     left_N, variance = _left_over(log2_lr_BxN - shape_B[:, None], fresh_N)
     stays = np.var(shape_B) / (variance + np.var(shape_B))
     middle_N = np.round(fit.law.wells(new_N)[0][0] / LN2)
-    rows = []
-    for n, middle, left in zip(new_N, middle_N, left_N, strict=True):
-        rows.append(
-            {
-                report.scale: plain_number(n),
-                "log2_lr_from": middle - RUNS_A_WIDTH // 2,
-                "log2_lr_to": middle + RUNS_A_WIDTH // 2,
-                "span": high - low,
-                "span_then": (high - low) * float(np.sqrt(stays + (1 - stays) * left)),
-                "gain": float(1 - np.sqrt(left)),
-                "cost": float(price(n) / price(float(fit.points.scale_W[-1]))),
-                "reason": "",
-            }
-        )
-    return rows
+    span = high - low
+    largest = float(fit.points.scale_W[-1])
+    rows = {
+        report.scale: [plain_number(n) for n in new_N],
+        "log2_lr_from": middle_N - RUNS_A_WIDTH // 2,
+        "log2_lr_to": middle_N + RUNS_A_WIDTH // 2,
+        "span": span,
+        "span_then": span * np.sqrt(stays + (1 - stays) * left_N),
+        "gain": 1 - np.sqrt(left_N),
+        "cost": [float(price(n) / price(largest)) for n in new_N],
+        "reason": "",
+    }
+    return pd.DataFrame(rows).to_dict("records")
 
 
 def _new_scales(measured_W, width):

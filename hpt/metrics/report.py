@@ -90,19 +90,19 @@ class TransferReport:
         )
 
 
-def _title(report: TransferReport) -> str:
+def _title(report):
     scales = report.basins[report.scale]
     title = f"Transfer over {report.scale} {scales.min()} to {scales.max()}"
     against = f"; R against {report.reference}" if report.reference else ""
     return f"{title}, {100 * report.level:g} % intervals{against}"
 
 
-def _header(report: TransferReport) -> list[str]:
+def _header(report):
     columns = report.group_columns or ("sweep",)
     return [*columns, *(QUANTITIES[figure].label for figure in SHOWN)]
 
 
-def _rows(report: TransferReport) -> list[list[tuple[str, bool]]]:
+def _rows(report):
     """A row a group: each cell's text, and whether the data determine it."""
     rows = []
     for row in report.figures.to_dict("records"):
@@ -115,9 +115,9 @@ def _rows(report: TransferReport) -> list[list[tuple[str, bool]]]:
     return rows
 
 
-def _remarks(report: TransferReport) -> list[str]:
+def _remarks(report):
     """What is not determined and why, a line a group and reason; then the report's notes."""
-    symbols: dict[tuple[str, str], list[str]] = {}
+    symbols = {}
     for row in report.figures.to_dict("records"):
         group = group_name(row, report.group_columns)
         for name in SHOWN:

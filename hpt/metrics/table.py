@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +38,7 @@ class SweepTable:
     paired: bool
     notes: tuple[str, ...]
 
-    def groups(self) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    def groups(self) -> Iterator[tuple[tuple, pd.DataFrame]]:
         """Each group's key, in the order of `group_columns`, and its rows."""
         if self.group_columns:
             yield from self.frame.groupby(list(self.group_columns), sort=True)

@@ -17,7 +17,7 @@ n^γ_log. From it, after Kalra & Barkeshli 2026 (arXiv 2605.21486):
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ import pandas as pd
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics.basin import EDGE, LN2, gather
-from hpt.metrics.group import GroupFit, fit_group
+from hpt.metrics.group import fit_group
 from hpt.metrics.noise import CommonNoise, common_noise, noise_of
 from hpt.metrics.quantities import group_name
 from hpt.metrics.replicates import SharedDraws, replicate, seeds_to_resample
 from hpt.metrics.report import TransferReport
-from hpt.metrics.table import GROUPS, SweepTable, read_table
+from hpt.metrics.table import GROUPS, read_table
 from hpt.metrics.verdicts import (
     Group,
     asymptotic_penalty,
@@ -85,7 +85,7 @@ def transfer_report(
         )
     sweep = read_table(table, scale=scale, by=by, least_scales=2)
     groups = _fit_groups(sweep, bootstraps, seed, resample)
-    indices, label = _references(sweep, groups, reference)
+    indices, label = _references(sweep.group_columns, groups, reference)
     groups = [replace(g, reference=i) for g, i in zip(groups, indices, strict=True)]
     return TransferReport(
         table=sweep.frame,
@@ -126,7 +126,7 @@ def with_groups(
     return replace(report, **tables, notes=tuple(notes), groups=tuple(groups))
 
 
-def _fit_groups(sweep: SweepTable, bootstraps: int, seed: int, resample: str) -> list[Group]:
+def _fit_groups(sweep, bootstraps, seed, resample):
     """Every group, its own reference; the noise that seeds share is drawn once for all of them."""
     if sweep.frame.empty:
         remedy = "a table with one row a run"
@@ -157,11 +157,8 @@ def _fit_groups(sweep: SweepTable, bootstraps: int, seed: int, resample: str) ->
     return groups
 
 
-def _references(
-    sweep: SweepTable, groups: list[Group], reference: str | Mapping[str, Any] | None
-) -> tuple[list[int], str]:
+def _references(columns, groups, reference):
     """For each group the index of its reference, and the reference's name."""
-    columns = sweep.group_columns
     rows = [dict(zip(columns, group.key, strict=True)) for group in groups]
     if reference is None:
         best = _best([group.fit for group in groups])
@@ -180,7 +177,7 @@ def _references(
     return indices, group_name(reference, tuple(reference))
 
 
-def _best(fits: list[GroupFit]) -> int:
+def _best(fits):
     """The group with the lowest L* at the largest width at which most groups have a well."""
     scales, counts = np.unique(
         np.concatenate([fit.points.scale_W[fit.fitted] for fit in fits]), return_counts=True
@@ -190,7 +187,7 @@ def _best(fits: list[GroupFit]) -> int:
     return int(np.argmin([np.nanmin(loss, initial=np.inf) for loss in losses]))
 
 
-def _index_of(wanted: dict[str, Any], rows: list[dict[str, Any]]) -> int:
+def _index_of(wanted, rows):
     """Which group has the values wanted of it."""
     for index, row in enumerate(rows):
         if all(plain_name(row[column]) == plain_name(wanted[column]) for column in row):
@@ -210,7 +207,7 @@ def plain_name(name: Any) -> str:
     return unicodedata.normalize("NFKC", str(name)).casefold().replace("μ", "mu").strip()
 
 
-def _notes(sweep: SweepTable, groups: list[Group]) -> Iterator[str]:
+def _notes(sweep, groups):
     """What befell each width that has no well, and each group whose runs miss their wells."""
     for group in groups:
         points = group.fit.points
@@ -225,7 +222,7 @@ def _notes(sweep: SweepTable, groups: list[Group]) -> Iterator[str]:
             )
 
 
-def _without_well(fit: GroupFit, w: int) -> str:
+def _without_well(fit, w):
     """What becomes of a width's runs, and whether the law of the others agrees with its edge."""
     reason = fit.points.reason_W[w]
     if w in fit.edges:
@@ -241,11 +238,9 @@ def _without_well(fit: GroupFit, w: int) -> str:
     return f"{said}; the law of the other widths puts log2 η* at {there:.1f} there, {verdict}"
 
 
-def _tables(
-    groups: Sequence[Group], columns: tuple[str, ...], scale: str, level: float
-) -> dict[str, pd.DataFrame]:
+def _tables(groups, columns, scale, level):
     """The report's figures, basins, penalty and laws."""
-    rows: dict[str, dict] = {"figures": {}, "basins": {}, "penalty": {}, "laws": {}}
+    rows = {"figures": {}, "basins": {}, "penalty": {}, "laws": {}}
     for group in groups:
         reference = groups[group.reference]
         rows["figures"][group.key] = [_figure_row(group, reference, level)]
@@ -255,14 +250,14 @@ def _tables(
     return {name: table_of(columns, table_rows) for name, table_rows in rows.items()}
 
 
-def _figure_row(group: Group, reference: Group, level: float) -> dict[str, Any]:
+def _figure_row(group, reference, level):
     row = {}
     for name, figure in group_figures(group, level).items():
         row |= figure.columns(name)
     return row | asymptotic_penalty(group, reference, level).columns("R")
 
 
-def _law_row(group: Group) -> dict[str, float]:
+def _law_row(group):
     """The law's parameters at width 1, the basin's skew, and the noise."""
     law = group.fit.law
     theta = np.full(7, np.nan) if law is None else law.theta_Bx7[0]

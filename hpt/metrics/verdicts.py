@@ -40,7 +40,8 @@ FIGURES = ("E", "E_extrap", "octave_error", "kappa", "alpha", "beta", "gamma", "
 # Widths with a well that each needs.
 LEAST_WIDTHS = dict.fromkeys(FIGURES, 3) | {"E_extrap": 4, "beta": 2, "gamma": 2, "gamma_log": 2}
 UNKNOWN = (np.nan, np.nan)
-COLUMNS = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
+INTERVAL = ("", "_low", "_high")
+COLUMNS = (*INTERVAL, "_determined", "_reason", "_method", "_n")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class Group:
     @property
     def runs_W(self) -> np.ndarray:
         """How many runs lie in the basin of each width."""
-        return (self.fit.points.weight_WxP > 0).sum(1)
+        return self.fit.points.inside_WxP.sum(1)
 
     @property
     def law_widths(self) -> int:
@@ -101,9 +102,9 @@ class Figure:
     n: int = 0
 
     @classmethod
-    def nothing(cls, reason: str) -> Figure:
+    def nothing(cls, reason: str, n: int = 0) -> Figure:
         """No estimate, for a reason."""
-        return cls(np.nan, np.nan, np.nan, False, reason)
+        return cls(np.nan, *UNKNOWN, False, reason, n=n)
 
     @classmethod
     def of(cls, estimate, ends=UNKNOWN, reason: str = "", method: str = "", n: int = 0) -> Figure:
@@ -121,14 +122,13 @@ class Figure:
         """The figure that stands in the columns `name`, name_low … of a table's row."""
         return cls(*(row[name + column] for column in COLUMNS))
 
-    def columns(self, name: str) -> dict[str, float | bool | str]:
-        """As seven columns of a table."""
-        names = [name + column for column in COLUMNS]
-        return dict(zip(names, vars(self).values(), strict=True))
+    def columns(self, name: str, ends: Sequence[str] = COLUMNS) -> dict[str, float | bool | str]:
+        """As columns of a table: `name`, name_low …; the first three are its INTERVAL."""
+        return dict(zip((name + end for end in ends), vars(self).values(), strict=False))
 
-    def interval(self, name: str) -> dict[str, float]:
-        """The estimate and its interval alone, as three columns."""
-        return dict(zip((name, f"{name}_low", f"{name}_high"), vars(self).values(), strict=False))
+    def verdict(self) -> dict[str, bool | str | int]:
+        """The columns determined, reason, method and n of a table that has one verdict a row."""
+        return {name: getattr(self, name) for name in ("determined", "reason", "method", "n")}
 
     def __str__(self) -> str:
         return estimate_text(self.estimate, self.low, self.high, self.determined)
@@ -175,7 +175,7 @@ def _law_figure(group, name, level):
     if group.replicates:
         ends = interval(figure(group.drawn("theta_Bx7")), level)
     needs_alpha = name in ("alpha", "kappa")
-    reason = AT_BOUND if needs_alpha and at_bound(group, level) else ""
+    reason = AT_BOUND if needs_alpha and _at_bound(group, level) else ""
     estimate = figure(group.fit.law.theta_Bx7)[0]
     return Figure.of(estimate, ends, reason, group.method, group.law_widths)
 
@@ -206,7 +206,7 @@ def _octave_error(group, level):
     return Figure.of(abs(fit.octaves), ends, "", f"{group.method}, folded", len(fit.fitted))
 
 
-def at_bound(group: Group, level: float) -> bool:
+def _at_bound(group, level):
     """Whether L∞ or α sits at a bound, in the fit or in more replicates than an interval leaves
     outside."""
     if group.fit.law.at_bound()[0]:
@@ -225,7 +225,7 @@ def asymptotic_penalty(group: Group, reference: Group, level: float) -> Figure:
         return Figure.nothing(_why_few(fit))
     if len(reference.fit.fitted) < LEAST_WIDTHS["R"]:
         return Figure.nothing(NO_REFERENCE)
-    reason = AT_BOUND if at_bound(group, level) or at_bound(reference, level) else ""
+    reason = AT_BOUND if _at_bound(group, level) or _at_bound(reference, level) else ""
     if group is reference:
         return Figure.of(0.0, (0.0, 0.0), reason, DEFINITION, len(fit.fitted))
     ends = UNKNOWN
@@ -251,50 +251,47 @@ def basin_rows(group: Group, level: float, scale: str) -> list[dict[str, Any]]:
 
 def _basin_row(group, w, level):
     points = group.fit.points
-    reason = points.reason_W[w]
-    method = group.method
-    if reason:
-        log2_lr, loss, curvature = _without_well(points, w)
-        method = "" if np.isnan(log2_lr.estimate) else GRID
+    if points.reason_W[w]:
+        log2_lr, loss, curvature = _without_well(points, w, group.runs_W[w])
     else:
         log2_lr, loss, curvature = _well(group, w, level)
-        kinked = group.replicates is not None and group.replicates.kinked
-        reason = LACK_OF_FIT if kinked else log2_lr.reason
-    row = log2_lr.interval("log2_lr") | loss.interval("loss") | curvature.interval("curvature")
-    return row | {
-        "edge": points.edge_W[w],
-        "determined": not reason,
-        "reason": reason,
-        "method": method,
-        "n": int(group.runs_W[w]),
-    }
+    row = log2_lr.columns("log2_lr", INTERVAL)
+    row |= loss.columns("loss", INTERVAL)
+    row |= curvature.columns("curvature", INTERVAL)
+    return row | {"edge": points.edge_W[w]} | log2_lr.verdict()
 
 
 def _well(group, w, level):
     """log2 η*, L* and curvature of a width."""
     fit = group.fit
-    log2_lr = fit.log2_lr_W[w]
-    ends = spanning(log2_lr, bounds(group.drawn("log2_lr_BxW", w), level))
+    estimate = fit.log2_lr_W[w]
+    ends = spanning(estimate, bounds(group.drawn("log2_lr_BxW", w), level))
+    kinked = group.replicates is not None and group.replicates.kinked
+    reason = LACK_OF_FIT if kinked else ""
+    log2_lr = Figure.of(estimate, ends, reason, group.method, group.runs_W[w])
     loss = Figure.of(fit.loss_W[w], bounds(group.drawn("loss_BxW", w), level))
-    curvature = Figure.of(fit.h_W[w], bounds(group.drawn("h_BxW", w), level))
-    return Figure.of(log2_lr, ends), loss, curvature
+    return log2_lr, loss, Figure.of(fit.h_W[w], bounds(group.drawn("h_BxW", w), level))
 
 
-def _without_well(points, w):
-    """The same without a well: η* in a bracket before a cliff, or on a side of an edge."""
-    lowest, highest = points.tried_Wx2[w]
-    nothing = Figure.nothing("")
-    loss = Figure.of(points.best_W[w], (-np.inf, np.inf))
-    if points.reason_W[w] == CLIFF:
-        best = points.origin_W[w]
-        u_P = points.u_WxP[w]
-        below = best + u_P[u_P < 0].max() / LN2
-        return Figure.of(best, (below, highest)), loss, nothing
-    if np.isnan(points.best_W[w]) or not points.edge_W[w]:
+def _without_well(points, w, runs):
+    """The same without a well: η* is in a bracket before a cliff, or on a side of an edge."""
+    reason = points.reason_W[w]
+    nothing = Figure.nothing(reason, int(runs))
+    if np.isnan(points.best_W[w]) or not (points.edge_W[w] or reason == CLIFF):
         return nothing, nothing, nothing
-    if points.edge_W[w] == "low":
-        return Figure.of(lowest, (-np.inf, lowest)), loss, nothing
-    return Figure.of(highest, (highest, np.inf)), loss, nothing
+    lowest, highest = points.tried_Wx2[w]
+    if reason == CLIFF:
+        estimate = points.origin_W[w]
+        u_P = points.u_WxP[w]
+        ends = (estimate + u_P[u_P < 0].max() / LN2, highest)
+    elif points.edge_W[w] == "low":
+        estimate = lowest
+        ends = (-np.inf, lowest)
+    else:
+        estimate = highest
+        ends = (highest, np.inf)
+    loss = Figure.of(points.best_W[w], (-np.inf, np.inf))
+    return Figure.of(estimate, ends, reason, GRID, runs), loss, nothing
 
 
 def penalty_rows(group: Group, reference: Group, level: float, scale: str) -> list[dict[str, Any]]:
