@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy import ndarray
 from scipy.optimize import minimize_scalar
 from scipy.special import exprel
 
@@ -123,25 +124,25 @@ class Points:
     edge_W, reason_W: "" or the edge, and why a width has no basin.
     """
 
-    scale_W: np.ndarray
-    origin_W: np.ndarray
-    u_WxP: np.ndarray
-    loss_WxP: np.ndarray
-    weight_WxP: np.ndarray
-    rate_WxP: np.ndarray
-    seed_WxP: np.ndarray
-    tried_Wx2: np.ndarray
-    cliff_W: np.ndarray
-    best_W: np.ndarray
-    edge_W: np.ndarray
-    reason_W: np.ndarray
+    scale_W: ndarray
+    origin_W: ndarray
+    u_WxP: ndarray
+    loss_WxP: ndarray
+    weight_WxP: ndarray
+    rate_WxP: ndarray
+    seed_WxP: ndarray
+    tried_Wx2: ndarray
+    cliff_W: ndarray
+    best_W: ndarray
+    edge_W: ndarray
+    reason_W: ndarray
 
     def take(self, widths) -> Points:
         """The same for some of the widths."""
         return Points(**{name: value[widths] for name, value in vars(self).items()})
 
     @property
-    def inside_WxP(self) -> np.ndarray:
+    def inside_WxP(self) -> ndarray:
         """Which are runs, and not padding."""
         return self.weight_WxP > 0
 
@@ -151,26 +152,26 @@ class Points:
         return int(self.inside_WxP.sum()) - 3 * len(self.scale_W) - 1
 
     @property
-    def rates_W(self) -> np.ndarray:
+    def rates_W(self) -> ndarray:
         """How many different learning rates each width has in its basin."""
         return self.rate_WxP.max(1) + 1
 
     @property
-    def seeds_W(self) -> np.ndarray:
+    def seeds_W(self) -> ndarray:
         """How many different seeds each width has in its basin."""
         pairs = zip(self.seed_WxP, self.inside_WxP, strict=True)
         return np.array([len(np.unique(seed_P[inside_P])) for seed_P, inside_P in pairs])
 
-    def repeats(self, code_WxP) -> np.ndarray:
+    def repeats(self, code_WxP) -> ndarray:
         """How many runs (W, P) share each run's code, such as `rate_WxP`; 0 where padded."""
         return self._same(code_WxP).sum(-1) * self.inside_WxP
 
-    def means(self, code_WxP, value_WxP) -> np.ndarray:
+    def means(self, code_WxP, value_WxP) -> ndarray:
         """Mean (W, P) of the values of all runs that share each run's code; 0 where padded."""
         total_WxP = (self._same(code_WxP) * value_WxP[:, None]).sum(-1) * self.inside_WxP
         return total_WxP / np.maximum(self.repeats(code_WxP), 1)
 
-    def _same(self, code_WxP) -> np.ndarray:
+    def _same(self, code_WxP) -> ndarray:
         """Whether a run (second P) is inside and has another's (first P) code, (W, P, P)."""
         return (code_WxP[:, :, None] == code_WxP[:, None]) & self.inside_WxP[:, None]
 
@@ -226,7 +227,7 @@ def phi2(t):
     """φ₂(t) = (e^t − 1 − t)/t², by its series near 0."""
     small = np.abs(t) < 1e-2
     safe = np.where(small, 1.0, t)
-    series = 0.5 + t / 6 + t**2 / 24 + t**3 / 120 + t**4 / 720
+    series = np.polyval([1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2], t)
     return np.where(small, series, (np.expm1(safe) - safe) / safe**2)
 
 
@@ -240,7 +241,10 @@ def well_loss(u, loss, h, skew):
 
 
 def losses_at(points: Points, u_W, loss_W, h_W, skew):
-    """The loss at every run, nats (…, W, P), of wells with optima `u_W` (ln η from the origin)."""
+    """The loss at every run, nats (…, W, P), of wells with optima `u_W` (ln η from the origin).
+
+    `u_W`, `loss_W` and `h_W` may have more axes in front; `skew` is to broadcast with the result.
+    """
     u_WxP = points.u_WxP - u_W[..., None]
     return well_loss(u_WxP, loss_W[..., None], h_W[..., None], skew)
 
@@ -253,13 +257,13 @@ def well_basis(u, skew):
 def well_of(c, skew):
     """The optimum u, L* and h of c0 + c1·u + c2·f_s(u); u and h are nan where there is no minimum."""
     c0, c1, c2 = np.moveaxis(c, -1, 0)
-    v = -skew * c1 / c2
+    ratio = -c1 / c2
+    v = skew * ratio
     valid = (c2 > 0) & (v > -1) & np.isfinite(v)
-    v = np.where(valid, v, 0.0)
-    small = np.abs(v) < 1e-8
-    ln_ratio = np.where(small, 1 - v / 2, np.log1p(v) / np.where(small, 1, v))
-    u = np.where(valid, -c1 / np.where(c2 == 0, 1, c2) * ln_ratio, np.nan)
-    h = np.where(valid, c2 * (1 + v), np.nan)
+    v = np.where(valid, v, np.nan)
+    # ln(1 + v)/skew, of which the limit at a skew of 0 is the ratio itself.
+    u = ratio / exprel(np.log1p(v))
+    h = c2 * (1 + v)
     return u, well_loss(-u, c0, -h, skew), h
 
 
@@ -284,18 +288,22 @@ class Wells:
     h_BxW: curvature in ln η; nan where of the wrong sign.
     """
 
-    skew_B: np.ndarray
-    z_BxWx3: np.ndarray
-    R_BxWx3x3: np.ndarray
-    sse_BxW: np.ndarray
-    u_BxW: np.ndarray
-    loss_BxW: np.ndarray
-    h_BxW: np.ndarray
+    skew_B: ndarray
+    z_BxWx3: ndarray
+    R_BxWx3x3: ndarray
+    sse_BxW: ndarray
+    u_BxW: ndarray
+    loss_BxW: ndarray
+    h_BxW: ndarray
 
     def take(self, widths) -> Wells:
         """The same for some of the widths."""
         _, *rest = vars(self).values()
         return Wells(self.skew_B, *(value[:, widths] for value in rest))
+
+    def replicates(self, some) -> Wells:
+        """The same for some of the replicates."""
+        return Wells(*(value[some] for value in vars(self).values()))
 
 
 class WellFit:
@@ -308,7 +316,7 @@ class WellFit:
 
     def __init__(self, points: Points, skew_S, skew_cost_S=0.0):
         self.skew_S = np.atleast_1d(np.asarray(skew_S, float))
-        self.skew_cost_S = np.broadcast_to(skew_cost_S, self.skew_S.shape)
+        self.skew_cost_Sx1 = np.reshape(skew_cost_S, (-1, 1))
         self.root_WxP = np.sqrt(points.weight_WxP)
         basis_SxWxPx3 = well_basis(points.u_WxP, self.skew_S[:, None, None])
         Q_SxWxPx3, self.R_SxWx3x3 = np.linalg.qr(basis_SxWxPx3 * self.root_WxP[..., None])
@@ -322,7 +330,7 @@ class WellFit:
         y_WxPxB = y_WxPxB - self.root_WxP[..., None] * shift_WxB[:, None]
         z_SxWx3xB = self.Qt_SxWx3xP @ y_WxPxB
         sse_SxWxB = np.maximum((y_WxPxB**2).sum(1) - (z_SxWx3xB**2).sum(2), 0.0)
-        pick_B = (sse_SxWxB[:, pooled].sum(1) + self.skew_cost_S[:, None]).argmin(0)
+        pick_B = (sse_SxWxB[:, pooled].sum(1) + self.skew_cost_Sx1).argmin(0)
         each_B = np.arange(len(pick_B))
         skew_B = self.skew_S[pick_B]
         R_BxWx3x3 = self.R_SxWx3x3[pick_B]
@@ -363,7 +371,7 @@ def common_skew(points: Points) -> float:
     scale = max(sse_S[best], 1e-300)
     fit = minimize_scalar(
         lambda skew: (sse(skew) + skew_cost(skew, variance)) / scale,
-        bounds=(grid_S[max(best - 1, 0)], grid_S[min(best + 1, len(grid_S) - 1)]),
+        bounds=grid_S[np.clip([best - 1, best + 1], 0, len(grid_S) - 1)],
         method="bounded",
         options={"xatol": 1e-10},
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 from scipy import stats
 
 from hpt.metrics import figures
@@ -54,11 +55,11 @@ class GroupFit:
 
     key: tuple[Any, ...]
     points: Points
-    log2_lr_W: np.ndarray
-    loss_W: np.ndarray
-    h_W: np.ndarray
-    fitted: np.ndarray
-    edges: np.ndarray
+    log2_lr_W: ndarray
+    loss_W: ndarray
+    h_W: ndarray
+    fitted: ndarray
+    edges: ndarray
     skew: float
     shape: ShapeDoubt
     law: LawFit | None
@@ -72,13 +73,13 @@ class GroupFit:
         return self.points.take(self.fitted)
 
     @property
-    def wells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def wells(self) -> tuple[ndarray, ndarray, ndarray]:
         """ln η* from the origin, L* and h of the widths with a well."""
         u_W = (self.log2_lr_W - self.points.origin_W) * LN2
         return u_W[self.fitted], self.loss_W[self.fitted], self.h_W[self.fitted]
 
     @property
-    def residual_WxP(self) -> np.ndarray:
+    def residual_WxP(self) -> ndarray:
         """What the wells leave of the runs of :attr:`basins`, nats, times the root of their weights."""
         part = self.basins
         left_WxP = part.loss_WxP - losses_at(part, *self.wells, self.skew)
@@ -90,7 +91,7 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
     left out."""
     changed = ("edge_W", "reason_W", "weight_WxP")
     points = replace(points, **{name: getattr(points, name).copy() for name in changed})
-    log2_lr_W, loss_W, h_W = np.full((3, len(points.scale_W)), np.nan)
+    found_3xW = np.full((3, len(points.scale_W)), np.nan)
     skew, shape = SKEW_PRIOR[0], ShapeDoubt()
     no_width = np.array([], int)
     fitted = np.flatnonzero(points.reason_W == "")
@@ -103,11 +104,9 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
         fitted = np.flatnonzero(points.reason_W == "")
     if len(fitted):
         points.weight_WxP[fitted] = part.weight_WxP
-        log2_lr_W[fitted] = _log2_lr(part, wells)
-        loss_W[fitted] = wells.loss_BxW[0]
-        h_W[fitted] = wells.h_BxW[0]
+        found_3xW[:, fitted] = _log2_lr(part, wells), wells.loss_BxW[0], wells.h_BxW[0]
         shape = shape_doubt(part, wells.u_BxW[0], float(wells.sse_BxW[0].sum()))
-    fit = GroupFit(key, points, log2_lr_W, loss_W, h_W, fitted, no_width, skew, shape, law=None)
+    fit = GroupFit(key, points, *found_3xW, fitted, no_width, skew, shape, law=None)
     return _with_law(fit) if len(fitted) >= 2 else fit
 
 
@@ -170,7 +169,7 @@ def _with_law(fit: GroupFit) -> GroupFit:
     )
 
 
-def _law(fit: GroupFit) -> tuple[np.ndarray, LawFit]:
+def _law(fit: GroupFit) -> tuple[ndarray, LawFit]:
     """Which edge widths take part in the law, and the law: those with three learning rates in the
     window, whose runs the law of the other widths does not contradict."""
     points = fit.points

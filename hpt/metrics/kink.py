@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy import ndarray
 
 from hpt.metrics.basin import Points
 
@@ -40,7 +41,7 @@ class ShapeDoubt:
         """ln of how much likelier no kink is than one, at this noise of one run (nats)."""
         return float(np.clip(self.worse / (2 * max(noise_sd, 1e-9) ** 2), -500, 500))
 
-    def draw(self, skew_B, noise_sd: float, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, skew_B, noise_sd: float, rng: np.random.Generator) -> ndarray:
         """Octaves (B,) by which η* may lie off the smooth well's: a share of the kink's,
         exponentially tilted, and what other smooth shapes may move it."""
         tilt = self.tilt(noise_sd)

@@ -13,9 +13,10 @@ Letters: B replicates, W widths, P runs of a width, K trial α; z is ln m.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy import ndarray
 
 from hpt.metrics.basin import LN2, Points, Wells, coefficients, losses_at
 
@@ -39,39 +40,35 @@ class LawFit:
     scale0: n0.
     """
 
-    theta_Bx7: np.ndarray
-    cost_B: np.ndarray
-    skew_B: np.ndarray
+    theta_Bx7: ndarray
+    cost_B: ndarray | None
+    skew_B: ndarray
     scale0: float
 
     def wells(self, scale):
         """ln η*, L* (nats) and h at `scale` (W,), shape (B, W) each."""
-        return wells_of(self.theta_Bx7, np.log(np.asarray(scale, float) / self.scale0))
+        z_W = np.log(np.asarray(scale, float) / self.scale0)
+        L_inf, a, alpha, ln_lr0, beta, ln_h0, gamma_log = self.theta_Bx7.T[..., None]
+        loss = L_inf + a * np.exp(-alpha * z_W)
+        h = np.exp(np.clip(ln_h0 + gamma_log * z_W, -40, 40))
+        return ln_lr0 - beta * z_W, loss, h
 
     def wells_at(self, points: Points):
         """As :meth:`wells` at the widths of `points`, with ln η* from each width's origin."""
         ln_lr, loss, h = self.wells(points.scale_W)
         return ln_lr - points.origin_W * LN2, loss, h
 
-    def losses(self, points: Points) -> np.ndarray:
+    def losses(self, points: Points) -> ndarray:
         """The law's loss at every run, nats, (B, W, P)."""
         return losses_at(points, *self.wells_at(points), self.skew_B[:, None, None])
 
-    def at_bound(self) -> np.ndarray:
+    def at_bound(self) -> ndarray:
         """(B,) bool: L∞ or α at a bound, so that neither is determined."""
         L_inf, a, alpha = self.theta_Bx7.T[:3]
         tiny = AT_BOUND * np.maximum(np.abs(L_inf) + np.abs(a), 1e-12)
         low, high = ALPHA_RANGE
         alpha_at_bound = (alpha <= low * (1 + 1e-6)) | (alpha >= high * (1 - 1e-6))
         return (L_inf <= tiny) | (a <= tiny) | alpha_at_bound
-
-
-def wells_of(theta_Bx7, z_W):
-    """ln η*, L* (nats) and h, (B, W) each, of laws at widths z = ln n/n0."""
-    L_inf, a, alpha, ln_lr0, beta, ln_h0, gamma_log = theta_Bx7.T[..., None]
-    loss = L_inf + a * np.exp(-alpha * z_W)
-    h = np.exp(np.clip(ln_h0 + gamma_log * z_W, -40, 40))
-    return ln_lr0 - beta * z_W, loss, h
 
 
 def fit_laws(points: Points, wells: Wells, around=None, edges: int = 0) -> LawFit:
@@ -87,25 +84,25 @@ def fit_laws(points: Points, wells: Wells, around=None, edges: int = 0) -> LawFi
         wells to start from.
     """
     whole = slice(len(points.scale_W) - edges)
-    scale0 = float(np.exp(np.log(points.scale_W[whole]).mean()))
-    z_W = np.log(points.scale_W / scale0)
-    origin_W = points.origin_W * LN2
-    theta = _start(z_W[whole], wells.take(whole), origin_W[whole])
-    if len(z_W[whole]) < 3:
+    part = points.take(whole)
+    scale0 = float(np.exp(np.log(part.scale_W).mean()))
+    theta = _start(part, wells.take(whole), scale0)
+    if len(part.scale_W) < 3:
         return LawFit(theta, np.zeros(len(theta)), wells.skew_B, scale0)
     if around is not None:
         usable_B = np.isfinite(theta).all(1)
         theta = np.where(usable_B[:, None], theta, around)
-    anywhere = np.array([1.0, 0.1, 0.5, origin_W[whole].mean(), 0.0, -2.0, 0.0])
+    anywhere = np.array([1.0, 0.1, 0.5, (part.origin_W * LN2).mean(), 0.0, -2.0, 0.0])
     theta = np.where(np.isfinite(theta), theta, anywhere)
-    theta, cost_B = _levenberg_marquardt(theta, wells, z_W, origin_W)
+    theta, cost_B = _levenberg_marquardt(theta, _Problem(points, wells, scale0))
     return LawFit(theta, cost_B, wells.skew_B, scale0)
 
 
-def _start(z_W, wells: Wells, origin_W):
+def _start(points: Points, wells: Wells, scale0: float):
     """Laws through the wells themselves: straight lines in logs, and for L* the best of a grid of
     α."""
-    ln_lr = wells.u_BxW + origin_W
+    z_W = np.log(points.scale_W / scale0)
+    ln_lr = wells.u_BxW + points.origin_W * LN2
     ln_h = np.log(wells.h_BxW)
     spread = (z_W**2).sum()
     theta = np.full((len(ln_lr), 7), np.nan)
@@ -140,40 +137,34 @@ def _start_of_loss(z_W, loss_BxW):
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Least squares |R·c(theta) − z|² of B replicates over W widths."""
+    """Least squares |R·c(theta) − z|² of B replicates over the widths of `points`."""
 
-    z_BxWx3: np.ndarray
-    R_BxWx3x3: np.ndarray
-    skew_Bx1: np.ndarray
-    z_W: np.ndarray
-    origin_W: np.ndarray
-
-    def of(self, live) -> _Problem:
-        """The same for some of the replicates."""
-        data = self.z_BxWx3[live], self.R_BxWx3x3[live], self.skew_Bx1[live]
-        return _Problem(*data, self.z_W, self.origin_W)
+    points: Points
+    wells: Wells
+    scale0: float
 
     def coefficients(self, theta):
-        ln_lr, loss, h = wells_of(theta, self.z_W)
-        return coefficients(ln_lr - self.origin_W, loss, h, self.skew_Bx1)
+        """c(theta), (B, W, 3), and L* (B, W) of the laws."""
+        law = LawFit(theta, None, self.wells.skew_B, self.scale0)
+        u, loss, h = law.wells_at(self.points)
+        return coefficients(u, loss, h, law.skew_B[:, None]), loss
 
     def residual(self, c):
         """R·c − z, (B, 3W)."""
-        fitted_BxWx3 = (self.R_BxWx3x3 @ c[..., None])[..., 0]
-        return (fitted_BxWx3 - self.z_BxWx3).reshape(len(c), -1)
+        fitted_BxWx3 = (self.wells.R_BxWx3x3 @ c[..., None])[..., 0]
+        return (fitted_BxWx3 - self.wells.z_BxWx3).reshape(len(c), -1)
 
     def cost(self, theta):
-        return (self.residual(self.coefficients(theta)) ** 2).sum(1)
+        c, _ = self.coefficients(theta)
+        return (self.residual(c) ** 2).sum(1)
 
-    def jacobian(self, theta, c):
+    def jacobian(self, theta, c, loss):
         """Derivative of the residual by theta, (B, 3W, 7)."""
-        z_W = self.z_W
-        _, c1, c2 = np.moveaxis(c, -1, 0)
+        z_W = np.log(self.points.scale_W / self.scale0)
+        c0, c1, c2 = np.moveaxis(c, -1, 0)
         power = np.exp(-theta[:, None, ALPHA] * z_W)
-        loss = theta[:, None, L_INF] + theta[:, None, A] * power
-        by_ln_lr = np.stack([-c1, -c2, -self.skew_Bx1 * c2], -1)
-        by_ln_h = c.copy()
-        by_ln_h[..., 0] -= loss
+        by_ln_lr = np.stack([-c1, -c2, -self.wells.skew_B[:, None] * c2], -1)
+        by_ln_h = np.stack([c0 - loss, c1, c2], -1)
         slope = np.zeros((*c.shape, 7))
         slope[..., 0, L_INF] = 1
         slope[..., 0, A] = power
@@ -182,12 +173,12 @@ class _Problem:
         slope[..., BETA] = -by_ln_lr * z_W[:, None]
         slope[..., LN_H] = by_ln_h
         slope[..., GAMMA_LOG] = by_ln_h * z_W[:, None]
-        return (self.R_BxWx3x3 @ slope).reshape(len(c), -1, 7)
+        return (self.wells.R_BxWx3x3 @ slope).reshape(len(c), -1, 7)
 
     def step(self, theta, damping_B):
         """A damped Gauss–Newton step within the bounds; what pushes against one is held."""
-        c = self.coefficients(theta)
-        J = self.jacobian(theta, c)
+        c, loss = self.coefficients(theta)
+        J = self.jacobian(theta, c, loss)
         gradient = np.einsum("bri,br->bi", J, self.residual(c))
         H = np.swapaxes(J, -1, -2) @ J
         held = ((theta <= LOWEST) & (gradient > 0)) | ((theta >= HIGHEST) & (gradient < 0))
@@ -199,16 +190,17 @@ class _Problem:
         return np.clip(theta - np.linalg.solve(H, gradient[..., None])[..., 0], LOWEST, HIGHEST)
 
 
-def _levenberg_marquardt(theta, wells: Wells, z_W, origin_W):
+# A trial step may go anywhere; one that overflows is no better and is not taken.
+@np.errstate(over="ignore", invalid="ignore")
+def _levenberg_marquardt(theta, problem: _Problem):
     """Minimise |R·c(theta) − z|² for every replicate, with L∞ and A ≥ 0 and α in its range."""
-    problem = _Problem(wells.z_BxWx3, wells.R_BxWx3x3, wells.skew_B[:, None], z_W, origin_W)
     theta = np.clip(theta, LOWEST, HIGHEST)
     cost = problem.cost(theta)
-    negligible = 1e-26 * (wells.z_BxWx3**2).sum((1, 2))
+    negligible = 1e-26 * (problem.wells.z_BxWx3**2).sum((1, 2))
     damping = np.full(len(theta), 1e-4)
     live = np.arange(len(theta))
     for _ in range(STEPS):
-        part = problem.of(live)
+        part = replace(problem, wells=problem.wells.replicates(live))
         trial = part.step(theta[live], damping[live])
         trial_cost = part.cost(trial)
         better = trial_cost <= cost[live]

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy import ndarray
 from scipy import stats
 
 from hpt.metrics.basin import WellFit, well_basis
@@ -115,8 +116,8 @@ def _noise(scatter: Scatter, typical: float, lean: float) -> Noise:
 class CommonNoise:
     """Posterior of the shared noise's standard deviation: `sd_K` (nats) has probability `p_K`."""
 
-    sd_K: np.ndarray
-    p_K: np.ndarray
+    sd_K: ndarray
+    p_K: ndarray
 
     @classmethod
     def none(cls) -> CommonNoise:
@@ -141,35 +142,23 @@ def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bo
     if own <= 0:
         return CommonNoise.none()
     square_K = own * SHARE_K / (1 - SHARE_K)
-    seeds = seed_variance(fits)
-    expected_K = (seeds.within if seeds.df else own) + seeds.cells * square_K
-    log_p_K = np.log(PRIOR_K) - 0.5 * seeds.df * np.log(expected_K)
-    log_p_K -= 0.5 * seeds.between / expected_K
+    between, df, cells, within = seed_variance(fits)
+    expected_K = (within if df else own) + cells * square_K
+    log_p_K = np.log(PRIOR_K) - 0.5 * df * np.log(expected_K) - 0.5 * between / expected_K
     log_p_K += _law_likelihood(fits, own_sd_G, square_K, paired)
     p_K = np.exp(log_p_K - log_p_K.max())
     return CommonNoise(np.sqrt(square_K), p_K / p_K.sum())
 
 
-@dataclass(frozen=True)
-class SeedVariance:
+def seed_variance(fits: Sequence[GroupFit]) -> tuple[float, int, float, float]:
     """Two-way analysis of variance, cells (learning rates of all groups) by seeds.
 
-    Attributes
-    ----------
-    between, df: sum of squares between seeds, nats², and its degrees of freedom.
-    cells: mean number of cells that a seed's mean rests on.
-    within: variance of one run within, nats².
+    Returns
+    -------
+    Sum of squares between seeds (nats²), its degrees of freedom, the mean number of cells that a
+    seed's mean rests on, and the variance of one run within (nats²). Zeros where no width has two
+    cells with the same two seeds.
     """
-
-    between: float = 0.0
-    df: int = 0
-    cells: float = 0.0
-    within: float = 0.0
-
-
-def seed_variance(fits: Sequence[GroupFit]) -> SeedVariance:
-    """The variance between seeds, from all widths at which two cells have the same two seeds; zeros
-    where none has."""
     between = within = 0.0
     df = df_within = cells = 0
     for scale in np.unique(np.concatenate([fit.basins.scale_W for fit in fits])):
@@ -188,8 +177,8 @@ def seed_variance(fits: Sequence[GroupFit]) -> SeedVariance:
         df_within += (C - 1) * (S - 1)
         cells += C * (S - 1)
     if not df:
-        return SeedVariance()
-    return SeedVariance(between, df, cells / df, within / df_within)
+        return 0.0, 0, 0.0, 0.0
+    return between, df, cells / df, within / df_within
 
 
 def _cells_by_seeds(fits: Sequence[GroupFit], scale: float):

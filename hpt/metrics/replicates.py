@@ -19,9 +19,10 @@ widths with a well, D the centre and the replicates after it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy import ndarray
 from scipy import stats
 from scipy.optimize import nnls
 
@@ -58,10 +59,10 @@ class SharedDraws:
     widen_BxW: what these have been widened by, else None.
     """
 
-    common_BxWxS: np.ndarray
-    sd_B: np.ndarray
-    weight_BxWxS: np.ndarray | None = None
-    widen_BxW: np.ndarray | None = None
+    common_BxWxS: ndarray
+    sd_B: ndarray
+    weight_BxWxS: ndarray | None = None
+    widen_BxW: ndarray | None = None
 
     @classmethod
     def draw(
@@ -83,11 +84,9 @@ class SharedDraws:
 
     def take(self, scales) -> SharedDraws:
         """The same at some of the scales."""
-        common_BxWxS = self.common_BxWxS[:, scales]
-        if self.weight_BxWxS is None:
-            return SharedDraws(common_BxWxS, self.sd_B)
-        weights = self.weight_BxWxS[:, scales], self.widen_BxW[:, scales]
-        return SharedDraws(common_BxWxS, self.sd_B, *weights)
+        drawn = {name: value for name, value in vars(self).items() if value is not None}
+        del drawn["sd_B"]
+        return replace(self, **{name: value[:, scales] for name, value in drawn.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +101,8 @@ class Draws:
     method: "parametric", "seeds", or both with a plus where some learning rates have a single run.
     """
 
-    noise_BxWxP: np.ndarray
-    square_BxF: np.ndarray
+    noise_BxWxP: ndarray
+    square_BxF: ndarray
     method: str
 
 
@@ -144,7 +143,7 @@ def _deviations(points: Points):
 
 def seeds_to_resample(
     resample: str, groups: Sequence[Points], scales, labelled: bool
-) -> np.ndarray | None:
+) -> ndarray | None:
     """Number of seeds at each of `scales` (fewest of any group) where seeds are to be resampled,
     else None.
 
@@ -176,10 +175,8 @@ def seeds_to_resample(
         )
     fewest_W = np.full(len(scales), np.inf)
     for points, k_WxP in zip(groups, repeats_G, strict=True):
-        for scale, k_P in zip(points.scale_W, k_WxP, strict=True):
-            if (k_P > 1).any():
-                w = np.searchsorted(scales, scale)
-                fewest_W[w] = min(fewest_W[w], np.median(k_P[k_P > 1]))
+        seeds_W = np.ma.median(np.ma.masked_less(k_WxP, 2), axis=1).filled(np.inf)
+        np.minimum.at(fewest_W, np.searchsorted(scales, points.scale_W), seeds_W)
     return np.where(np.isfinite(fewest_W), fewest_W, 2)
 
 
@@ -241,15 +238,15 @@ class Replicates:
     method: as in :class:`Draws`.
     """
 
-    log2_lr_BxW: np.ndarray
-    loss_BxW: np.ndarray
-    h_BxW: np.ndarray
-    theta_Bx7: np.ndarray
-    at_bound_B: np.ndarray
-    E_B: np.ndarray
-    E_extrap_B: np.ndarray
-    octaves_B: np.ndarray
-    shape_B: np.ndarray
+    log2_lr_BxW: ndarray
+    loss_BxW: ndarray
+    h_BxW: ndarray
+    theta_Bx7: ndarray
+    at_bound_B: ndarray
+    E_B: ndarray
+    E_extrap_B: ndarray
+    octaves_B: ndarray
+    shape_B: ndarray
     inflation: float
     kinked: bool
     method: str
@@ -277,17 +274,15 @@ def replicate(
     wells = WellFit(points, *trials)(loss_DxWxP, pooled=with_well_W)
     shape_B = fit.shape.draw(wells.skew_B[1:], noise.sd, rng)
     ln_h_B = CURVATURE * fit.skew * rng.standard_normal(len(shape_B))
-    log2_lr_BxW, loss_BxW, h_BxW = _well_figures(fit, wells, shape_B, ln_h_B)
     law = _law_figures(fit, points, loss_DxWxP, trials, wells, inflation)
     law["theta_Bx7"][:, LN_LR] += LN2 * shape_B
     law["theta_Bx7"][:, LN_H] += ln_h_B
     for name in ("E_B", "E_extrap_B"):
         law[name] = at_known_noise(law[name], draws.square_BxF)
+    law["theta_Bx7"] = law["theta_Bx7"].astype(np.float32)
     return Replicates(
-        log2_lr_BxW=log2_lr_BxW,
-        loss_BxW=loss_BxW,
-        h_BxW=h_BxW,
-        **law | {"theta_Bx7": law["theta_Bx7"].astype(np.float32)},
+        *_well_figures(fit, wells, shape_B, ln_h_B),
+        **law,
         shape_B=shape_B,
         inflation=inflation,
         kinked=fit.shape.tilt(noise.sd) < -EVIDENT,
@@ -349,7 +344,7 @@ def _well_figures(fit: GroupFit, wells: Wells, shape_B, ln_h_B):
 
 def _law_figures(
     fit: GroupFit, points: Points, loss_DxWxP, trials, wells: Wells, inflation: float
-) -> dict[str, np.ndarray]:
+) -> dict[str, ndarray]:
     """What the laws of the replicates say, as the attributes of :class:`Replicates` that have it."""
     nothing_B = np.full(len(loss_DxWxP) - 1, np.nan)
     found = {

@@ -14,10 +14,9 @@ from hpt.analysis.predict import predict_lr
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import TableError
 from hpt.metrics.basin import ALL_DIVERGED, EDGE
-from hpt.metrics.noise import CommonNoise
-from hpt.metrics.replicates import NOISE_UNKNOWN, SharedDraws, interval, ratio_interval
+from hpt.metrics.replicates import NOISE_UNKNOWN
 from hpt.metrics.transfer import transfer_report
-from hpt.metrics.verdicts import AT_BOUND, FEW_WIDTHS, FIGURES, LACK_OF_FIT, TOO_WIDE
+from hpt.metrics.verdicts import AT_BOUND, FEW_WIDTHS, FIGURES, TOO_WIDE
 
 LAWS = {
     "SP": Law(),
@@ -250,41 +249,6 @@ def test_seeds_are_resampled_where_there_are_enough():
         transfer_report(few, resample="seed")
 
 
-def test_five_seeds_resampled_give_students_t():
-    rng = np.random.default_rng(0)
-    draws = SharedDraws.draw(CommonNoise.none(), (20_000, 1, 5), rng, [5])
-    deviation_S = rng.standard_normal(5)
-    deviation_S -= deviation_S.mean()
-    mean_B = (draws.weight_BxWxS[:, 0] * deviation_S * np.sqrt(5 / 4)).mean(1)
-    error = deviation_S.std(ddof=1) / np.sqrt(5)
-    assert np.quantile(mean_B / error, [0.025, 0.975]) == pytest.approx([-2.776, 2.776], rel=0.06)
-
-
-def test_shared_noise_shows_in_seeds_and_in_losses_that_stray_from_their_law():
-    def share(**options):
-        laws = transfer_report(noisy(noise=0.01, **options), bootstraps=20).laws
-        return (laws.common_noise**2 / laws.noise**2).mean()
-
-    assert share(seeds=4, common=0.0) < 0.2 < 0.4 < share(seeds=4, common=0.6)
-    wide = {"seeds": 1, "widths": [32 * 2**i for i in range(9)]}
-    assert share(common=0.0, **wide) < share(common=0.8, **wide)
-
-
-def test_a_kinked_basin_shows_as_a_lack_of_fit_or_in_a_wider_interval():
-    sharp = {"SP": Law(shape="kinked", skew=2.0)}
-    found = transfer_report(
-        noisy(sharp, noise=0.003, seeds=3, spacing=0.5, count=13), bootstraps=100
-    ).basins
-    assert set(found.reason) == {LACK_OF_FIT} and not found.determined.any()
-    truth = sharp["SP"].best_log2_lr(found.width)
-    assert ((found.log2_lr_low <= truth) & (truth <= found.log2_lr_high)).mean() >= 0.6
-    smooth = transfer_report(noisy({"SP": Law()}), bootstraps=100).basins
-    assert smooth.determined.all()
-    assert (
-        smooth.log2_lr_high - smooth.log2_lr > smooth.log2_lr - smooth.log2_lr_low
-    ).mean() >= 0.8
-
-
 def test_an_edge_at_the_largest_width_leaves_nothing_to_compare_there():
     table = noisy({"SP": Law()})
     cut = table[(table.width != 512) | (table.log2_lr > Law().best_log2_lr(512) + 0.6)]
@@ -447,18 +411,6 @@ def test_the_report_prints_as_a_small_table(report):
     assert "not determined (L∞ at a bound)" in str(undetermined)
     html = undetermined._repr_html_()
     assert "a&lt;b" in html and "a<b" not in html and "color:#888" in html
-
-
-def test_intervals_of_replicates():
-    rng = np.random.default_rng(0)
-    draws = rng.standard_normal(20_000)
-    assert interval(draws, 0.95) == pytest.approx((-1.96, 1.96), abs=0.05)
-    draws[::10] = np.nan
-    assert interval(draws, 0.95) == (-np.inf, np.inf)
-    low, high = ratio_interval(2.0, np.sqrt(rng.chisquare(50, 20_000)), 0.95)
-    assert (low, high) == pytest.approx(
-        (2.0 * np.sqrt(50 / 71.42), 2.0 * np.sqrt(50 / 32.36)), rel=0.01
-    )
 
 
 def test_intervals_cover_the_truth():
