@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from hpt.analysis.compare import gap_closed
-from hpt.metrics.quantities import estimate_text
 from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import Figure
 from hpt.runs.result import RunResult
@@ -42,7 +41,9 @@ class Claim:
     verdict: Verdict
 
 
-_NOT_RUN = ("needs other parameterizations than this study has", Verdict.NOT_RUN)
+#: What came out, and the verdict.
+_Outcome = tuple[str, Verdict]
+_NOT_RUN: _Outcome = ("needs other parameterizations than this study has", Verdict.NOT_RUN)
 
 
 def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[Claim]:
@@ -52,7 +53,9 @@ def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[C
     """
     published = ", ".join(f"{value:g} for {name}" for name, value in PAPER_E.items())
     paper_E = f"E {published} (weight decay 0)"
-    decays = _weight_decays(report)
+    swept = report.basins["weight_decay"].nunique() > 1
+    needs = "see the table of E and κ" if swept else "needs several weight decays"
+    decays = needs, Verdict.NOT_RUN
     return [
         Claim(
             "SP trains unstably, Embd alone smooths it",
@@ -122,7 +125,7 @@ def best_runs(results: Sequence[RunResult]) -> dict[tuple[str, int], RunResult]:
     return best
 
 
-def _instability(results: Sequence[RunResult]) -> tuple[str, Verdict]:
+def _instability(results: Sequence[RunResult]) -> _Outcome:
     """Does SP train more roughly, and forgive less, than SP+Embd at the largest width?"""
     best = best_runs(results)
     if not {"SP", "SP+Embd", "μP"} <= {name for name, _ in best}:
@@ -139,11 +142,13 @@ def _instability(results: Sequence[RunResult]) -> tuple[str, Verdict]:
         f"SP {_price_text(price_sp)}, SP+Embd {_price_text(price_embd)}; at the optimum SP's loss "
         f"moves {rough_sp:.3f} nats a step against μP's, SP+Embd's {rough_embd:.3f}"
     )
+    if np.isnan([price_sp, price_embd, rough_sp, rough_embd]).any():
+        return came_out, Verdict.UNDETERMINED
     holds = price_sp > 2 * price_embd and rough_sp > 1.2 * rough_embd
     return came_out, Verdict.HOLDS if holds else Verdict.FAILS
 
 
-def _price_text(price: float) -> str:
+def _price_text(price):
     if np.isinf(price):
         return "divergence"
     if np.isnan(price):
@@ -151,9 +156,10 @@ def _price_text(price: float) -> str:
     return f"{price:.2f} nats"
 
 
-def _fit_errors(report: TransferReport, better: str) -> tuple[str, Verdict]:
+def _fit_errors(report: TransferReport, better: str) -> _Outcome:
     """Is E of SP above that of a better parameterization, at the smallest weight decay?"""
-    figures = _at_least_decay(report.to_frame()).set_index("parameterization")
+    figures = report.to_frame().sort_values("weight_decay").drop_duplicates("parameterization")
+    figures = figures.set_index("parameterization")
     if not {"SP", better} <= set(figures.index):
         return _NOT_RUN
     sp = Figure.from_row(figures.loc["SP"], "E")
@@ -162,22 +168,22 @@ def _fit_errors(report: TransferReport, better: str) -> tuple[str, Verdict]:
         if not figure.determined:
             return f"E is not determined: {figure.reason}", Verdict.UNDETERMINED
     ratio = sp.estimate / other.estimate
-    came_out = f"E {_text(sp)} for SP and E {_text(other)} for {better}: {ratio:.1f}×"
+    came_out = f"E {sp} for SP and E {other} for {better}: {ratio:.1f}×"
     if sp.low > other.high:
         return came_out, Verdict.HOLDS
     return came_out, Verdict.PERHAPS if ratio > 1 else Verdict.FAILS
 
 
-def _text(figure: Figure) -> str:
-    return estimate_text(figure.estimate, figure.low, figure.high, figure.determined)
+def _share_of_gap(report: TransferReport, by: str, most: bool) -> _Outcome:
+    """Does a parameterization close most of the gap from SP to μP, or less than half of it?
 
-
-def _share_of_gap(report: TransferReport, by: str, most: bool) -> tuple[str, Verdict]:
-    """Does a parameterization close most of the gap from SP to μP, or, asked so, less than half?"""
+    At the largest width and the smallest weight decay.
+    """
     if not {"SP", by, "μP"} <= set(report.basins["parameterization"]):
         return f"needs SP, {by} and μP", Verdict.NOT_RUN
-    widest = _at_least_decay(gap_closed(report, by=by)).nlargest(1, "width").iloc[0]
-    width = widest["width"]
+    shares = gap_closed(report, by=by).sort_values(["width", "weight_decay"])
+    width = shares["width"].max()
+    widest = shares[shares["width"] == width].iloc[0]
     low = widest["share_low"]
     high = widest["share_high"]
     if not np.isfinite([low, high]).all():
@@ -188,13 +194,3 @@ def _share_of_gap(report: TransferReport, by: str, most: bool) -> tuple[str, Ver
     )
     holds = low > 0.5 if most else high < 0.5
     return came_out, Verdict.HOLDS if holds else Verdict.FAILS
-
-
-def _weight_decays(report: TransferReport) -> tuple[str, Verdict]:
-    swept = report.basins["weight_decay"].nunique() > 1
-    reason = "see the table of E and κ" if swept else "needs several weight decays"
-    return reason, Verdict.NOT_RUN
-
-
-def _at_least_decay(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["weight_decay"] == table["weight_decay"].min()]

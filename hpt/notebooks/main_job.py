@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -147,7 +146,7 @@ def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
 def environment_facts() -> dict[str, str]:
     """Date, versions of python, torch and hpt, platform, processor, cores and git commit."""
     return {
-        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
+        "date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
         "python": platform.python_version(),
         "torch": _version("torch"),
         "hpt": _version("hpt"),
@@ -200,13 +199,11 @@ def _output_of(*command: str) -> str:
 
 def _processor() -> str:
     if sys.platform == "darwin":
-        return _output_of("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        name = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
-        if name:
-            return name[1]
-    return platform.processor() or platform.machine()
+        name = _output_of("sysctl", "-n", "machdep.cpu.brand_string")
+    else:
+        line = _output_of("grep", "--max-count=1", "^model name", "/proc/cpuinfo")
+        name = line.partition(": ")[2]
+    return name or platform.processor() or platform.machine()
 
 
 def _git_commit() -> str:

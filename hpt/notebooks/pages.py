@@ -7,7 +7,6 @@ have no script at all.
 from __future__ import annotations
 
 import base64
-import os
 import re
 import struct
 from collections.abc import Container, Mapping, Sequence
@@ -47,7 +46,7 @@ _FETCHED = ("src", "srcset", "href", "xlink:href", "data", "poster", "background
 
 def write_report(
     results: Sequence[NotebookResult],
-    out_dir: str | os.PathLike,
+    out_dir: Path,
     *,
     facts: Mapping[str, Any],
     claims: Sequence[Claim] = (),
@@ -72,7 +71,6 @@ def write_report(
     ------
     NotebookError: if a page would need the network.
     """
-    out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     index = out_dir / "index.html"
     index.unlink(missing_ok=True)
@@ -92,14 +90,12 @@ def external_references(page: str) -> list[str]:
     (``<a>``) are free."""
     soup = BeautifulSoup(page, "html.parser")
     found = []
-    for tag in soup.find_all(True):
-        for name in _FETCHED:
-            value = str(tag.get(name, ""))
-            link = tag.name == "a" and name == "href"
-            if not link and re.search(r"(^|[\s,])(\w+:)?//", value[:2000]):
-                found.append(f"<{tag.name} {name}={value[:80]!r}>")
+    for name in _FETCHED:
+        for tag in soup.find_all(attrs={name: re.compile(r"(^|[\s,])(\w+:)?//")}):
+            if (tag.name, name) != ("a", "href"):
+                found.append(f"<{tag.name} {name}={tag[name][:80]!r}>")
     styles = [tag.get_text() for tag in soup.find_all("style")]
-    styles += [str(tag["style"]) for tag in soup.find_all(style=True)]
+    styles += [tag["style"] for tag in soup.find_all(style=True)]
     for style in styles:
         found += re.findall(r"url\(\s*['\"]?(?!data:|#)[^)]*\)|@import[^;]*", style)
     return found
@@ -150,10 +146,9 @@ def _body(result: NotebookResult, names: Container[str]) -> str:
         config=Config({"NbConvertBase": {"display_data_priority": _SHOWN}}),
         template_name="notebook",
         extra_template_basedirs=[str(Path(__file__).with_name("templates"))],
+        filters={"duration": duration, "mathml": mathml, "is_wide": is_wide},
     )
-    for filter_ in (duration, mathml, is_wide):
-        exporter.register_filter(filter_.__name__, filter_)
-    resources = {"metadata": {"path": str(result.source.parent), "name": result.name}}
+    resources = {"metadata": {"path": str(result.source.parent)}}
     body, _ = exporter.from_notebook_node(read_notebook(result.output), resources)
     soup = BeautifulSoup(body, "html.parser")
     _lead_links(soup, names)
@@ -168,17 +163,17 @@ def is_wide(png: str) -> bool:
     return width > 1.8 * height
 
 
-def _lead_links(soup: BeautifulSoup, names: Container[str]) -> None:
+def _lead_links(soup, names):
     """Lead links to notebooks of the report to their pages, and unlink what is not beside it."""
     for link in soup.find_all("a", href=re.compile(r"^(?!\w+:|#|//)")):
-        path = re.fullmatch(r"(?:\./)?(.*)\.ipynb(#.*)?", str(link["href"]))
+        path = re.fullmatch(r"(?:\./)?(.*)\.ipynb(#.*)?", link["href"])
         if path and path[1] in names:
             link["href"] = f"{path[1]}.html{path[2] or ''}"
         else:
             link.unwrap()
 
 
-def _add_contents(soup: BeautifulSoup) -> None:
+def _add_contents(soup):
     """A list of the headings after the first cell, where there are more than two."""
     headings = soup.select("h2[id]")
     if len(headings) < 3:

@@ -7,13 +7,12 @@ import html
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import jinja2
 import math_core
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from pandas.api.types import is_integer_dtype
@@ -22,14 +21,17 @@ from pygments.formatters import HtmlFormatter
 from hpt.metrics.quantities import QUANTITIES
 from hpt.study.cost import duration
 
+_CONVERTER = math_core.LatexToMathML(fancy_error=False)
+#: How columns are headed that are no quantities.
 _WORDS = {"parameterization": "variant", "n": "runs", "edge": "at grid edge"}
+#: Endings of columns that are shown with another, or not at all.
 _COMPANIONS = ("low", "high", "determined", "reason", "method", "n")
 
 
 def mathml(tex: str, display: bool = False) -> str:
     """A TeX formula as MathML; one that cannot be read is shown as typed, with a warning."""
     try:
-        formula = _converter().convert_with_local_state(tex, displaystyle=display)
+        formula = _CONVERTER.convert_with_local_state(tex, displaystyle=display)
     except math_core.LatexError as error:
         warnings.warn(f"the formula {tex!r} cannot be set: {error}", UserWarning, stacklevel=2)
         return f'<code class="tex">{html.escape(tex)}</code>'
@@ -41,7 +43,7 @@ def mathml(tex: str, display: bool = False) -> str:
 
 def with_math(text: str) -> Markup:
     """Plain text as HTML, with its ``$…$`` as formulas."""
-    parts = re.split(r"\$([^$]+)\$", str(text))
+    parts = re.split(r"\$([^$]+)\$", text)
     parts[::2] = map(html.escape, parts[::2])
     parts[1::2] = map(mathml, parts[1::2])
     return Markup(glued("".join(parts)))
@@ -91,9 +93,7 @@ def plain(value: Any) -> str:
 def environment() -> jinja2.Environment:
     """What the templates of the pages are rendered in."""
     templates = jinja2.Environment(loader=jinja2.PackageLoader("hpt.notebooks"), autoescape=True)
-    templates.globals["colours_of_code"] = lambda style: Markup(
-        HtmlFormatter(style=style).get_style_defs(".highlight")
-    )
+    templates.globals["HtmlFormatter"] = HtmlFormatter
     templates.filters |= {
         "duration": duration,
         "plain": plain,
@@ -114,7 +114,7 @@ class _Cell(NamedTuple):
     remark: str
 
 
-def _is_companion(name: str, names: Iterable[str]) -> bool:
+def _is_companion(name, names):
     """Whether a column is shown with another one: interval, flag or reason."""
     if name == "reason":
         return "determined" in names
@@ -122,7 +122,7 @@ def _is_companion(name: str, names: Iterable[str]) -> bool:
     return base in names and kind in _COMPANIONS
 
 
-def _label(name: str, names: list[str]) -> str:
+def _label(name, names):
     if name == "R" and "width" in names:
         name = "R_n"
     if name in QUANTITIES:
@@ -135,11 +135,13 @@ def _format(column: pd.Series) -> str:
     powers of ten for that."""
     if column.name == "log2_lr":
         return ".2f"
-    size = column[np.isfinite(column) & (column != 0)].abs()
+    size = column.abs()
+    size = size[size.between(0, math.inf, inclusive="neither")]
     if size.empty or is_integer_dtype(column):
         return ".0f"
-    power = math.floor(math.log10(size.max()))
-    if abs(power) > 4 or (power < 0 and size.max() > 10 * size.min()):
+    largest = size.max()
+    power = math.floor(math.log10(largest))
+    if abs(power) > 4 or (power < 0 and largest > 10 * size.min()):
         return ".3g"
     decimals = max(0, 3 - power) if power >= 0 else max(3, 1 - power)
     return f".{decimals}f"
@@ -158,16 +160,14 @@ def _cell(row: Mapping[str, Any], name: str, form: str) -> _Cell:
     return _Cell(text, _interval(row, name, form), _remark(row, name))
 
 
-def _interval(row: Mapping[str, Any], name: str, form: str) -> str:
-    low = row.get(f"{name}_low", math.nan)
-    high = row.get(f"{name}_high", math.nan)
-    if math.isnan(low) or math.isnan(high):
+def _interval(row, name, form):
+    ends = [row.get(f"{name}_{end}", math.nan) for end in ("low", "high")]
+    if any(map(math.isnan, ends)):
         return ""
-    form = form.replace("3g", "2g")
-    return f"{_number(low, form)} … {_number(high, form)}"
+    return " … ".join(_number(end, form.replace("3g", "2g")) for end in ends)
 
 
-def _remark(row: Mapping[str, Any], name: str) -> str:
+def _remark(row, name):
     """Why a cell is not determined, "" where it is."""
     if name == "determined":
         return "" if row[name] else row.get("reason", "")
@@ -176,11 +176,6 @@ def _remark(row: Mapping[str, Any], name: str) -> str:
     return row.get(f"{name}_reason") or "not determined"
 
 
-def _number(value: float, form: str) -> str:
+def _number(value, form):
     text = f"{value:{form}}"
     return text.replace("-", "−").replace("inf", "∞").replace("nan", "–")
-
-
-@cache
-def _converter() -> math_core.LatexToMathML:
-    return math_core.LatexToMathML(fancy_error=False)

@@ -89,12 +89,12 @@ def run_notebooks(
     ------
     NotebookError: where nothing is to run, and as :func:`run_notebook`.
     """
-    sources = _chosen(Path(folder), only)
+    sources = _chosen(Path(folder).resolve(), only)
     for source in sources:
-        check_parameters(source, parameters or {})
+        check_parameters(source, parameters)
     results = []
     for source in sources:
-        output = Path(out_dir) / source.name
+        output = Path(out_dir).resolve() / source.name
         result = None if again else finished(source, output, parameters, state)
         if result:
             print(f"{source.stem}: unchanged")
@@ -107,8 +107,8 @@ def run_notebooks(
 
 
 def run_notebook(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: Path,
+    output: Path,
     parameters: Mapping[str, Any] | None = None,
     *,
     state: str = "",
@@ -128,9 +128,9 @@ def run_notebook(
     NotebookError: for bad parameters, a cell that fails, and a kernel that dies; names notebook and
         cell. What ran so far is then beside ``output`` as ``NAME.failed.ipynb``.
     """
-    source = Path(source).resolve()
-    output = Path(output).resolve()
-    given = check_parameters(source, parameters or {})
+    source = source.resolve()
+    output = output.resolve()
+    given = check_parameters(source, parameters)
     if source == output:
         raise NotebookError(
             f"{source.name} would overwrite itself.", remedy="another output folder"
@@ -143,7 +143,7 @@ def run_notebook(
     try:
         executed = _execute(source, partial, given, echo)
         executed.metadata.papermill.update(input_path=source.name, output_path=output.name)
-        executed.metadata["hpt"] = {"fingerprint": _fingerprint(source, given, state)}
+        executed.metadata["fingerprint"] = _fingerprint(source, given, state)
         nbformat.write(executed, partial)
         partial.replace(output)
     except Exception as error:
@@ -154,8 +154,8 @@ def run_notebook(
 
 
 def finished(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: Path,
+    output: Path,
     parameters: Mapping[str, Any] | None = None,
     state: str = "",
 ) -> NotebookResult | None:
@@ -165,36 +165,33 @@ def finished(
     Anything is the notebook, the modules beside it, its parameters, the state, hpt's own files, and
     the version of torch.
     """
-    source = Path(source).resolve()
-    output = Path(output).resolve()
     if not output.exists():
         return None
     executed = read_notebook(output)
-    given = check_parameters(source, parameters or {})
-    if executed.metadata.get("hpt", {}).get("fingerprint") != _fingerprint(source, given, state):
+    given = check_parameters(source, parameters)
+    if executed.metadata.get("fingerprint") != _fingerprint(source, given, state):
         return None
     return _result(source, output, executed, given)
 
 
 def _chosen(folder: Path, only: Sequence[str]) -> list[Path]:
     """The notebooks of a folder whose names begin as asked."""
-    sources = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
-    names = [name for name in sources if "." not in name]
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    sources = [path for path in found if "." not in path.stem]
+    names = [path.stem for path in sources]
     for wanted in only:
         if not any(name.startswith(wanted) for name in names):
             raise NotebookError(
                 f"no notebook in {folder} starts with {wanted!r}.", did_you_mean(wanted, names)
             )
-    if not names:
+    if not sources:
         raise NotebookError(
             f"no notebook to run in {folder}.", "the folder has no file NN_title.ipynb"
         )
-    return [sources[name] for name in names if name.startswith(tuple(only) or "")]
+    return [path for path in sources if path.stem.startswith(tuple(only) or "")]
 
 
-def _execute(
-    source: Path, partial: Path, parameters: Mapping[str, Any], echo: TextIO | None
-) -> nbformat.NotebookNode:
+def _execute(source, partial, parameters, echo):
     executed = papermill.execute_notebook(
         source,
         partial,
@@ -215,19 +212,17 @@ def _execute(
     return executed
 
 
-def _fingerprint(source: Path, parameters: Mapping[str, Any], state: str) -> str:
+def _fingerprint(source, parameters, state):
     """Hash of all that decides what a notebook shows."""
-    given = json.dumps([dict(parameters), state, version("torch")], sort_keys=True)
+    given = json.dumps([parameters, state, version("torch")], sort_keys=True)
     package = Path(hpt.__file__).parent.rglob("*")
-    code = [path for path in package if path.is_file() and "__pycache__" not in path.parts]
+    code = [path for path in package if path.is_file() and path.suffix != ".pyc"]
     files = [source, *sorted(source.parent.glob("*.py")), *sorted(code)]
     content = [given.encode(), *(path.read_bytes() for path in files)]
     return hashlib.sha256(b"\0".join(content)).hexdigest()
 
 
-def _result(
-    source: Path, output: Path, executed: nbformat.NotebookNode, given: Mapping[str, Any]
-) -> NotebookResult:
+def _result(source, output, executed, given):
     return NotebookResult(
         name=source.stem,
         source=source,
@@ -237,7 +232,7 @@ def _result(
     )
 
 
-def _failure(source: Path, partial: Path, failed: Path, error: Exception) -> NotebookError:
+def _failure(source, partial, failed, error):
     """Keep what ran as ``failed`` and tell where it stopped, and why."""
     where = "before its first cell"
     remedy = ""
@@ -249,7 +244,7 @@ def _failure(source: Path, partial: Path, failed: Path, error: Exception) -> Not
     return NotebookError(f"{source.name} failed {where}: {what}", cause, remedy)
 
 
-def _last_started(notebook: nbformat.NotebookNode) -> str:
+def _last_started(notebook):
     """Which of a notebook's own cells was started last, by number and first line; "" if none
     was."""
     cells = own_cells(notebook)

@@ -30,7 +30,7 @@ _TYPES = {
 }
 
 
-def read_notebook(path: str | os.PathLike) -> nbformat.NotebookNode:
+def read_notebook(path: Path) -> nbformat.NotebookNode:
     """The notebook at ``path`` in nbformat 4; NotebookError if it is none."""
     try:
         return nbformat.read(path, as_version=4)
@@ -67,7 +67,7 @@ def header(notebook: nbformat.NotebookNode) -> dict[str, str]:
     return found
 
 
-def read_parameters(source: str | os.PathLike) -> dict[str, Any]:
+def read_parameters(source: Path) -> dict[str, Any]:
     """Names and default values in the cell tagged ``parameters``, read without executing it.
 
     Raises
@@ -76,9 +76,9 @@ def read_parameters(source: str | os.PathLike) -> dict[str, Any]:
         literals (bool, int, float, str, None, or a list of these: what papermill passes on
         unchanged).
     """
-    name = Path(source).name
-    code = [cell for cell in read_notebook(source).cells if cell.cell_type == "code"]
-    tagged = [cell for cell in code if "parameters" in tags_of(cell)]
+    name = source.name
+    cells = read_notebook(source).cells
+    tagged = [cell for cell in cells if cell.cell_type == "code" and "parameters" in tags_of(cell)]
     if len(tagged) != 1:
         raise NotebookError(f"{name} has {len(tagged)} code cells tagged 'parameters', not one.")
     try:
@@ -88,7 +88,7 @@ def read_parameters(source: str | os.PathLike) -> dict[str, Any]:
     return dict(_assignment(statement, name) for statement in statements)
 
 
-def check_parameters(source: str | os.PathLike, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def check_parameters(source: Path, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """``parameters`` with every value in the type that the notebook's default has.
 
     Text for a parameter that is no string is parsed: ``"false"`` → False, ``"300"`` → 300,
@@ -99,12 +99,12 @@ def check_parameters(source: str | os.PathLike, parameters: Mapping[str, Any]) -
     NotebookError: for a name that the notebook lacks, and for a value that is not of the
         default's type.
     """
-    name = Path(source).name
+    name = source.name
     defaults = read_parameters(source)
     listed = [f"{key} = {value!r}" for key, value in defaults.items()]
     known = "known parameters: " + (", ".join(listed) or "none")
     checked = {}
-    for key, value in parameters.items():
+    for key, value in (parameters or {}).items():
         if key not in defaults:
             raise NotebookError(
                 f"{name} has no parameter {key!r} (given {value!r}).",
@@ -138,7 +138,7 @@ def _assignment(statement: ast.stmt, notebook: str) -> tuple[str, Any]:
     )
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value):
     """Whether papermill passes the value on unchanged: a finite scalar, None, or a list of scalars
     of one type."""
     if isinstance(value, list):
@@ -146,13 +146,13 @@ def _is_plain(value: Any) -> bool:
     return value is None or _is_scalar(value)
 
 
-def _is_scalar(value: Any) -> bool:
+def _is_scalar(value):
     if type(value) is float:
         return math.isfinite(value)
     return type(value) in _TYPES
 
 
-def _convert(value: Any, default: Any) -> Any:
+def _convert(value, default):
     """``value`` in the type of ``default``: text is parsed, anything else must have that type
     (ValueError if not)."""
     if isinstance(value, os.PathLike):
@@ -168,7 +168,7 @@ def _convert(value: Any, default: Any) -> Any:
     return kind.validate_python(value, strict=True)
 
 
-def _items(value: Any) -> list | tuple:
+def _items(value):
     """A list, or the text of one, as its items."""
     if isinstance(value, str):
         return [part.strip(" '\"") for part in value.strip("[] ").split(",")]
@@ -177,7 +177,7 @@ def _items(value: Any) -> list | tuple:
     return value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value):
     """A value for a parameter whose default tells no type: text that reads as a literal is one."""
     if isinstance(value, str):
         if value.lower() in ("none", "null"):

@@ -129,3 +129,11 @@ def test_the_best_run_is_of_the_first_seed(run):
     seeded = dataclasses.replace(results[0].config, seed=1)
     lucky = dataclasses.replace(results[0], config=seeded, val_loss=0.1)
     assert best_runs([lucky, *results]) == best_runs(results)
+
+
+def test_a_grid_that_ends_too_early_leaves_the_price_undetermined(run):
+    table = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.85})
+    table = table[table["log2_lr"] <= -6]
+    told = judged(results_of(table, run), table, reference="μP")
+    unstable = told["SP trains unstably, Embd alone smooths it"]
+    assert unstable.verdict == "not determined" and "the grid ends" in unstable.came_out
