@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,7 +23,7 @@ from hpt.errors import ConfigError
 from hpt.model.transformer import Attention, Transformer
 from hpt.parameterization import named_rules
 from hpt.parameterization.groups import AnyRule, init_weights, param_groups
-from hpt.parameterization.roles import RoleMap, find_roles, unwrap
+from hpt.parameterization.roles import RoleMap, find_roles
 from hpt.parameterization.rules import Role, Rule
 
 QUANTITIES = {
@@ -31,7 +31,6 @@ QUANTITIES = {
     "change": "change of the output since the start",
     "update": "update ΔW·x",
 }
-_SIZE_COLUMNS = ("step", "layer", "role", "quantity", "rms")
 BLIND = (
     "A coordinate check sees the first steps only. It cannot see weight decay, the schedule, the batch "
     "size, Adam's ε where gradients are still large, a wrong constant (a factor that is the same at every "
@@ -124,17 +123,16 @@ def coord_check(
     role_map = role_map or {}
     with torch.device("meta"):
         base = make_model(widths[0])
-        next_up = make_model(widths[1])
-    roles = {name: found.role for name, found in find_roles(next_up, base, role_map).items()}
-    # At the base width shapes say nothing: roles go by name, where the map says nothing either.
-    base_map = role_map | roles | role_map
+        found = find_roles(make_model(widths[1]), base, role_map)
+    roles = {name: parameter.role for name, parameter in found.items()}
+    # Roles go by name, where the map says nothing: at the base width shapes would say nothing.
+    shared = {"base_model": base, "roles": role_map | roles | role_map}
     make_optimizer = make_optimizer or partial(torch.optim.AdamW, betas=(0.9, 0.95))
     init_options = {k: v for k, v in options.items() if k in ("forward", "tied", "optimizer")}
     rows = []
     for width, seed in itertools.product(widths, range(seeds)):
         torch.manual_seed(seed)
         model = make_model(width).eval()
-        shared = {"base_model": base, "roles": base_map if width == widths[0] else role_map}
         if init:
             generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
             init_weights(model, rule, generator=generator, **shared, **init_options)
@@ -142,33 +140,27 @@ def coord_check(
         optimizer = make_optimizer(param_groups(model, rule, lr=rate, **shared, **options))
         sizes = _measure(model, roles, optimizer, loss, steps)
         rows += [(width, seed, *size) for size in sizes]
-    table = pd.DataFrame(rows, columns=["width", "seed", *_SIZE_COLUMNS])
-    layers, slopes = _slopes(table, tolerance)
-    return CoordCheck(rule.name, table, layers, slopes, _verdict(rule, slopes, layers))
+    columns = ["width", "seed", "step", "layer", "role", "quantity", "rms"]
+    return _summary(rule, pd.DataFrame(rows, columns=columns), tolerance)
 
 
-def _measure(
-    model: nn.Module,
-    roles: dict[str, Role],
-    optimizer: torch.optim.Optimizer,
-    loss: Callable[[nn.Module], Tensor],
-    steps: int,
-) -> Iterator[tuple]:
-    """The size of each quantity of each layer after 0, 1, … steps, as ``_SIZE_COLUMNS``."""
+def _measure(model, roles: dict[str, Role], optimizer, loss, steps) -> Iterator[tuple]:
+    """Step, layer, role, quantity and rms, after 0, 1, … steps."""
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     # Of a layer with several parameters, the first.
     weights = {name.rpartition(".")[0]: name for name in reversed(roles)}
-    first_outputs: dict[str, Tensor] = {}
+    first_outputs = {}
     for step in range(steps + 1):
         if step:
             optimizer.zero_grad()
             loss(model).backward()
             optimizer.step()
-        calls = _calls(model, weights, loss)
+        calls = _calls(model, loss)
         for layer, weight in weights.items():
-            inputs, output = calls.get(layer, ((), None))
+            module = model.get_submodule(layer)
+            inputs, output = calls.get(module, ((), None))
             delta = model.get_parameter(weight).detach() - start[weight]
-            found = {"update": _update(model.get_submodule(layer), delta, inputs)}
+            found = {"update": _update(module, delta, inputs)}
             if torch.is_tensor(output):
                 first = first_outputs.setdefault(layer, output)
                 found = {"activation": output, "change": output - first, **found}
@@ -178,41 +170,28 @@ def _measure(
                     yield step, layer, roles[weight], quantity, rms
 
 
-def _calls(
-    model: nn.Module, layers: Iterable[str], loss: Callable[[nn.Module], Tensor]
-) -> dict[str, tuple]:
-    """Inputs and output of each layer in one forward pass."""
-    calls: dict[str, tuple] = {}
+def _calls(model, loss) -> dict[nn.Module, tuple]:
+    """Inputs and output of each module in one forward pass."""
+    calls = {}
 
-    def record(layer: str, _module, inputs, output) -> None:
-        calls[layer] = inputs, output
+    def record(module, inputs, output):
+        calls[module] = inputs, output
+        # Our Transformer multiplies by some weights without calling their layers.
+        if isinstance(module, Attention):
+            for layer in (module.query, module.key, module.value):
+                layer(*inputs)
+        if isinstance(module, Transformer):
+            _, normed = calls[module.norm_final]
+            module.readout(normed)
 
     with contextlib.ExitStack() as hooks, torch.no_grad():
-        for layer in layers:
-            module = model.get_submodule(layer)
-            hooks.enter_context(module.register_forward_hook(partial(record, layer)))
-        for module in unwrap(model).modules():
-            if isinstance(module, Attention):
-                hooks.enter_context(module.register_forward_pre_hook(_call_projections))
-            elif isinstance(module, Transformer):
-                call = partial(_call_readout, module.readout)
-                hooks.enter_context(module.norm_final.register_forward_hook(call))
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_hook(record))
         loss(model)
     return calls
 
 
-def _call_projections(attention: Attention, inputs: tuple) -> None:
-    """Call the layers whose weights our attention multiplies by at once, for their hooks to see."""
-    for layer in (attention.query, attention.key, attention.value):
-        layer(*inputs)
-
-
-def _call_readout(readout: nn.Module, _norm, _inputs, output: Tensor) -> None:
-    """Call the readout, whose weight our Transformer's loss takes without a call."""
-    readout(output)
-
-
-def _update(module: nn.Module, delta: Tensor, inputs: tuple) -> Tensor | None:
+def _update(module, delta: Tensor, inputs) -> Tensor | None:
     """ΔW·x of the layer's input; of a vector, and of a table that is read without a call, Δ
     itself."""
     if delta.ndim == 1:
@@ -226,18 +205,16 @@ def _update(module: nn.Module, delta: Tensor, inputs: tuple) -> Tensor | None:
     return None
 
 
-def _slopes(table: pd.DataFrame, tolerance: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Slopes at the last step, of each layer and of each role."""
+def _summary(rule: Rule, table: pd.DataFrame, tolerance) -> CoordCheck:
     last = table[(table["step"] == table["step"].max()) & (table["rms"] > 0)]
     logs = last.assign(log_rms=np.log(last["rms"]))
     by_role = logs.groupby(["role", "quantity", "width", "seed"], sort=False)["log_rms"].mean()
-    return (
-        _fits(logs, ["layer", "role", "quantity"], tolerance),
-        _fits(by_role.reset_index(), ["role", "quantity"], tolerance),
-    )
+    layers = _fits(logs, ["layer", "role", "quantity"], tolerance)
+    slopes = _fits(by_role.reset_index(), ["role", "quantity"], tolerance)
+    return CoordCheck(rule.name, table, layers, slopes, _verdict(rule, slopes, layers))
 
 
-def _fits(logs: pd.DataFrame, keys: list[str], tolerance: float) -> pd.DataFrame:
+def _fits(logs, keys, tolerance) -> pd.DataFrame:
     """Slope of log rms against log width in each group, with its interval and trend."""
     rows = []
     for values, group in logs.groupby(keys, sort=False):
@@ -245,12 +222,12 @@ def _fits(logs: pd.DataFrame, keys: list[str], tolerance: float) -> pd.DataFrame
             continue
         fit = stats.linregress(np.log(group["width"]), group["log_rms"])
         half = stats.t.ppf(0.975, len(group) - 2) * fit.stderr
-        low, high = fit.slope - half, fit.slope + half
-        rows.append((*values, fit.slope, low, high, _trend(fit.slope, low, high, tolerance)))
+        interval = (fit.slope - half, fit.slope + half)
+        rows.append((*values, fit.slope, *interval, _trend(fit.slope, *interval, tolerance)))
     return pd.DataFrame(rows, columns=[*keys, "slope", "low", "high", "trend"])
 
 
-def _trend(slope: float, low: float, high: float, tolerance: float) -> str:
+def _trend(slope, low, high, tolerance) -> str:
     if abs(slope) <= tolerance:
         return "flat"
     if low > 0:
@@ -258,19 +235,21 @@ def _trend(slope: float, low: float, high: float, tolerance: float) -> str:
     return "shrinks" if high < 0 else "unclear"
 
 
-def _verdict(rule: Rule, slopes: pd.DataFrame, layers: pd.DataFrame) -> tuple[str, ...]:
+def _of(fits, role, quantity) -> pd.DataFrame:
+    return fits[(fits["role"] == role) & (fits["quantity"] == quantity)]
+
+
+def _verdict(rule, slopes, layers) -> tuple[str, ...]:
     """What grows or vanishes, where most, and which line of the rule is suspect."""
     # The output of a readout may shrink at the start: that is what μP's small readout does.
     harmless = (slopes["quantity"] == "activation") & (slopes["trend"] == "shrinks")
     moving = slopes[slopes["trend"].isin(["grows", "shrinks"]) & ~harmless]
-    updates = slopes[slopes["quantity"] == "update"].set_index("role")["trend"]
     worst_first = sorted(
         moving.itertuples(), key=lambda row: (row.quantity != "update", -abs(row.slope))
     )
-    found = tuple(_finding(row, rule, layers, updates.get(row.role)) for row in worst_first)
+    if worst_first:
+        return tuple(_finding(row, rule, slopes, layers) for row in worst_first)
     unclear = (slopes["trend"] == "unclear").sum()
-    if found:
-        return found
     if unclear:
         return (
             f"Nothing certain: {unclear} slopes are not flat, but their intervals hold 0; take more widths "
@@ -279,9 +258,9 @@ def _verdict(rule: Rule, slopes: pd.DataFrame, layers: pd.DataFrame) -> tuple[st
     return ("Flat: activations, changes and updates of every role keep their size.",)
 
 
-def _finding(row, rule: Rule, layers: pd.DataFrame, update_trend: str | None) -> str:
+def _finding(row, rule, slopes, layers) -> str:
     """One slope in a sentence, with its worst layer and the suspect."""
-    own = layers[(layers["role"] == row.role) & (layers["quantity"] == row.quantity)]
+    own = _of(layers, row.role, row.quantity)
     worst = own.loc[(own["slope"] * np.sign(row.slope)).idxmax()]
     laws = rule.table().set_index("role").loc[row.role]
     text = (
@@ -289,15 +268,14 @@ def _finding(row, rule: Rule, layers: pd.DataFrame, update_trend: str | None) ->
         f"[{row.low:.2f}, {row.high:.2f}], most in {worst['layer']} (n^{worst['slope']:.2f})."
     )
     if row.quantity == "update":
-        much = "too large" if row.slope > 0 else "too small"
+        much = "large" if row.slope > 0 else "small"
         return (
             f"{text} Suspect: {rule.name}'s learning rate of {row.role} ({laws['learning rate']}), "
-            f"{much} by about n^{abs(row.slope):.1f}."
+            f"too {much} by about n^{abs(row.slope):.1f}."
         )
-    if update_trend == row.trend:
+    if row.trend in set(_of(slopes, row.role, "update")["trend"]):
         return f"{text} It follows from the update of these layers."
     if row.quantity == "activation":
-        return (
-            f"{text} Suspect: the init std of {row.role} ({laws['init std']}), or the layers below."
-        )
+        std = laws["init std"]
+        return f"{text} Suspect: the init std of {row.role} ({std}), or the layers below."
     return f"{text} Its own update does not do that: look at the layers below."

@@ -13,9 +13,8 @@ from torch import nn
 from hpt.errors import ForwardWarning
 from hpt.parameterization import named_rules
 from hpt.parameterization.forward import attention_note
-from hpt.parameterization.groups import AnyRule, Assignment, assign, param_groups
+from hpt.parameterization.groups import AnyRule, assign, param_groups
 from hpt.parameterization.roles import unwrap
-from hpt.parameterization.rules import Rule
 
 _NUMBER = "{:.4g}".format
 
@@ -91,7 +90,7 @@ def describe(model: nn.Module, rule: AnyRule, *, lr: float, **options: Any) -> D
     return Description(title, frame, totals, tuple(notes))
 
 
-def _frame(model, rule: Rule, lr: float, options: dict) -> tuple[pd.DataFrame, dict]:
+def _frame(model, rule, lr, options) -> tuple[pd.DataFrame, dict]:
     """One row a parameter, and what the rule assigns."""
     assigning = ("base_model", "base_width", "roles", "tied", "forward", "optimizer")
     with warnings.catch_warnings():
@@ -124,7 +123,7 @@ def _frame(model, rule: Rule, lr: float, options: dict) -> tuple[pd.DataFrame, d
     return pd.DataFrame(rows), assigned
 
 
-def _tying(rule: Rule, assigned: dict[str, Assignment], tied: str) -> list[str]:
+def _tying(rule, assigned, tied) -> list[str]:
     """What it costs that one matrix is embedding and readout under one rule."""
     lost = "readout" if tied == "embedding" else "embedding"
     notes = []
@@ -138,17 +137,17 @@ def _tying(rule: Rule, assigned: dict[str, Assignment], tied: str) -> list[str]:
             "embedding": rule.scales("embedding", vocabulary, a.m, width),
             "readout": rule.scales("readout", width, a.m, vocabulary),
         }
-        has, asked = scales[tied], scales[lost]
+        has = scales[tied]
+        asked = scales[lost]
         notes.append(
-            f"{name} is tied to {', '.join(role.tied_to)} and follows the {tied}'s rule. As {lost} it would "
-            f"have had LR × {asked.lr:.4g} (has × {has.lr:.4g}) and init std {asked.init_std:.4g} (has "
-            f"{has.init_std:.4g}): the {lost}'s steps are {has.lr / asked.lr:.4g} and its start "
-            f"{has.init_std / asked.init_std:.4g} times what {rule.name} asks for. Untie them to have both."
+            f"{name} is tied to {', '.join(role.tied_to)} and follows the {tied}'s rule: the {lost}'s steps "
+            f"are {has.lr / asked.lr:.4g} and its start {has.init_std / asked.init_std:.4g} times what "
+            f"{rule.name} asks for. Untie them to have both."
         )
     return notes
 
 
-def _multipliers(rule: Rule, asked: pd.DataFrame) -> list[str]:
+def _multipliers(rule, asked) -> list[str]:
     """Which layers the model has to multiply, where nobody has settled that."""
     if asked.empty:
         return []

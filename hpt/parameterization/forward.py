@@ -61,28 +61,28 @@ def attention_note(rule: Rule, model: nn.Module, base_model: nn.Module | None) -
     """
     if isinstance(unwrap(model), Transformer):
         return ""
-    layers = _attention_layers(model)
     # Without a base model the wider copy kept the head size.
-    base_layers = layers if base_model is None else _attention_layers(base_model)
-    base_heads = {name: layer.head_dim for name, layer in base_layers.items()}
-    for name, layer in layers.items():
+    base_layers = _attention_layers(model if base_model is None else base_model)
+    for name, layer in _attention_layers(model).items():
         head = layer.head_dim
-        wanted = rule.attention_scale(head, base_heads.get(name))
+        base_head = getattr(base_layers.get(name), "head_dim", None)
+        wanted = rule.attention_scale(head, base_head)
         given = getattr(layer, "scaling", None) or head**-0.5
         if math.isclose(given, wanted, rel_tol=1e-6):
             continue
-        constant = "; a constant factor, as long as the head size is the same at every width"
+        note = (
+            f"rule {rule.name!r} scales attention logits by {wanted:.6g}; {name!r} (head size {head}) "
+            f"uses {given:.6g}.\n  optimizer groups cannot change that"
+        )
+        if head == base_head:
+            note += "; a constant factor, as long as the head size is the same at every width"
         fix = f"multiply the queries of each {type(layer).__name__} by {wanted / given:.6g}"
         if hasattr(layer, "scaling"):
             fix = (
                 "for layer in model.modules():\n"
                 f'        if hasattr(layer, "scaling"): layer.scaling = {wanted:.6g}'
             )
-        return (
-            f"rule {rule.name!r} scales attention logits by {wanted:.6g}; {name!r} (head size {head}) "
-            f"uses {given:.6g}.\n  optimizer groups cannot change that"
-            f"{constant if base_heads.get(name) == head else ''}\n  try:\n    {fix}"
-        )
+        return f"{note}\n  try:\n    {fix}"
     return ""
 
 

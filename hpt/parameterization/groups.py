@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -98,17 +97,21 @@ def param_groups(
     parameters = dict(unwrap(model).named_parameters())
     if eps is None and any(a.scales.eps != 1 for a in assigned.values()):
         eps = 1e-8
-    groups: dict[tuple, dict[str, Any]] = {}
+    groups: dict[tuple, dict] = {}
     for name, a in assigned.items():
         role = a.role.role
-        rates = _rates(
-            a, lr if rest_lr is None or role == "hidden" else rest_lr, weight_decay, decay
-        )
+        base_lr = lr if rest_lr is None or role == "hidden" else rest_lr
+        rates = _rates(a, base_lr, weight_decay, decay)
         if eps is not None:
             rates["eps"] = eps * a.scales.eps
-        new = {"name": role, "params": [], **rates}
-        groups.setdefault((role, *rates.values()), new)["params"].append(parameters[name])
-    return _numbered(list(groups.values()))
+        key = (role, *rates.values())
+        if key not in groups:
+            # A role that has several rates is numbered: hidden, hidden.1, …
+            count = sum(other == role for other, *_ in groups)
+            label = f"{role}.{count}" if count else role
+            groups[key] = {"name": label, "params": [], **rates}
+        groups[key]["params"].append(parameters[name])
+    return list(groups.values())
 
 
 def _check_rates(lr, weight_decay, rest_lr, decay, optimizer) -> None:
@@ -129,7 +132,7 @@ def _check_rates(lr, weight_decay, rest_lr, decay, optimizer) -> None:
         )
 
 
-def _rates(a: Assignment, lr: float, weight_decay: float, decay: Decay) -> dict[str, float]:
+def _rates(a: Assignment, lr, weight_decay, decay) -> dict[str, float]:
     """Learning rate and weight decay of one parameter, as torch's AdamW takes them."""
     own_lr = lr * a.scales.lr
     own_decay = 0.0 if a.role.role == "vector" else weight_decay
@@ -140,17 +143,6 @@ def _rates(a: Assignment, lr: float, weight_decay: float, decay: Decay) -> dict[
     else:
         own_decay /= a.scales.lr
     return {"lr": own_lr, "weight_decay": own_decay}
-
-
-def _numbered(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Number the groups of a role that has several rates: hidden, hidden.1, …"""
-    seen: Counter[str] = Counter()
-    for group in groups:
-        role = group["name"]
-        if seen[role]:
-            group["name"] = f"{role}.{seen[role]}"
-        seen[role] += 1
-    return groups
 
 
 @torch.no_grad()
@@ -183,7 +175,7 @@ def init_weights(
             _draw(parameters[name], a.scales.init_std * factors.get(name, 1.0), generator)
 
 
-def _draw(parameter: Tensor, std: float, generator: torch.Generator | None) -> None:
+def _draw(parameter: Tensor, std: float, generator) -> None:
     """Fill a parameter with normal numbers, one that is sharded with its part of the whole."""
     if not hasattr(parameter, "placements"):
         parameter.normal_(generator=generator).mul_(std)
@@ -198,14 +190,14 @@ def _draw(parameter: Tensor, std: float, generator: torch.Generator | None) -> N
 
 
 def assign(
-    model: nn.Module,
-    rule: AnyRule,
-    base_model: nn.Module | None = None,
-    base_width: int | None = None,
-    roles: RoleMap | None = None,
-    tied: Tied = "embedding",
-    forward: Forward | None = None,
-    optimizer: Optimizer = "adamw",
+    model,
+    rule,
+    base_model=None,
+    base_width=None,
+    roles=None,
+    tied="embedding",
+    forward=None,
+    optimizer="adamw",
 ) -> dict[str, Assignment]:
     """Role, m and scales of every parameter; see :func:`param_groups`."""
     rule = named_rules.rule(rule, base_width)
@@ -231,7 +223,7 @@ def assign(
     return assigned
 
 
-def _scales(rule: Rule, role: ParameterRole, m: float, tied, forward, optimizer) -> Scales:
+def _scales(rule, role, m, tied, forward, optimizer) -> Scales:
     """The scales of one parameter, a forward multiplier in them or settled."""
     # SGD's rate of a vector follows its own size: the bias of a readout grows with nothing.
     own_m = 1.0 if optimizer == "sgd" and role.growth is None else m
@@ -245,9 +237,7 @@ def _scales(rule: Rule, role: ParameterRole, m: float, tied, forward, optimizer)
     return absorb(scales, optimizer, role.role) if forward == "absorb" else scales
 
 
-def _other_width(
-    model: nn.Module, base_model: nn.Module | None, rule: Rule, base_width: int | None
-) -> tuple[nn.Module, float | None]:
+def _other_width(model, base_model, rule: Rule, base_width) -> tuple[nn.Module, float | None]:
     """The copy to compare shapes with, and m where it is the same for all parameters."""
     if base_model is not None:
         return base_model, None
@@ -290,17 +280,13 @@ def embedding_lr_groups(
             "its embedding is a plain parameter",
             'param_groups(model, "sp+embd", base_model=…, roles={its name: ("embedding", "in out")})',
         )
-    params: dict[str, list[Tensor]] = {"embedding": [], "matrix": [], "vector": []}
+    groups = {
+        name: {"name": name, "params": [], "lr": lr, "weight_decay": weight_decay}
+        for name in ("embedding", "matrix", "vector")
+    }
+    groups["embedding"]["lr"] = lr * width / base_width
+    groups["vector"]["weight_decay"] = 0.0
     for parameter in inner.parameters():
         kind = "matrix" if parameter.ndim > 1 else "vector"
-        params["embedding" if parameter in embeddings else kind].append(parameter)
-    rates = {
-        "embedding": (lr * width / base_width, weight_decay),
-        "matrix": (lr, weight_decay),
-        "vector": (lr, 0.0),
-    }
-    return [
-        {"name": name, "params": params[name], "lr": own_lr, "weight_decay": own_decay}
-        for name, (own_lr, own_decay) in rates.items()
-        if params[name]
-    ]
+        groups["embedding" if parameter in embeddings else kind]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]

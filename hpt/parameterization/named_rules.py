@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hpt.errors import ConfigError, did_you_mean
+from hpt.errors import ConfigError
 from hpt.parameterization.rules import (
     GROWING,
     ONE,
@@ -18,6 +18,7 @@ from hpt.parameterization.rules import (
     PowerLaw,
     RoleLaws,
     Rule,
+    unknown_name,
 )
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
 
@@ -130,8 +131,4 @@ def rule(name: str | Parameterization | Rule, base_width: int | None = None) -> 
         return Parameterization.parse(name, base_width).rule
     except ConfigError as error:
         names = [*map(str, PARAMETERIZATIONS), *NAMED_RULES]
-        raise ConfigError(
-            f"no rule is named {name!r}.",
-            "a misspelt name; " + did_you_mean(str(name), names),
-            "one of " + ", ".join(names),
-        ) from error
+        raise unknown_name("rule", name, names) from error

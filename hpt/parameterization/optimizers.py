@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from hpt.errors import ConfigError, did_you_mean
-from hpt.parameterization.rules import Role, Rule, Scales
+from hpt.errors import ConfigError
+from hpt.parameterization.rules import Role, Rule, Scales, unknown_name
 
 Optimizer = Literal["adamw", "adam", "sgd", "lion", "adafactor", "muon"]
 
@@ -40,9 +40,8 @@ def check_optimizer(rule: Rule, optimizer: str) -> None:
     ------
     ConfigError: for such a pair, and for an unknown optimizer.
     """
-    known = get_args(Optimizer)
-    if optimizer not in known:
-        raise ConfigError(f"no optimizer is named {optimizer!r}.", did_you_mean(optimizer, known))
+    if optimizer not in get_args(Optimizer):
+        raise unknown_name("optimizer", optimizer, get_args(Optimizer))
     rules = RULES_FOR.get(optimizer, (rule.name,))
     if rule.name not in rules:
         raise ConfigError(

@@ -9,6 +9,7 @@ nothing grows is fixed; a one-dimensional parameter is a vector (Yang et al. 202
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import re
 from collections import defaultdict
@@ -50,15 +51,18 @@ class ParameterRole:
     tied_to: tuple[str, ...] = ()
 
 
-class _Sighting(NamedTuple):
+class _Parameter(NamedTuple):
     """A parameter as its two copies show it, and what the mapping and its layer say of it."""
 
     name: str
     owner: nn.Module
-    shape: tuple[int, ...]
-    other: tuple[int, ...]
+    shape: tuple
+    other: tuple
     role: Role | None
-    axes: list[str] | None
+    axes: list | None
+
+    def __str__(self) -> str:
+        return f"parameter {self.name!r} of shape {self.shape}, {self.other} in the other copy,"
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -88,29 +92,27 @@ def find_roles(
         that fits none.
     """
     model = unwrap(model)
-    other_shapes = {
-        _plain(name): tuple(parameter.shape)
-        for name, parameter in unwrap(other).named_parameters(remove_duplicate=False)
-    }
     mapping = mapping or {}
+    others = {
+        _plain(name): tuple(tensor.shape)
+        for name, tensor in unwrap(other).named_parameters(remove_duplicate=False)
+    }
     names = defaultdict(list)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names[parameter].append(_plain(name))
-    _check_patterns(mapping, [name for tied in names.values() for name in tied])
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        names[tensor].append(_plain(name))
+    _check_patterns(mapping, list(itertools.chain(*names.values())))
     found = {}
-    seen = {}
-    for name, parameter in model.named_parameters():
+    parameters = {}
+    for name, tensor in model.named_parameters():
+        plain, *tied_to = names[tensor]
         owner = model.get_submodule(name.rpartition(".")[0])
-        plain = _plain(name)
-        p = _look(plain, owner, tuple(parameter.shape), other_shapes, mapping)
-        tied_to = tuple(alias for alias in names[parameter] if alias != plain)
-        found[name] = ParameterRole(name, *_role(p), tied_to)
-        seen[name] = p
+        parameters[name] = _look(plain, owner, tuple(tensor.shape), others, mapping)
+        found[name] = ParameterRole(name, *_role(parameters[name]), tuple(tied_to))
     # What the mapping says is meant so.
-    free = {name: role for name, role in found.items() if seen[name].role is None}
+    free = [name for name in found if parameters[name].role is None]
     if all(role.growth is None for role in found.values()):
-        _refuse_one_width(free, seen)
-    _refuse_half_grown_blocks(free, seen)
+        _refuse_one_width([parameters[name] for name in free if found[name].role == "fixed"])
+    _refuse_half_grown_blocks([(parameters[name], found[name].role) for name in free])
     return found
 
 
@@ -119,7 +121,7 @@ def _plain(name: str) -> str:
     return name.replace("_checkpoint_wrapped_module.", "")
 
 
-def _check_patterns(mapping: RoleMap, names: list[str]) -> None:
+def _check_patterns(mapping, names) -> None:
     for pattern in mapping:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise RoleError(
@@ -128,11 +130,12 @@ def _check_patterns(mapping: RoleMap, names: list[str]) -> None:
             )
 
 
-def _look(name, owner, shape, other_shapes, mapping: RoleMap) -> _Sighting:
+def _look(name, owner, shape, others, mapping) -> _Parameter:
     """A parameter beside its namesake, with the first entry of the mapping that fits."""
-    if name not in other_shapes or len(other_shapes[name]) != len(shape):
+    other = others.get(name, "missing")
+    if other == "missing" or len(other) != len(shape):
         raise RoleError(
-            f"parameter {name!r} of shape {shape} is {other_shapes.get(name, 'missing')} in the other copy.",
+            f"parameter {name!r} of shape {shape} is {other} in the other copy.",
             "the two models differ in more than width",
             "build both from one config, width apart",
         )
@@ -145,104 +148,91 @@ def _look(name, owner, shape, other_shapes, mapping: RoleMap) -> _Sighting:
             f"{role!r}, given for parameter {name!r}, is no role.", did_you_mean(role, ROLES)
         )
     axes = axes or _axes_of_layer(owner, len(shape))
-    return _Sighting(name, owner, shape, other_shapes[name], role, axes and axes.split())
+    return _Parameter(name, owner, shape, other, role, axes and axes.split())
 
 
-def _axes_of_layer(owner: nn.Module, ndim: int) -> str | None:
+def _axes_of_layer(owner, ndim) -> str | None:
     """The axes of a known layer's weight, in words; None where it is not known."""
     kind = type(owner).__name__.removeprefix("FSDP")
-    # Hugging Face's Conv1D is in × out.
+    # Hugging Face's Conv1D is in × out, its experts are stacked.
     if ndim == 2 and (isinstance(owner, nn.Embedding) or kind == "Conv1D"):
         return "in out"
     linear = isinstance(owner, nn.Linear | nn.MultiheadAttention) or kind.endswith("Router")
     if ndim == 2 and linear:
         return "out in"
-    # Hugging Face's stacked experts.
     if ndim == 3 and kind.endswith("Experts") and hasattr(owner, "is_transposed"):
         return "experts in out" if owner.is_transposed else "experts out in"
     return None
 
 
-def _role(p: _Sighting) -> tuple[Role, int, int, float | None]:
+def _role(p: _Parameter) -> tuple:
     """Role, fan_in, fan_out and growth."""
-    pairs = enumerate(zip(p.shape, p.other, strict=True))
-    growing = {axis: size / other for axis, (size, other) in pairs if size != other}
+    ratios = [size / other for size, other in zip(p.shape, p.other, strict=True) if size != other]
     if len(p.shape) <= 1 or p.role == "vector":
         size = p.shape[-1] if p.shape else 1
-        return p.role or "vector", 1, size, next(iter(growing.values()), None)
-    if p.role == "fixed" or (p.role is None and not growing):
+        return p.role or "vector", 1, size, ratios[0] if ratios else None
+    if p.role == "fixed" or not (p.role or ratios):
         return "fixed", p.shape[-1], p.shape[0], None
-    axes = p.axes or _axes_by_growth(p.role, list(growing), len(p.shape))
-    _check_axes(p, axes)
-    growth = {axes[axis]: ratio for axis, ratio in growing.items()}
-    _check_growth(p, growth)
-    sizes = list(zip(axes, p.shape, strict=True))
-    fan_in = math.prod(size for axis, size in sizes if axis in ("in", "kernel"))
-    fan_out = math.prod(size for axis, size in sizes if axis == "out")
+    sizes = list(zip(_axes(p, len(ratios)), p.shape, p.other, strict=True))
+    growth = {axis: size / other for axis, size, other in sizes if size != other}
+    odd = [axis for axis in growth if axis not in ("in", "out")]
+    if odd:
+        raise RoleError(
+            f"{p} changes in more than input and output: axis {odd[0]!r} grows too.",
+            "the two models differ in more than width",
+            f'build both from one config, width apart, or param_groups(…, roles={{"{p.name}": …}})',
+        )
+    fan_in = math.prod(size for axis, size, _ in sizes if axis in ("in", "kernel"))
+    fan_out = math.prod(size for axis, size, _ in sizes if axis == "out")
     by_growth = "readout" if "in" in growth else "embedding"
     if len(growth) == 2:
         by_growth = "hidden"
     return p.role or by_growth, fan_in, fan_out, growth.get("in", growth.get("out"))
 
 
-def _axes_by_growth(role: Role | None, growing: list[int], ndim: int) -> list[str] | None:
-    """The axes of a matrix that is said to be an embedding or a readout: one axis grows."""
-    if ndim != 2 or len(growing) != 1 or role not in ("embedding", "readout"):
-        return None
-    grows_last = growing == [1]
-    return ["in", "out"] if grows_last == (role == "embedding") else ["out", "in"]
-
-
-def _check_axes(p: _Sighting, axes: list[str] | None) -> None:
-    if axes and len(axes) == len(p.shape) and {"in", "out"} <= set(axes):
-        return
+def _axes(p: _Parameter, growing: int) -> list[str]:
+    """The axes in words; of a matrix that is said to be an embedding or a readout, the one that
+    grows tells."""
+    axes = p.axes
     ndim = len(p.shape)
+    if axes is None and ndim == 2 and growing == 1 and p.role in ("embedding", "readout"):
+        last_grows = p.shape[1] != p.other[1]
+        axes = ["in", "out"] if last_grows == (p.role == "embedding") else ["out", "in"]
+    if axes and len(axes) == ndim and {"in", "out"} <= set(axes):
+        return axes
     words = "heads out in" if ndim == 3 else "out in" + " kernel" * (ndim - 2)
     raise RoleError(
-        f"parameter {p.name!r} of shape {p.shape} (in the other copy {p.other}) belongs to "
-        f"{type(p.owner).__name__}.",
+        f"{p} belongs to {type(p.owner).__name__}.",
         "which axis is its input is not known for that layer",
         f'param_groups(…, roles={{"{p.name}": ("{p.role or "hidden"}", "{words}")}}), or "fixed"',
     )
 
 
-def _check_growth(p: _Sighting, growth: dict[str, float]) -> None:
-    for axis in growth:
-        if axis not in ("in", "out"):
-            raise RoleError(
-                f"parameter {p.name!r} of shape {p.shape} is {p.other} in the other copy: its axis {axis!r} "
-                "grows too.",
-                "the two models differ in more than width",
-                f'build both from one config, width apart, or param_groups(…, roles={{"{p.name}": …}})',
-            )
-
-
-def _refuse_one_width(free: dict[str, ParameterRole], seen: dict[str, _Sighting]) -> None:
+def _refuse_one_width(fixed: list[_Parameter]) -> None:
     """Two copies of one width show no role of a matrix."""
-    for name, role in free.items():
-        if role.role == "fixed":
-            raise RoleError(
-                f"parameter {name!r} has shape {seen[name].other} in both models, as have all others.",
-                "both copies have one width",
-                f'pass a copy of another width, or say the roles: param_groups(…, roles={{"{name}": …}})',
-            )
+    for p in fixed:
+        raise RoleError(
+            f"parameter {p.name!r} has shape {p.other} in both models, as have all others.",
+            "both copies have one width",
+            f'pass a copy of another width, or say the roles: param_groups(…, roles={{"{p.name}": …}})',
+        )
 
 
-def _refuse_half_grown_blocks(free: dict[str, ParameterRole], seen: dict[str, _Sighting]) -> None:
+def _refuse_half_grown_blocks(matrices) -> None:
     """An inner size of a block that does not grow makes one matrix an embedding and the next a
     readout."""
     blocks = defaultdict(dict)
-    for name, role in free.items():
-        block = re.match(r"(.*?\.\d+)\..*\.", name)
-        if block and not isinstance(seen[name].owner, nn.Embedding):
-            blocks[block[1]].setdefault(role.role, seen[name])
+    for p, role in matrices:
+        block = re.match(r"(.*?\.\d+)\..*\.", p.name)
+        if block and not isinstance(p.owner, nn.Embedding):
+            blocks[block[1]].setdefault(role, p)
     for first in blocks.values():
-        if "readout" not in first or "embedding" not in first:
+        if not first.keys() >= {"readout", "embedding"}:
             continue
-        into, out_of = first["readout"], first["embedding"]
+        into = first["readout"]
+        out_of = first["embedding"]
         raise RoleError(
-            f"parameter {into.name!r} of shape {into.shape} (in the other copy {into.other}) maps into a "
-            f"size that does not grow, and {out_of.name!r} of shape {out_of.shape} ({out_of.other}) out of one.",
+            f"{into} maps into a size that does not grow, and {out_of} out of one.",
             "the other copy kept the inner size of its blocks (an intermediate_size, a number of heads)",
             f'shrink that size too, or, if it is meant so, param_groups(…, roles={{"{into.name}": "readout", '
             f'"{out_of.name}": "embedding"}})',

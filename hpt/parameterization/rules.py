@@ -7,6 +7,7 @@ its width over that of the base model.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
@@ -19,6 +20,15 @@ Decay = Literal["coupled", "independent", "constant"]
 ROLES: tuple[Role, ...] = get_args(Role)
 #: Roles of the parameters that no rule draws: they start at what the model was built with.
 KEPT_ROLES = ("vector", "fixed")
+
+
+def unknown_name(kind: str, name: object, known: Sequence[str]) -> ConfigError:
+    """The error of a name that is none of those known."""
+    return ConfigError(
+        f"no {kind} is named {name!r}.",
+        f"a misspelt name; {did_you_mean(str(name), known)}",
+        f"one of {', '.join(known)}",
+    )
 
 
 class Scales(NamedTuple):
@@ -131,7 +141,7 @@ class Rule:
         ConfigError: for a role that no rule knows.
         """
         if role not in ROLES:
-            raise ConfigError(f"no rule for role {role!r}.", did_you_mean(role, ROLES))
+            raise unknown_name("role", role, ROLES)
         scales = getattr(self, role).scales(fan_in, fan_out, m)
         return scales._replace(init_std=0.0) if role in KEPT_ROLES else scales
 

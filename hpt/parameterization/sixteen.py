@@ -17,12 +17,21 @@ Last     the readout starts with std                 1/√n                1/√
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from pydantic import Field
 
 from hpt.config import config
-from hpt.errors import ConfigError, did_you_mean
-from hpt.parameterization.rules import GROWING, UNIT_SUM, PowerLaw, Role, RoleLaws, Rule, Scales
+from hpt.parameterization.rules import (
+    GROWING,
+    UNIT_SUM,
+    PowerLaw,
+    Role,
+    RoleLaws,
+    Rule,
+    Scales,
+    unknown_name,
+)
 
 SWITCHES = ("Attn", "Embd", "LN", "Last")
 
@@ -56,12 +65,8 @@ class Parameterization:
         ConfigError: for any other name, with the sixteen names.
         """
         if isinstance(name, Parameterization):
-            switches = name.switches
-            base_width = base_width or name.base_width
-        else:
-            switches = _switches_of(name)
-        on = {switch.lower(): switch in switches for switch in SWITCHES}
-        return cls(**on, base_width=base_width or 1)
+            return replace(name, base_width=base_width or name.base_width)
+        return cls(**_switches_of(name), base_width=base_width or 1)
 
     @property
     def switches(self) -> frozenset[str]:
@@ -119,23 +124,16 @@ class Parameterization:
         return self.rule.scales(role, fan_in, m, fan_out)
 
 
-def _switches_of(name: str) -> frozenset[str]:
-    """The switches that a published name turns on."""
+def _switches_of(name: str) -> dict[str, bool]:
+    """The fields that a published name sets."""
     text = str(name).strip().lower().replace("µ", "μ").replace(" ", "")
     text = {"sp_lr": "mup-last", "mup_sp": "mup"}.get(text, text).replace("mup_sp_", "mup-")
-    separators = "[+_]" if text.startswith("sp") else "[-_]"
-    base, *parts = re.split(separators, text)
-    spelled = {switch.lower(): switch for switch in SWITCHES}
+    base, *parts = re.split("[+_]" if text.startswith("sp") else "[-_]", text)
+    fields = [switch.lower() for switch in SWITCHES]
     repeated = len(set(parts)) < len(parts)
-    if base not in ("sp", "μp", "mup", "up") or repeated or not spelled.keys() >= set(parts):
-        names = [str(p) for p in PARAMETERIZATIONS]
-        raise ConfigError(
-            f"no parameterization is named {name!r}.",
-            "a misspelt name; " + did_you_mean(name, names),
-            "one of " + ", ".join(names),
-        )
-    named = frozenset(spelled[part] for part in parts)
-    return named if base == "sp" else frozenset(SWITCHES) - named
+    if base not in ("sp", "μp", "mup", "up") or repeated or not set(parts) <= set(fields):
+        raise unknown_name("parameterization", name, [str(p) for p in PARAMETERIZATIONS])
+    return {field: (field in parts) == (base == "sp") for field in fields}
 
 
 #: The sixteen, in the paper's order: SP, one switch, two, μP minus one, μP.
@@ -150,11 +148,11 @@ PARAMETERIZATIONS: tuple[Parameterization, ...] = tuple(
 
 def markdown_table() -> str:
     """The sixteen as a Markdown table: each role's learning rate and start, the attention scale."""
-    lr_roles = ("embedding", "vector", "hidden", "readout")
-    head = ["name", *(f"{role} LR" for role in lr_roles), "readout std", "attention logits"]
-    rows = [head, ["---"] * len(head)]
+    lr_roles = ["embedding", "vector", "hidden", "readout"]
+    rows = [["name", *(f"{role} LR" for role in lr_roles), "readout std", "attention logits"]]
+    rows.append(["---"] * len(rows[0]))
     for p in PARAMETERIZATIONS:
-        lrs = [getattr(p.rule, role).lr.times("η") for role in lr_roles]
-        std = str(p.rule.readout.std).replace("fan_in", "n").replace("/√m", " · 1/√m")
-        rows.append([str(p), *lrs, std, f"× {p.rule.attention}"])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        laws = p.rule.table().set_index("role")
+        std = laws.loc["readout", "init std"].replace("fan_in", "n").replace("/√m", " · 1/√m")
+        rows.append([str(p), *laws.loc[lr_roles, "learning rate"], std, f"× {p.rule.attention}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
