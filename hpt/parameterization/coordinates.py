@@ -26,7 +26,7 @@ from hpt.parameterization.groups import AnyRule, init_weights, param_groups
 from hpt.parameterization.roles import RoleMap, find_roles
 from hpt.parameterization.rules import Role, Rule
 
-QUANTITIES = {
+MEASURED = {
     "activation": "size of the layer's output",
     "change": "change of the output since the start",
     "update": "update ΔW·x",
@@ -264,7 +264,7 @@ def _finding(row, rule, slopes, layers) -> str:
     worst = own.loc[(own["slope"] * np.sign(row.slope)).idxmax()]
     laws = rule.table().set_index("role").loc[row.role]
     text = (
-        f"{row.role}: the {QUANTITIES[row.quantity]} {row.trend} as n^{row.slope:.2f} "
+        f"{row.role}: the {MEASURED[row.quantity]} {row.trend} as n^{row.slope:.2f} "
         f"[{row.low:.2f}, {row.high:.2f}], most in {worst['layer']} (n^{worst['slope']:.2f})."
     )
     if row.quantity == "update":

@@ -101,8 +101,7 @@ def _frame(model, rule, lr, options) -> tuple[pd.DataFrame, dict]:
     group_of = {parameter: group for group in groups for parameter in group["params"]}
     rows = []
     for name, parameter in model.named_parameters():
-        role = assigned[name].role
-        scales = assigned[name].scales
+        role, m, scales = assigned[name]
         group = group_of[parameter]
         rows.append(
             {
@@ -112,7 +111,7 @@ def _frame(model, rule, lr, options) -> tuple[pd.DataFrame, dict]:
                 "role": role.role,
                 "fan_in": role.fan_in,
                 "fan_out": role.fan_out,
-                "m": assigned[name].m,
+                "m": m,
                 "lr": group["lr"],
                 "weight_decay": group["weight_decay"],
                 "init_std": scales.init_std,
@@ -127,15 +126,14 @@ def _tying(rule, assigned, tied) -> list[str]:
     """What it costs that one matrix is embedding and readout under one rule."""
     lost = "readout" if tied == "embedding" else "embedding"
     notes = []
-    for name, a in assigned.items():
-        role = a.role
+    for name, (role, m, _) in assigned.items():
         if not role.tied_to or role.role not in ("embedding", "readout"):
             continue
         fans = (role.fan_in, role.fan_out)
         vocabulary, width = fans if role.role == "embedding" else reversed(fans)
         scales = {
-            "embedding": rule.scales("embedding", vocabulary, a.m, width),
-            "readout": rule.scales("readout", width, a.m, vocabulary),
+            "embedding": rule.scales("embedding", vocabulary, m, width),
+            "readout": rule.scales("readout", width, m, vocabulary),
         }
         has = scales[tied]
         asked = scales[lost]

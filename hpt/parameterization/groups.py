@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,7 @@ Tied = Literal["embedding", "readout"]
 AnyRule = str | Parameterization | Rule
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(NamedTuple):
     """What a rule gives one parameter: its role, width multiplier m and scales."""
 
     role: ParameterRole
@@ -98,12 +97,13 @@ def param_groups(
     if eps is None and any(a.scales.eps != 1 for a in assigned.values()):
         eps = 1e-8
     groups: dict[tuple, dict] = {}
-    for name, a in assigned.items():
-        role = a.role.role
+    for name, (parameter_role, _, scales) in assigned.items():
+        role = parameter_role.role
         base_lr = lr if rest_lr is None or role == "hidden" else rest_lr
-        rates = _rates(a, base_lr, weight_decay, decay)
+        base_decay = 0.0 if role == "vector" else weight_decay
+        rates = _rates(scales, base_lr, base_decay, decay)
         if eps is not None:
-            rates["eps"] = eps * a.scales.eps
+            rates["eps"] = eps * scales.eps
         key = (role, *rates.values())
         if key not in groups:
             # A role that has several rates is numbered: hidden, hidden.1, …
@@ -132,16 +132,14 @@ def _check_rates(lr, weight_decay, rest_lr, decay, optimizer) -> None:
         )
 
 
-def _rates(a: Assignment, lr, weight_decay, decay) -> dict[str, float]:
+def _rates(scales: Scales, lr, weight_decay, decay) -> dict[str, float]:
     """Learning rate and weight decay of one parameter, as torch's AdamW takes them."""
-    own_lr = lr * a.scales.lr
-    own_decay = 0.0 if a.role.role == "vector" else weight_decay
-    if decay == "coupled":
-        own_decay *= a.scales.decay
-    elif decay == "independent":
-        own_decay /= own_lr
-    else:
-        own_decay /= a.scales.lr
+    own_lr = lr * scales.lr
+    own_decay = weight_decay * scales.decay
+    if decay == "independent":
+        own_decay = weight_decay / own_lr
+    if decay == "constant":
+        own_decay = weight_decay / scales.lr
     return {"lr": own_lr, "weight_decay": own_decay}
 
 
@@ -170,9 +168,9 @@ def init_weights(
     factors = inner.init_factors() if isinstance(inner, Transformer) else {}
     parameters = dict(inner.named_parameters())
     assigned = assign(model, rule, base_model, base_width, roles, tied, forward, optimizer)
-    for name, a in assigned.items():
-        if a.role.role not in KEPT_ROLES:
-            _draw(parameters[name], a.scales.init_std * factors.get(name, 1.0), generator)
+    for name, (role, _, scales) in assigned.items():
+        if role.role not in KEPT_ROLES:
+            _draw(parameters[name], scales.init_std * factors.get(name, 1.0), generator)
 
 
 def _draw(parameter: Tensor, std: float, generator) -> None:

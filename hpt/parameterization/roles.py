@@ -110,8 +110,9 @@ def find_roles(
         found[name] = ParameterRole(name, *_role(parameters[name]), tuple(tied_to))
     # What the mapping says is meant so.
     free = [name for name in found if parameters[name].role is None]
-    if all(role.growth is None for role in found.values()):
-        _refuse_one_width([parameters[name] for name in free if found[name].role == "fixed"])
+    fixed = [name for name in free if found[name].role == "fixed"]
+    if fixed and all(role.growth is None for role in found.values()):
+        raise _one_width(parameters[fixed[0]])
     _refuse_half_grown_blocks([(parameters[name], found[name].role) for name in free])
     return found
 
@@ -208,14 +209,12 @@ def _axes(p: _Parameter, growing: int) -> list[str]:
     )
 
 
-def _refuse_one_width(fixed: list[_Parameter]) -> None:
-    """Two copies of one width show no role of a matrix."""
-    for p in fixed:
-        raise RoleError(
-            f"parameter {p.name!r} has shape {p.other} in both models, as have all others.",
-            "both copies have one width",
-            f'pass a copy of another width, or say the roles: param_groups(…, roles={{"{p.name}": …}})',
-        )
+def _one_width(p: _Parameter) -> RoleError:
+    return RoleError(
+        f"parameter {p.name!r} has shape {p.other} in both models, as have all others.",
+        "both copies have one width",
+        f'pass a copy of another width, or say the roles: param_groups(…, roles={{"{p.name}": …}})',
+    )
 
 
 def _refuse_half_grown_blocks(matrices) -> None:

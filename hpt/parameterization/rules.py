@@ -95,11 +95,6 @@ class RoleLaws(NamedTuple):
     eps: PowerLaw = ONE
     source: str = ""
 
-    def scales(self, fan_in: float, fan_out: float, m: float) -> Scales:
-        """The laws at these sizes."""
-        *laws, _ = self
-        return Scales(*(law(fan_in, fan_out, m) for law in laws))
-
 
 @dataclass(frozen=True)
 class Rule:
@@ -142,7 +137,8 @@ class Rule:
         """
         if role not in ROLES:
             raise unknown_name("role", role, ROLES)
-        scales = getattr(self, role).scales(fan_in, fan_out, m)
+        *laws, _source = getattr(self, role)
+        scales = Scales(*(law(fan_in, fan_out, m) for law in laws))
         return scales._replace(init_std=0.0) if role in KEPT_ROLES else scales
 
     def attention_scale(self, d_head: int, base_d_head: int | None = None) -> float:

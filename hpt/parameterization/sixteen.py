@@ -148,11 +148,16 @@ PARAMETERIZATIONS: tuple[Parameterization, ...] = tuple(
 
 def markdown_table() -> str:
     """The sixteen as a Markdown table: each role's learning rate and start, the attention scale."""
-    lr_roles = ["embedding", "vector", "hidden", "readout"]
-    rows = [["name", *(f"{role} LR" for role in lr_roles), "readout std", "attention logits"]]
-    rows.append(["---"] * len(rows[0]))
+    lines = [
+        "| name | embedding LR | vector LR | hidden LR | readout LR | readout std | attention logits |",
+        "| --- " * 7 + "|",
+    ]
     for p in PARAMETERIZATIONS:
         laws = p.rule.table().set_index("role")
-        std = laws.loc["readout", "init std"].replace("fan_in", "n").replace("/√m", " · 1/√m")
-        rows.append([str(p), *laws.loc[lr_roles, "learning rate"], std, f"× {p.rule.attention}"])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        lr = laws["learning rate"]
+        std = laws["init std"]["readout"].replace("fan_in", "n").replace("/√m", " · 1/√m")
+        lines.append(
+            f"| {p} | {lr['embedding']} | {lr['vector']} | {lr['hidden']} | {lr['readout']} "
+            f"| {std} | × {p.rule.attention} |"
+        )
+    return "\n".join(lines)

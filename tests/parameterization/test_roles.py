@@ -70,6 +70,15 @@ def test_convolutions_by_mapping():
     assert (found["0.weight"].fan_in, found["0.weight"].fan_out) == (24, 16)
 
 
+def test_the_call_in_the_message_works_for_an_image():
+    model, base = (nn.Sequential(nn.Conv2d(n, 2 * n, 3)) for n in (8, 4))
+    with pytest.raises(RoleError) as error:
+        find_roles(model, base)
+    call = str(error.value).split("roles=")[1].split("}")[0] + "}"
+    found = find_roles(model, base, eval(call))
+    assert (found["0.weight"].fan_in, found["0.weight"].fan_out) == (72, 16)
+
+
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
