@@ -19,7 +19,7 @@ from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG
 from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import plain_name, with_groups
-from hpt.metrics.verdicts import INTERVAL, Figure, plain_number, table_of
+from hpt.metrics.verdicts import Figure, plain_number, table_of
 
 # Columns of a law's parameters.
 EXPONENTS = {"alpha": ALPHA, "beta": BETA, "gamma_log": GAMMA_LOG}
@@ -73,7 +73,7 @@ def _share_rows(triple, report):
     for width in reduce(np.intersect1d, [group.fit.points.scale_W for group in triple]):
         cells = [(g, np.flatnonzero(g.fit.points.scale_W == width)[0]) for g in triple]
         figure = _share(cells, report.level)
-        row = {report.scale: plain_number(width)} | figure.columns("share", INTERVAL)
+        row = {report.scale: plain_number(width)} | figure.interval("share")
         loss_from, _, loss_to = (group.fit.loss_W[w] for group, w in cells)
         row["gap"] = loss_from - loss_to
         rows.append(row | figure.verdict())

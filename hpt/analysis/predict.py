@@ -21,15 +21,7 @@ from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.law import GAMMA_LOG, LN_H
 from hpt.metrics.replicates import NOISE_UNKNOWN, interval
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import (
-    FEW_WIDTHS,
-    INTERVAL,
-    LACK_OF_FIT,
-    Figure,
-    plain_number,
-    spanning,
-    table_of,
-)
+from hpt.metrics.verdicts import FEW_WIDTHS, LACK_OF_FIT, Figure, plain_number, spanning, table_of
 
 BEYOND = "at least this: further from the optimum than the runs reach"
 NO_HELP = "no single width shrinks the interval by the share asked for"
@@ -76,9 +68,9 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
     rows = {}
     for group in report.groups:
         figure = _log2_lr(group, width, report.level)
-        row = {report.scale: width} | figure.columns("log2_lr", INTERVAL)
-        for end in INTERVAL:
-            row[f"lr{end}"] = np.exp2(row[f"log2_lr{end}"])
+        row = {report.scale: width} | figure.interval("log2_lr")
+        for name, value in figure.interval("lr").items():
+            row[name] = np.exp2(value)
         row |= figure.verdict()
         row |= _penalties(group, width, figure.estimate, small, report.level)
         rows[group.key] = [row]
@@ -121,7 +113,7 @@ def _penalties(group, width, log2_lr, small, level):
         row["penalty_high"] = np.quantile(loss_B, level)
         row["small"] = plain_number(small)
         unchanged = _unchanged(group, width, small, level)
-    row |= unchanged.columns("unchanged", INTERVAL)
+    row |= unchanged.interval("unchanged")
     return row | {"unchanged_reason": unchanged.reason}
 
 

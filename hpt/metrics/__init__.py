@@ -2,9 +2,10 @@
 training code.
 
 Read :mod:`~hpt.metrics.table`, :mod:`~hpt.metrics.basin` (the optimum of one width),
-:mod:`~hpt.metrics.law` (all widths), :mod:`~hpt.metrics.figures` (each figure once), then how sure
-they are: :mod:`~hpt.metrics.noise`, :mod:`~hpt.metrics.replicates`. :mod:`~hpt.metrics.transfer`
-    puts it together.
+:mod:`~hpt.metrics.law` (all widths), :mod:`~hpt.metrics.group` (both, of one group),
+:mod:`~hpt.metrics.figures` (each figure once), then how sure they are: :mod:`~hpt.metrics.noise`,
+:mod:`~hpt.metrics.replicates`, :mod:`~hpt.metrics.verdicts`. :mod:`~hpt.metrics.transfer` puts it
+together, :mod:`~hpt.metrics.report` prints it, in the words of :mod:`~hpt.metrics.quantities`.
 """
 
 from lazy_loader import attach_stub

@@ -33,14 +33,7 @@ from hpt.metrics.quantities import group_name
 from hpt.metrics.replicates import SharedDraws, replicate, seeds_to_resample
 from hpt.metrics.report import TransferReport
 from hpt.metrics.table import GROUPS, read_table
-from hpt.metrics.verdicts import (
-    Group,
-    asymptotic_penalty,
-    basin_rows,
-    group_figures,
-    penalty_rows,
-    table_of,
-)
+from hpt.metrics.verdicts import Group, basin_rows, group_figures, penalty_rows, table_of
 
 
 def transfer_report(
@@ -118,9 +111,7 @@ def basins(
     return table_of(sweep.group_columns, rows)
 
 
-def with_groups(
-    report: TransferReport, groups: Sequence[Group], notes: Sequence[str]
-) -> TransferReport:
+def with_groups(report: TransferReport, groups: list[Group], notes: list[str]) -> TransferReport:
     """The report with other groups in the place of its own, all tables made anew."""
     tables = _tables(groups, report.group_columns, report.scale, report.level)
     return replace(report, **tables, notes=tuple(notes), groups=tuple(groups))
@@ -214,7 +205,7 @@ def _notes(sweep, groups):
         row = dict(zip(sweep.group_columns, group.key, strict=True))
         name = f"{group_name(row, tuple(row))} " if row else ""
         for w in np.flatnonzero(points.reason_W):
-            yield f"{name}{sweep.scale} {points.scale_W[w]:g}{_without_well(group.fit, w)}"
+            yield f"{name}{sweep.scale} {points.scale_W[w]:g}{_fate(group.fit, w)}"
         if group.noise.raised > 1:
             yield (
                 f"{name}lack of fit: runs miss the wells by more than repeats differ; taken for "
@@ -222,7 +213,7 @@ def _notes(sweep, groups):
             )
 
 
-def _without_well(fit, w):
+def _fate(fit, w):
     """What becomes of a width's runs, and whether the law of the others agrees with its edge."""
     reason = fit.points.reason_W[w]
     if w in fit.edges:
@@ -252,9 +243,9 @@ def _tables(groups, columns, scale, level):
 
 def _figure_row(group, reference, level):
     row = {}
-    for name, figure in group_figures(group, level).items():
+    for name, figure in group_figures(group, reference, level).items():
         row |= figure.columns(name)
-    return row | asymptotic_penalty(group, reference, level).columns("R")
+    return row
 
 
 def _law_row(group):

@@ -40,8 +40,7 @@ FIGURES = ("E", "E_extrap", "octave_error", "kappa", "alpha", "beta", "gamma", "
 # Widths with a well that each needs.
 LEAST_WIDTHS = dict.fromkeys(FIGURES, 3) | {"E_extrap": 4, "beta": 2, "gamma": 2, "gamma_log": 2}
 UNKNOWN = (np.nan, np.nan)
-INTERVAL = ("", "_low", "_high")
-COLUMNS = (*INTERVAL, "_determined", "_reason", "_method", "_n")
+COLUMNS = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,20 +112,23 @@ class Figure:
         unknown = np.isnan(low) or np.isnan(high)
         if not reason and not np.isfinite([low, high]).all():
             reason = NOISE_UNKNOWN if unknown else OPEN
-        return cls(
-            float(estimate), low, high, not reason, reason, "" if unknown else method, int(n)
-        )
+        method = "" if unknown else method
+        return cls(float(estimate), low, high, not reason, reason, method, int(n))
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], name: str) -> Figure:
         """The figure that stands in the columns `name`, name_low … of a table's row."""
         return cls(*(row[name + column] for column in COLUMNS))
 
-    def columns(self, name: str, ends: Sequence[str] = COLUMNS) -> dict[str, float | bool | str]:
-        """As columns of a table: `name`, name_low …; the first three are its INTERVAL."""
-        return dict(zip((name + end for end in ends), vars(self).values(), strict=False))
+    def columns(self, name: str) -> dict[str, Any]:
+        """As seven columns of a table."""
+        return dict(zip((name + column for column in COLUMNS), vars(self).values(), strict=True))
 
-    def verdict(self) -> dict[str, bool | str | int]:
+    def interval(self, name: str) -> dict[str, float]:
+        """As three columns of a table: the estimate and the ends of its interval."""
+        return {name: self.estimate, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def verdict(self) -> dict[str, Any]:
         """The columns determined, reason, method and n of a table that has one verdict a row."""
         return {name: getattr(self, name) for name in ("determined", "reason", "method", "n")}
 
@@ -139,15 +141,16 @@ def bounds(drawn_B: np.ndarray | None, level: float) -> tuple[float, float]:
     return UNKNOWN if drawn_B is None else interval(drawn_B, level)
 
 
-def spanning(estimate: float, ends: tuple[float, float]) -> np.ndarray:
+def spanning(estimate: float, ends: tuple[float, float]) -> tuple[float, float]:
     """The interval, widened to hold the estimate."""
     low, high = ends
     return np.minimum(low, estimate), np.maximum(high, estimate)
 
 
-def group_figures(group: Group, level: float) -> dict[str, Figure]:
-    """Every figure of a group but R, by name."""
-    return {name: _figure(group, name, level) for name in FIGURES if name != "R"}
+def group_figures(group: Group, reference: Group, level: float) -> dict[str, Figure]:
+    """Every figure of a group, by name; R compares with the reference."""
+    figures_but_R = {name: _figure(group, name, level) for name in FIGURES[:-1]}
+    return figures_but_R | {"R": _asymptotic_penalty(group, reference, level)}
 
 
 def _figure(group, name, level):
@@ -174,8 +177,9 @@ def _law_figure(group, name, level):
     ends = UNKNOWN
     if group.replicates:
         ends = interval(figure(group.drawn("theta_Bx7")), level)
-    needs_alpha = name in ("alpha", "kappa")
-    reason = AT_BOUND if needs_alpha and _at_bound(group, level) else ""
+    reason = ""
+    if name in ("alpha", "kappa") and _at_bound(group, level):
+        reason = AT_BOUND
     estimate = figure(group.fit.law.theta_Bx7)[0]
     return Figure.of(estimate, ends, reason, group.method, group.law_widths)
 
@@ -214,7 +218,7 @@ def _at_bound(group, level):
     return group.replicates is not None and group.replicates.at_bound_B.mean() > (1 - level) / 2
 
 
-def asymptotic_penalty(group: Group, reference: Group, level: float) -> Figure:
+def _asymptotic_penalty(group, reference, level):
     """R(∞) = L∞ − L∞ of the reference, nats (the irreducible-loss gap of Kalra & Barkeshli 2026).
 
     Never determined while an L∞ sits at a bound, nor where its interval is wider than the group's
@@ -255,9 +259,7 @@ def _basin_row(group, w, level):
         log2_lr, loss, curvature = _without_well(points, w, group.runs_W[w])
     else:
         log2_lr, loss, curvature = _well(group, w, level)
-    row = log2_lr.columns("log2_lr", INTERVAL)
-    row |= loss.columns("loss", INTERVAL)
-    row |= curvature.columns("curvature", INTERVAL)
+    row = log2_lr.interval("log2_lr") | loss.interval("loss") | curvature.interval("curvature")
     return row | {"edge": points.edge_W[w]} | log2_lr.verdict()
 
 
@@ -329,10 +331,8 @@ def plain_number(value: float) -> float | int:
 
 def table_of(columns: Sequence[str], rows: Mapping[tuple, list[dict]]) -> pd.DataFrame:
     """Rows of many groups, by their key, as one table; group columns first."""
-    return pd.DataFrame(
-        [
-            dict(zip(columns, key, strict=True)) | row
-            for key, group_rows in rows.items()
-            for row in group_rows
-        ]
-    )
+    records = []
+    for key, group_rows in rows.items():
+        named = dict(zip(columns, key, strict=True))
+        records += [named | row for row in group_rows]
+    return pd.DataFrame(records)
