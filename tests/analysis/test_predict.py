@@ -1,10 +1,9 @@
-"""Prediction, design and shared exponents: what a sweep says of runs that were not made."""
+"""Prediction and design: what a sweep says of runs that were not made."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hpt.analysis.compare import compare_exponents, share_exponents
 from hpt.analysis.planning import design
 from hpt.analysis.predict import BEYOND, NO_HELP, next_width, predict_lr
 from hpt.analysis.synthetic import Law, synthetic_sweep
@@ -129,44 +128,30 @@ def test_a_design_with_given_rates():
             design(**{"widths": [32, 64], "lrs": 5} | wrong)
 
 
-def test_shared_exponents_are_tested_and_narrow_the_intervals():
-    same = {
-        name: Law(shape="linex", L_inf=2.4 + 0.1 * i, beta=0.8, gamma=1.4)
-        for i, name in enumerate("abcd")
+def test_predictions_widen_with_distance():
+    laws = {
+        "SP": Law(),
+        "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.5),
+        "μP": Law(L_inf=2.4, alpha=0.55, beta=1.0, gamma=1.7),
     }
-    report = transfer_report(sweep(same, noise=0.01), bootstraps=300)
-    test = compare_exponents(report).set_index("exponent")
-    assert test.allowed.all() and (test.groups == 4).all()
-    assert test.shared["beta"] == pytest.approx(
-        0.8, abs=test.shared_high["beta"] - test.shared_low["beta"]
-    )
-    shared = share_exponents(report, ("beta", "gamma_log"))
-    before, after = report.to_frame(), shared.to_frame()
-    assert np.ptp(after.beta) < 1e-9 and after.beta[0] == pytest.approx(test.shared["beta"])
-    assert ((after.beta_high - after.beta_low) < 0.8 * (before.beta_high - before.beta_low)).all()
-    far, alone = predict_lr(shared, width=8192), predict_lr(report, width=8192)
-    spans = [f.log2_lr_high - f.log2_lr_low for f in (far, alone)]
-    assert spans[0].mean() < spans[1].mean()
-    assert np.abs(far.log2_lr - [law.best_log2_lr(8192) for law in same.values()]).max() < 0.5
-    assert any("beta shared by 4 groups: the data allow it" in note for note in shared.notes)
-    assert (after.E >= before.E - 1e-9).all()
+    widths = (32, 64, 128, 256, 512)
+    table = synthetic_sweep(laws, widths=widths, noise=0.005, seeds=2)
+    report = transfer_report(table, bootstraps=200)
+    near, far = predict_lr(report, width=512), predict_lr(report, width=16384)
+    assert list(near.columns[:2]) == ["parameterization", "width"]
+    for prediction, width in ((near, 512), (far, 16384)):
+        for row, law in zip(prediction.to_dict("records"), laws.values(), strict=True):
+            assert row["log2_lr"] == pytest.approx(law.best_log2_lr(width), abs=0.3)
+            assert row["log2_lr_low"] < row["log2_lr"] < row["log2_lr_high"]
+            assert row["lr"] == pytest.approx(2 ** row["log2_lr"])
+    assert ((far.log2_lr_high - far.log2_lr_low) > (near.log2_lr_high - near.log2_lr_low)).all()
+    with pytest.raises(HptError):
+        predict_lr(report, width=0)
 
 
-def test_exponents_that_differ_are_told_apart(report):
-    test = compare_exponents(report, ("beta",)).iloc[0]
-    assert not test.allowed and test.p < 0.01
-    assert any("CONTRADICT" in note for note in share_exponents(report).notes)
-    for wrong in ("delta", "gamma"):
-        with pytest.raises(HptError):
-            compare_exponents(report, (wrong,))
-
-
-def test_the_test_of_shared_exponents_keeps_its_level():
-    same = {name: Law(shape="linex", L_inf=2.4 + 0.1 * i) for i, name in enumerate("abc")}
-    p = [
-        compare_exponents(
-            transfer_report(sweep(same, noise=0.01, seed=s), bootstraps=60), ("beta",)
-        ).p[0]
-        for s in range(14)
-    ]
-    assert np.mean(np.array(p) < 0.05) <= 0.22 and np.mean(np.array(p) < 0.5) <= 0.8
+def test_a_small_width_that_one_group_lacks_is_named():
+    table = sweep().query("parameterization != 'SP' or width != 32")
+    made = predict_lr(transfer_report(table, bootstraps=50), width=512, small=32)
+    made = made.set_index("parameterization")
+    assert made.unchanged_reason.to_dict() == {"SP": "not measured at 32", "μP": ""}
+    assert np.isnan(made.unchanged["SP"]) and made.penalty.notna().all()

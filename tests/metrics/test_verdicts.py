@@ -1,0 +1,166 @@
+"""Verdicts: what a sweep determines, how its interval was made, and by name what it does not tell."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.errors import TableError
+from hpt.metrics.basin import EDGE
+from hpt.metrics.replicates import NOISE_UNKNOWN
+from hpt.metrics.transfer import transfer_report
+from hpt.metrics.verdicts import (
+    AT_BOUND,
+    FEW_WIDTHS,
+    FIGURES,
+    OPEN,
+    TOO_WIDE,
+    Figure,
+    plain_number,
+    spanning,
+    table_of,
+)
+
+LAWS = {
+    "SP": Law(),
+    "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.5),
+    "μP": Law(L_inf=2.4, alpha=0.55, beta=1.0, gamma=1.7),
+}
+WIDTHS = (32, 64, 128, 256, 512)
+
+
+def noisy(laws=LAWS, **changes):
+    return synthetic_sweep(laws, **{"widths": WIDTHS, "noise": 0.005, "seeds": 2} | changes)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return transfer_report(noisy(), bootstraps=200)
+
+
+def test_a_figure_is_determined_unless_there_is_a_reason():
+    sure = Figure.of(1.0, (0.5, 2.0), method="parametric", n=7)
+    assert sure.determined and sure.reason == "" and sure.n == 7
+    assert Figure.of(1.0, (0.5, 2.0), AT_BOUND).reason == AT_BOUND
+    assert Figure.of(1.0, (0.5, np.inf)).reason == OPEN
+    unknown = Figure.of(1.0, method="parametric")
+    assert unknown.reason == NOISE_UNKNOWN and unknown.method == "" and not unknown.determined
+    assert np.isnan(Figure.nothing(FEW_WIDTHS).estimate)
+
+
+def test_a_figure_comes_back_from_the_columns_it_fills():
+    figure = Figure.of(0.5, (0.4, 0.7), method="seeds", n=3)
+    row = figure.columns("E")
+    assert list(row) == "E E_low E_high E_determined E_reason E_method E_n".split()
+    assert Figure.from_row(row, "E") == figure and str(figure) == "0.50 [0.40, 0.70]"
+    assert figure.interval("E") == {"E": 0.5, "E_low": 0.4, "E_high": 0.7}
+
+
+def test_an_interval_is_widened_to_hold_the_estimate():
+    assert spanning(3.0, (1.0, 2.0)) == (1.0, 3.0) and spanning(0.0, (1.0, 2.0)) == (0.0, 2.0)
+    assert np.isnan(spanning(0.0, (np.nan, np.nan))).all()
+
+
+def test_rows_of_groups_become_one_table():
+    rows = {
+        ("SP", 1): [{"n": plain_number(32.0)}, {"n": 64}],
+        ("μP", 2): [{"n": plain_number(0.5)}],
+    }
+    expected = pd.DataFrame({"rule": ["SP", "SP", "μP"], "depth": [1, 1, 2], "n": [32, 64, 0.5]})
+    pd.testing.assert_frame_equal(table_of(("rule", "depth"), rows), expected)
+
+
+def test_every_figure_says_how_its_interval_was_made_and_from_how_much(report):
+    for row in report.to_frame().to_dict("records"):
+        assert row["E_method"] == row["E_extrap_method"] == "parametric, ratio"
+        assert row["octave_error_method"] == "parametric, folded" and row["octave_error_n"] == len(
+            WIDTHS
+        )
+        assert {row[f"{n}_method"] for n in ("alpha", "beta", "gamma", "kappa")} == {"parametric"}
+        assert row["R_method"] == (
+            "definition" if row["parameterization"] == "μP" else "parametric"
+        )
+        wells = report.basins[report.basins.parameterization == row["parameterization"]]
+        assert (
+            row["E_n"] == wells.n.sum()
+            and row["E_extrap_n"] == wells.n.iloc[-1]
+            and row["beta_n"] == len(wells)
+        )
+    assert set(report.basins.method) == {"parametric"} and (report.penalty.R_n > 0).all()
+
+
+def test_an_edge_at_the_largest_width_leaves_nothing_to_compare_there():
+    table = noisy({"SP": Law()})
+    cut = table[(table.width != 512) | (table.log2_lr > Law().best_log2_lr(512) + 0.6)]
+    row = transfer_report(cut, bootstraps=50).to_frame().iloc[0]
+    for name in ("E_extrap", "octave_error"):
+        assert np.isnan(row[name]) and row[f"{name}_reason"].startswith(EDGE)
+    assert row.kappa_determined and row.E_determined
+
+
+def test_few_widths_determine_little():
+    table = noisy()
+    keep = (table.parameterization == "μP") | (
+        (table.parameterization == "SP") & (table.width <= 64)
+    )
+    few = table[keep | ((table.parameterization == "SP+Embd") & (table.width == 32))]
+    frame = transfer_report(few, bootstraps=100).to_frame().set_index("parameterization")
+    for name in ("E", "E_extrap", "octave_error", "kappa", "alpha", "R"):
+        assert np.isnan(frame[name]["SP"]) and frame[f"{name}_reason"]["SP"] == FEW_WIDTHS
+    assert (
+        frame.beta_determined["SP"]
+        and frame.beta_low["SP"] < LAWS["SP"].beta < frame.beta_high["SP"]
+    )
+    assert not frame.loc["SP+Embd", [f"{name}_determined" for name in FIGURES]].any()
+    with pytest.raises(TableError, match="'width' has 1 different"):
+        transfer_report(table[table.width == 64])
+
+
+def test_without_a_run_to_spare_the_noise_is_unknown():
+    table = noisy({"SP": Law()}, seeds=1)
+    best = table.loc[table.groupby("width").loss.idxmin()].set_index("width").log2_lr
+    three = table[(table.log2_lr - table.width.map(best)).abs() <= 1]
+    row = transfer_report(three, bootstraps=50).to_frame().iloc[0]
+    assert np.isfinite(row.beta) and np.isnan(row.beta_low)
+    assert not row.beta_determined and row.beta_reason == NOISE_UNKNOWN
+
+
+@pytest.mark.parametrize("slope", [-0.1, 0.05])
+def test_a_floor_that_the_losses_do_not_show_is_at_a_bound(slope):
+    table = noisy({"SP": Law(A=0.0, L_inf=3.0), "μP": Law()})
+    straight = (table.parameterization == "SP").to_numpy() * slope * np.log2(table.width / 32)
+    frame = transfer_report(
+        table.assign(loss=table.loss + straight), reference="μP", bootstraps=100
+    ).to_frame()
+    row = frame.set_index("parameterization").loc["SP"]
+    for name in ("alpha", "kappa", "R"):
+        assert not row[f"{name}_determined"] and row[f"{name}_reason"] == AT_BOUND
+    assert row.beta_determined and row.gamma_determined
+
+
+def test_a_wide_penalty_is_not_determined():
+    seen = set()
+    for seed in range(6):
+        laws = {"SP": Law(A=1.0, alpha=0.6), "μP": Law(A=1.0, alpha=0.6, L_inf=2.45)}
+        report = transfer_report(
+            noisy(laws, noise=0.01, seeds=1, seed=seed), reference="μP", bootstraps=100
+        )
+        row = report.to_frame().set_index("parameterization").loc["SP"]
+        reducible = report.laws.A[0] * 512 ** -report.laws.alpha[0]
+        if row.R_determined:
+            assert row.R_high - row.R_low <= reducible
+        seen.add(row.R_reason)
+    assert seen & {TOO_WIDE, AT_BOUND}
+
+
+def test_an_optimum_that_obeys_no_power_law_shows_in_the_errors():
+    table = noisy({"SP": Law()}, log2_lrs=np.arange(-13, -2))
+    moved = table.assign(log2_lr=table.log2_lr + np.where(table.width == 512, 1.5, 0.0))
+    moved["lr"] = 2.0**moved.log2_lr
+    good, bad = (transfer_report(t, bootstraps=200) for t in (table, moved))
+    a, b = good.to_frame().iloc[0], bad.to_frame().iloc[0]
+    assert b.octave_error == pytest.approx(1.5, abs=0.2) and b.octave_error_low > 1
+    assert a.octave_error < 0.2 and a.octave_error_low == 0
+    assert b.E > 3 * a.E and b.E_extrap > 5 * a.E_extrap
+    assert bad.laws.inflation[0] > 2 > good.laws.inflation[0]
+    assert b.beta_high - b.beta_low > 2 * (a.beta_high - a.beta_low)
