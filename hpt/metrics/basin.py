@@ -189,16 +189,18 @@ def gather(rows: pd.DataFrame, scale: str) -> Points:
     return Points(**columns)
 
 
-def _basin(width: float, cell: pd.DataFrame) -> dict[str, Any]:
+def _basin(width, cell: pd.DataFrame) -> dict[str, Any]:
     """One width's part of :class:`Points`, by attribute."""
     log2_lr_N = cell.log2_lr.to_numpy()
     log2_lr_K, loss_K = _cell_means(log2_lr_N, cell.loss.to_numpy())
     window = basin_window(log2_lr_K, loss_K)
     edge = edge_of(log2_lr_K, loss_K)
     kept_N = np.isin(log2_lr_N, log2_lr_K[window])
-    best, reason = loss_K.min(), ""
+    best = loss_K.min()
+    reason = ""
     if not np.isfinite(best):
-        best, reason = np.nan, ALL_DIVERGED
+        best = np.nan
+        reason = ALL_DIVERGED
         kept_N[:] = False
     elif edge:
         reason = EDGE

@@ -1,5 +1,5 @@
-"""The figures of transfer, each in one place: for the estimate of a sweep (B = 1) and for B replicates
-of it alike.
+"""The figures of transfer, each in one place, for the estimate of a sweep (B = 1) and for replicates
+(B) alike.
 
 α, β, γ_log, γ, κ, L∞ and R(∞) are read off a law's parameters `theta` (…, 7), whose order
 :mod:`hpt.metrics.law` names; E and E_extrap need the runs as well. All follow Kalra & Barkeshli

@@ -5,6 +5,7 @@ Letters: W widths, P runs of a width, B replicates, here 1.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,6 @@ from hpt.metrics.basin import (
     WRONG_SIGN,
     Points,
     WellFit,
-    Wells,
     common_skew,
     losses_at,
 )
@@ -89,11 +89,10 @@ class GroupFit:
 def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
     """Fit wells, then the law; widths whose well opens downwards or lies off the grid are named and
     left out."""
-    changed = ("edge_W", "reason_W", "weight_WxP")
-    points = replace(points, **{name: getattr(points, name).copy() for name in changed})
+    points = deepcopy(points)
     found_3xW = np.full((3, len(points.scale_W)), np.nan)
-    skew, shape = SKEW_PRIOR[0], ShapeDoubt()
-    no_width = np.array([], int)
+    skew = SKEW_PRIOR[0]
+    shape = ShapeDoubt()
     fitted = np.flatnonzero(points.reason_W == "")
     while len(fitted):
         part = _down_weight_outliers(points.take(fitted))
@@ -106,15 +105,15 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
         points.weight_WxP[fitted] = part.weight_WxP
         found_3xW[:, fitted] = _log2_lr(part, wells), wells.loss_BxW[0], wells.h_BxW[0]
         shape = shape_doubt(part, wells.u_BxW[0], float(wells.sse_BxW[0].sum()))
-    fit = GroupFit(key, points, *found_3xW, fitted, no_width, skew, shape, law=None)
+    fit = GroupFit(key, points, *found_3xW, fitted, np.arange(0), skew, shape, law=None)
     return _with_law(fit) if len(fitted) >= 2 else fit
 
 
-def _log2_lr(part: Points, wells: Wells):
+def _log2_lr(part, wells):
     return wells.u_BxW[0] / LN2 + part.origin_W
 
 
-def _reject(points: Points, fitted, part: Points, wells: Wells) -> bool:
+def _reject(points, fitted, part, wells) -> bool:
     """Note in `points` which of the fitted widths have no well after all, and why; whether any."""
     log2_lr_W = _log2_lr(part, wells)
     lowest_W, highest_W = part.tried_Wx2.T
@@ -131,7 +130,7 @@ def _reject(points: Points, fitted, part: Points, wells: Wells) -> bool:
     return bool((points.reason_W[fitted] != "").any())
 
 
-def _down_weight_outliers(part: Points) -> Points:
+def _down_weight_outliers(part) -> Points:
     """Huber weights from two rounds of fits; only where enough runs say what the scatter is."""
     if part.spare < 6:
         return part
@@ -151,25 +150,19 @@ def _down_weight_outliers(part: Points) -> Points:
     return part
 
 
-def _with_law(fit: GroupFit) -> GroupFit:
+def _with_law(fit) -> GroupFit:
     """The fit with its law and the errors of that."""
     part = fit.basins
     edges, law = _law(fit)
     loss_1xWxP = part.loss_WxP[None]
-    E_1 = figures.E(law, part, loss_1xWxP)
+    (E,) = figures.E(law, part, loss_1xWxP)
     skew = common_skew(part.take(slice(-1)))
-    E_extrap_1, octaves_1 = figures.E_extrap(part, loss_1xWxP, skew)
-    return replace(
-        fit,
-        edges=edges,
-        law=law,
-        E=float(E_1[0]),
-        E_extrap=float(E_extrap_1[0]),
-        octaves=float(octaves_1[0]),
-    )
+    (E_extrap,), (octaves,) = figures.E_extrap(part, loss_1xWxP, skew)
+    errors = {"E": float(E), "E_extrap": float(E_extrap), "octaves": float(octaves)}
+    return replace(fit, edges=edges, law=law, **errors)
 
 
-def _law(fit: GroupFit) -> tuple[ndarray, LawFit]:
+def _law(fit) -> tuple[ndarray, LawFit]:
     """Which edge widths take part in the law, and the law: those with three learning rates in the
     window, whose runs the law of the other widths does not contradict."""
     points = fit.points
@@ -185,7 +178,7 @@ def _law(fit: GroupFit) -> tuple[ndarray, LawFit]:
     return (edges, wider) if agrees else (fit.edges, law)
 
 
-def _law_with(fit: GroupFit, edges) -> LawFit:
+def _law_with(fit, edges) -> LawFit:
     """The law of the widths with a well and of some at an edge."""
     part = fit.points.take(np.append(fit.fitted, edges))
     return fit_laws(part, WellFit(part, fit.skew)(part.loss_WxP[None]), edges=len(edges))

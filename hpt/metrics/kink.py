@@ -65,7 +65,7 @@ def shape_doubt(points: Points, u_W, sse: float) -> ShapeDoubt:
     return ShapeDoubt(float(least_KxW.sum(-1).min() - sse))
 
 
-def _kinked_sse(points: Points, u_W):
+def _kinked_sse(points, u_W):
     """Least sum of squares (K, W, U) of kinked wells with each kink and trial optimum, nats²."""
     u_WxUxP = points.u_WxP[:, None] - (u_W[:, None] + TRIALS)[..., None]
     weight = points.weight_WxP[:, None]

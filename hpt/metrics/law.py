@@ -98,7 +98,7 @@ def fit_laws(points: Points, wells: Wells, around=None, edges: int = 0) -> LawFi
     return LawFit(theta, cost_B, wells.skew_B, scale0)
 
 
-def _start(points: Points, wells: Wells, scale0: float):
+def _start(points, wells, scale0):
     """Laws through the wells themselves: straight lines in logs, and for L* the best of a grid of
     α."""
     z_W = np.log(points.scale_W / scale0)
@@ -192,7 +192,7 @@ class _Problem:
 
 # A trial step may go anywhere; one that overflows is no better and is not taken.
 @np.errstate(over="ignore", invalid="ignore")
-def _levenberg_marquardt(theta, problem: _Problem):
+def _levenberg_marquardt(theta, problem):
     """Minimise |R·c(theta) − z|² for every replicate, with L∞ and A ≥ 0 and α in its range."""
     theta = np.clip(theta, LOWEST, HIGHEST)
     cost = problem.cost(theta)

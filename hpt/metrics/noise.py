@@ -69,16 +69,16 @@ def scatter_of(fit: GroupFit, shared: bool) -> Scatter:
     so that the mean of each width's seed is taken out."""
     points = fit.basins
     r_WxP = fit.residual_WxP
-    own_WxP, own_df = r_WxP, points.spare
+    own_WxP = r_WxP
+    own_df = points.spare
     if shared:
         own_WxP = r_WxP - points.means(points.seed_WxP, r_WxP)
         own_df -= int((points.seeds_W - 1).sum())
     means_WxP = points.means(points.rate_WxP, r_WxP)
-    rates = int(points.rates_W.sum())
-    misfit_df = rates - 3 * len(points.scale_W) - 1
-    repeats_df = points.spare - misfit_df
-    own, misfit = (own_WxP**2).sum(), (means_WxP**2).sum()
-    return Scatter(float(own), own_df, float(misfit), misfit_df, repeats_df)
+    repeats_df = int(points.inside_WxP.sum() - points.rates_W.sum())
+    misfit_df = points.spare - repeats_df
+    own, misfit = (float((left_WxP**2).sum()) for left_WxP in (own_WxP, means_WxP))
+    return Scatter(own, own_df, misfit, misfit_df, repeats_df)
 
 
 def noise_of(fits: Sequence[GroupFit], shared: bool) -> list[Noise]:
@@ -95,7 +95,7 @@ def noise_of(fits: Sequence[GroupFit], shared: bool) -> list[Noise]:
     return noises
 
 
-def _noise(scatter: Scatter, typical: float, lean: float) -> Noise:
+def _noise(scatter, typical, lean) -> Noise:
     """A group's noise, its variance leaning on a typical one as on so many degrees of freedom."""
     own = scatter.own if scatter.own_df > 0 else 0.0
     df = max(scatter.own_df, 0) + lean
@@ -181,7 +181,7 @@ def seed_variance(fits: Sequence[GroupFit]) -> tuple[float, int, float, float]:
     return between, df, cells / df, within / df_within
 
 
-def _cells_by_seeds(fits: Sequence[GroupFit], scale: float):
+def _cells_by_seeds(fits, scale):
     """Losses (C, S) at one width in all groups' basins; nan where a seed is missing."""
     seeds = 1 + max(int(fit.points.seed_WxP.max()) for fit in fits)
     tables = []
@@ -196,7 +196,7 @@ def _cells_by_seeds(fits: Sequence[GroupFit], scale: float):
     return np.concatenate(tables)
 
 
-def _law_likelihood(fits: Sequence[GroupFit], own_sd_G, square_K, paired: bool):
+def _law_likelihood(fits, own_sd_G, square_K, paired):
     """ln likelihood (K,) of what the laws of L* leave over, to a constant, for shared variances
     `square_K` (nats²)."""
     scales = np.unique(np.concatenate([fit.points.scale_W for fit in fits]))
@@ -216,7 +216,7 @@ def _law_likelihood(fits: Sequence[GroupFit], own_sd_G, square_K, paired: bool):
     return total_K
 
 
-def _left_over(fit: GroupFit, own_sd: float, scales):
+def _left_over(fit, own_sd, scales):
     """What a group's L* about its law tells, at all `scales`, 0 where it has no well.
 
     Returns

@@ -28,7 +28,7 @@ from scipy.optimize import nnls
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics import figures
-from hpt.metrics.basin import LN2, SKEW_RANGE, Points, WellFit, Wells, losses_at, skew_cost
+from hpt.metrics.basin import LN2, SKEW_RANGE, Points, WellFit, losses_at, skew_cost
 from hpt.metrics.group import GroupFit
 from hpt.metrics.kink import CURVATURE, EVIDENT
 from hpt.metrics.law import LN_H, LN_LR, fit_laws
@@ -65,13 +65,7 @@ class SharedDraws:
     widen_BxW: ndarray | None = None
 
     @classmethod
-    def draw(
-        cls,
-        common: CommonNoise,
-        shape: tuple[int, int, int],
-        rng: np.random.Generator,
-        seeds_W=None,
-    ) -> SharedDraws:
+    def draw(cls, common: CommonNoise, shape, rng, seeds_W=None) -> SharedDraws:
         """Draw for `shape` (B, W, S). `seeds_W`: number of seeds at each scale, to resample them."""
         sd_B = rng.choice(common.sd_K, size=shape[0], p=common.p_K)
         common_BxWxS = sd_B[:, None, None] * rng.standard_normal(shape)
@@ -84,9 +78,9 @@ class SharedDraws:
 
     def take(self, scales) -> SharedDraws:
         """The same at some of the scales."""
-        drawn = {name: value for name, value in vars(self).items() if value is not None}
-        del drawn["sd_B"]
-        return replace(self, **{name: value[:, scales] for name, value in drawn.items()})
+        arrays = vars(self).items()
+        at_scales = {k: v[:, scales] for k, v in arrays if v is not None and v.ndim > 1}
+        return replace(self, **at_scales)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +100,7 @@ class Draws:
     method: str
 
 
-def draw_noise(
-    noise: Noise, points: Points, shared: SharedDraws, rng: np.random.Generator
-) -> Draws:
+def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
     """Draw the noise of a group's runs: parametric, and of seeds where these are resampled."""
     B = len(shared.sd_B)
     seed_1xWxP = points.seed_WxP[None]
@@ -134,7 +126,7 @@ def draw_noise(
     return Draws(drawn_BxWxP, np.stack(squares, axis=1), method)
 
 
-def _deviations(points: Points):
+def _deviations(points):
     """Each run's distance from the mean of its learning rate times √(k/(k − 1)), nats (W, P)."""
     k_WxP = np.maximum(points.repeats(points.rate_WxP), 1)
     distance_WxP = points.loss_WxP - points.means(points.rate_WxP, points.loss_WxP)
@@ -252,9 +244,7 @@ class Replicates:
     method: str
 
 
-def replicate(
-    fit: GroupFit, noise: Noise, shared: SharedDraws, rng: np.random.Generator
-) -> Replicates | None:
+def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng) -> Replicates | None:
     """Draw replicates of the sweep and fit each as the sweep was; None where the noise is unknown.
 
     They are centred on the law, plus that part of the wells' distance from it that noise does not
@@ -290,7 +280,7 @@ def replicate(
     )
 
 
-def _centre(fit: GroupFit, points: Points, noise: Noise):
+def _centre(fit, points, noise):
     """The wells that replicates scatter about, as rows u (ln η from the origin), L* and ln h at the
     widths of `points`; and the inflation of the law's intervals."""
     u_K, loss_K, h_K = fit.wells
@@ -308,14 +298,15 @@ def _centre(fit: GroupFit, points: Points, noise: Noise):
     return centre_3xW, float(np.sqrt(F)) if misfits else 1.0
 
 
-def _expected_square(fit: GroupFit, noise: Noise, freedom: int) -> float:
+def _expected_square(fit, noise, freedom: int) -> float:
     """What noise alone makes of the law's cost for each degree of freedom, nats²."""
-    part, K = fit.basins, len(fit.fitted)
+    part = fit.basins
+    K = len(fit.fitted)
     runs_a_seed = part.inside_WxP.sum() / K / np.mean(part.seeds_W)
     return noise.sd**2 + noise.common_sd**2 * runs_a_seed * (K - 3) / freedom
 
 
-def _trial_skews(fit: GroupFit, noise: Noise):
+def _trial_skews(fit, noise):
     """The skews that a replicate may have, around the fit's, and their cost, nats²."""
     steps = SKEW_STEPS if fit.basins.spare >= 1 else 0.0
     skew_S = np.unique(np.clip(fit.skew + steps, *SKEW_RANGE))
@@ -327,24 +318,23 @@ def _centred(estimate, drawn_D, inflation: float = 1.0):
     return estimate + inflation * (drawn_D[1:] - drawn_D[0])
 
 
-def _well_figures(fit: GroupFit, wells: Wells, shape_B, ln_h_B):
+def _well_figures(fit, wells, shape_B, ln_h_B):
     """log2 η*, L* and h of every width, (3, B, W), with the doubt about the basins' shape."""
-    part, K = fit.basins, slice(len(fit.fitted))
-    log2_lr_BxK = _centred(fit.log2_lr_W[fit.fitted], wells.u_BxW[:, K] / LN2) + shape_B[:, None]
+    part = fit.basins
+    wells = wells.take(slice(len(fit.fitted)))
+    log2_lr_BxK = _centred(fit.log2_lr_W[fit.fitted], wells.u_BxW / LN2) + shape_B[:, None]
     lowest_K, highest_K = part.tried_Wx2.T
     beyond_K = np.where(part.cliff_W, highest_K, np.inf)
     log2_lr_BxK = np.where(log2_lr_BxK > highest_K, beyond_K, log2_lr_BxK)
     log2_lr_BxK = np.where(log2_lr_BxK < lowest_K, -np.inf, log2_lr_BxK)
-    loss_BxK = _centred(fit.loss_W[fit.fitted], wells.loss_BxW[:, K])
-    h_BxK = fit.h_W[fit.fitted] * wells.h_BxW[1:, K] / wells.h_BxW[0, K] * np.exp(ln_h_B)[:, None]
+    loss_BxK = _centred(fit.loss_W[fit.fitted], wells.loss_BxW)
+    h_BxK = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0] * np.exp(ln_h_B)[:, None]
     found = np.full((3, len(shape_B), len(fit.log2_lr_W)), np.nan, np.float32)
     found[..., fit.fitted] = log2_lr_BxK, loss_BxK, h_BxK
     return found
 
 
-def _law_figures(
-    fit: GroupFit, points: Points, loss_DxWxP, trials, wells: Wells, inflation: float
-) -> dict[str, ndarray]:
+def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation) -> dict[str, ndarray]:
     """What the laws of the replicates say, as the attributes of :class:`Replicates` that have it."""
     nothing_B = np.full(len(loss_DxWxP) - 1, np.nan)
     found = {
