@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -28,11 +28,18 @@ def kept(kind: str, depends_on: Any, find: Callable[[], Any]) -> Any:
         return json.loads(path.read_text("utf-8"))
     value = find()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        json.dump(value, file)
-    # Whole or not at all.
-    os.replace(file.name, path)
+    write_whole(path, json.dumps(value).encode())
     return value
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears, or is replaced, in one step."""
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
 
 
 def code_of(*modules: ModuleType) -> str:

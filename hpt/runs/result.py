@@ -97,11 +97,11 @@ class RunResult:
 def encode(result: RunResult) -> bytes:
     """The record of a result."""
     values = {**vars(result), "format": FORMAT, "config": result.config.to_dict()}
-    extra = values.pop("extra")
+    _put_back(values, values.pop("extra"))
     values["val_loss"] = _finite(result.val_loss)
     # The shortest decimals that give the same float32 back.
     values["train_loss"] = [_finite(float(str(x))) for x in np.float32(result.train_loss)]
-    body = json.dumps(_with_extra(values, extra), sort_keys=True, allow_nan=False).encode()
+    body = json.dumps(values, sort_keys=True, allow_nan=False).encode()
     return b"%s\n%s\n" % (_checksum(body), body)
 
 
@@ -128,17 +128,16 @@ def decode(record: bytes, run_id: str, where: object) -> RunResult:
     record_format = values.pop("format", 1)
     if record_format > FORMAT:
         raise _newer(where, f"has format {record_format}; this hpt reads up to {FORMAT}")
-    known, extra = _without_extra(values, RunResult)
+    extra = _pop_extra(values, RunResult)
     try:
-        known["config"] = from_dict(RunConfig, known["config"])
+        values["config"] = from_dict(RunConfig, values["config"])
     except ConfigError as error:
         raise _newer(where, f"has a configuration that this hpt refuses: {error.what}") from error
-    if known["val_loss"] is None:
-        known["val_loss"] = math.inf
-    known["train_loss"] = np.array(
-        [math.nan if x is None else x for x in known["train_loss"]], dtype=np.float32
-    )
-    return RunResult(**known, extra=extra)
+    if values["val_loss"] is None:
+        values["val_loss"] = math.inf
+    train_loss = [math.nan if x is None else x for x in values["train_loss"]]
+    values["train_loss"] = np.array(train_loss, dtype=np.float32)
+    return RunResult(**values, extra=extra)
 
 
 def _newer(where: object, what: str) -> StoreError:
@@ -158,22 +157,22 @@ def _finite(x: float) -> float | None:
     return x if math.isfinite(x) else None
 
 
-def _without_extra(values: dict[str, Any], cls: type) -> tuple[dict, dict]:
-    """The fields of ``cls`` and the rest, both with those of nested classes in their place."""
+def _pop_extra(values: dict[str, Any], cls: type) -> dict[str, Any]:
+    """Take out what ``cls`` has no field for, and what its nested classes have none for."""
     types = field_types(cls)
-    known = {name: value for name, value in values.items() if name in types}
-    extra = {name: value for name, value in values.items() if name not in types}
-    for name, value in known.items():
+    extra = {name: values.pop(name) for name in values.keys() - types.keys()}
+    for name, value in values.items():
         if dataclasses.is_dataclass(types[name]):
-            known[name], beyond = _without_extra(value, types[name])
+            beyond = _pop_extra(value, types[name])
             if beyond:
                 extra[name] = beyond
-    return known, extra
+    return extra
 
 
-def _with_extra(known: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of :func:`_without_extra`."""
-    values = known | extra
-    for name in known.keys() & extra.keys():
-        values[name] = _with_extra(known[name], extra[name])
-    return values
+def _put_back(values: dict[str, Any], extra: dict[str, Any]) -> None:
+    """The inverse of :func:`_pop_extra`."""
+    for name, value in extra.items():
+        if name in values:
+            _put_back(values[name], value)
+        else:
+            values[name] = value

@@ -12,8 +12,12 @@ from functools import cached_property
 from pathlib import Path
 
 import filelock
+import fsspec
 import pandas as pd
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
+from hpt.cache_folder import write_whole
 from hpt.errors import DamagedRecordWarning, StoreError
 from hpt.runs.result import RunResult, decode, encode
 
@@ -29,7 +33,9 @@ class Store:
     path: the folder; made when missing. A URL that fsspec opens will do, such as
         ``s3://bucket/runs`` or ``file:///shared/runs``. Behind a URL there are no locks: two
         studies at a time on one store may train a run twice, and the last record stays, with the
-        same losses.
+        same losses. A file system that can rename (``file://``, ``sftp://``) gets each record
+        aside first; on one that cannot, an object store (``s3://``, ``gs://``, ``memory://``), a
+        record appears when its upload ends.
 
     Raises
     ------
@@ -37,9 +43,23 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        remote = isinstance(path, str) and "://" in path
-        self._folder = RemoteFolder(path) if remote else LocalFolder(path)
-        self.path: Path | str = self._folder.path
+        self._local = not (isinstance(path, str) and "://" in path)
+        self.path: Path | str = Path(path) if self._local else path.rstrip("/")
+        try:
+            if self._local:
+                files, root = LocalFileSystem(), str(self.path.absolute())
+            else:
+                files, root = fsspec.core.url_to_fs(self.path)
+            self._renames = type(files).mv is not fsspec.AbstractFileSystem.mv
+            #: The files of the store, by names like ``records/x.json``.
+            self._files = DirFileSystem(root, files)
+            self._files.makedirs("records", exist_ok=True)
+        except (ImportError, ValueError, OSError) as error:
+            raise StoreError(
+                f"cannot use {str(path)!r} as a run store: {error}.",
+                "a file is in the way, a misspelt URL, no rights, or no package for such storage",
+                'Store("runs/store"), or pip install s3fs for s3://, gcsfs for gs://',
+            ) from error
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r}): {len(list(self.run_ids()))} runs"
@@ -49,8 +69,8 @@ class Store:
 
     def run_ids(self) -> Iterator[str]:
         """Ids of all records, sorted; none is opened."""
-        files = self._folder.names("records", ".json")
-        return iter(sorted({file.removesuffix(".json") for file in files} | self._packed.keys()))
+        names = self._names("records", ".json")
+        return iter(sorted({name.removesuffix(".json") for name in names} | self._packed.keys()))
 
     def load(self, run_id: str) -> RunResult | None:
         """The result of a run, or None where there is none.
@@ -64,18 +84,18 @@ class Store:
         """
         name = _name(run_id)
         try:
-            file, record = name, self._folder.read(name)
+            file, record = name, self._files.cat_file(name)
         except FileNotFoundError:
             if run_id not in self._packed:
                 return None
             file, record = self._packed[run_id]
-        where = self._folder.where(file)
+        where = self._where(file)
         try:
             return decode(record, run_id, where)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             aside = ""
             if file == name:
-                self._folder.rename(name, f"{name}.damaged")
+                self._files.mv(name, f"{name}.damaged")
                 aside = f"set aside as {run_id}.json.damaged, "
             warnings.warn(
                 f"run record {where} is damaged ({error}); {aside}run {run_id} repeats.",
@@ -87,9 +107,9 @@ class Store:
     def save(self, result: RunResult) -> Path | str:
         """Write a record under its final name in one step; call it while holding :meth:`lock`."""
         name = _name(result.run_id)
-        where = self._folder.where(name)
+        where = self._where(name)
         try:
-            self._folder.write(name, encode(result))
+            self._write(name, encode(result))
         except OSError as error:
             raise StoreError(
                 f"cannot write {str(where)!r}: {error.strerror or error}.",
@@ -101,7 +121,11 @@ class Store:
     def lock(self, run_id: str) -> contextlib.AbstractContextManager:
         """A lock between processes for one run; the system frees it when its holder dies. None
         behind a URL."""
-        return self._folder.lock(run_id)
+        if not self._local:
+            return contextlib.nullcontext()
+        folder = Path(self._files.path, "locks")
+        folder.mkdir(exist_ok=True)
+        return filelock.FileLock(folder / f"{run_id}.lock")
 
     def table(self, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
         """One row a run (see :meth:`RunResult.row`), of the given ids or of all."""
@@ -126,120 +150,33 @@ class Store:
     def _packed(self) -> dict[str, tuple[str, bytes]]:
         """File and record of each packed run."""
         packed = {}
-        for file in sorted(self._folder.names("", ".parquet")):
-            content = io.BytesIO(self._folder.read(file))
+        for file in sorted(self._names("", ".parquet")):
+            content = io.BytesIO(self._files.cat_file(file))
             frame = pd.read_parquet(content, columns=["run_id", "record"])
             for run_id, record in frame.itertuples(index=False):
                 packed[run_id] = file, record.encode()
         return packed
 
+    def _where(self, name: str) -> Path | str:
+        return self.path / name if self._local else f"{self.path}/{name}"
+
+    def _names(self, folder: str, suffix: str) -> list[str]:
+        """Of the files there, those that end so."""
+        # Others write here too.
+        self._files.invalidate_cache()
+        paths = self._files.ls(folder, detail=False)
+        return [path.rpartition("/")[2] for path in paths if path.endswith(suffix)]
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Write a file so that it appears, or is replaced, in one step."""
+        if self._local:
+            write_whole(Path(self._files.path, name), content)
+            return
+        aside = f"{name}.{uuid.uuid4().hex}.tmp" if self._renames else name
+        self._files.pipe_file(aside, content)
+        if self._renames:
+            self._files.mv(aside, name)
+
 
 def _name(run_id: str) -> str:
     return f"records/{run_id}.json"
-
-
-class LocalFolder:
-    """A folder with atomic writes and locks between processes.
-
-    Names are relative, as in ``records/x.json``.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
-        try:
-            for part in ("records", "locks"):
-                (self.path / part).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"cannot use {str(path)!r} as a run store: {error.strerror}.",
-                "a file is in the way, or the folder is read-only",
-                'Store("runs/store")',
-            ) from error
-
-    def where(self, name: str) -> Path:
-        """The path of a file."""
-        return self.path / name
-
-    def names(self, part: str, suffix: str) -> Iterator[str]:
-        """Names, within ``part``, of the files that end in ``suffix``."""
-        return (file.name for file in self.where(part).glob(f"*{suffix}"))
-
-    def read(self, name: str) -> bytes:
-        """A file's content.  Raises FileNotFoundError."""
-        return self.where(name).read_bytes()
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file so that it appears, or is replaced, in one step."""
-        aside = f"{name}.tmp"
-        with self.where(aside).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        self.rename(aside, name)
-
-    def rename(self, name: str, to: str) -> None:
-        """Rename a file; one that has that name already is replaced."""
-        os.replace(self.where(name), self.where(to))
-
-    def lock(self, name: str) -> filelock.BaseFileLock:
-        """A lock between processes; the system frees it when its holder dies."""
-        return filelock.FileLock(self.where(f"locks/{name}.lock"))
-
-
-class RemoteFolder:
-    """The same behind a URL that fsspec opens, without locks.
-
-    A file system that can rename (``file://``, ``sftp://``) gets each file aside first; on one that
-    cannot, an object store (``s3://``, ``gs://``, ``memory://``), a file appears when its upload
-    ends.
-    """
-
-    def __init__(self, url: str):
-        self.path = url.rstrip("/")
-        try:
-            import fsspec
-
-            self._files, self._root = fsspec.core.url_to_fs(self.path)
-            self._renames = type(self._files).mv is not fsspec.AbstractFileSystem.mv
-            self._files.makedirs(self._inside("records"), exist_ok=True)
-        except (ImportError, ValueError, OSError) as error:
-            raise StoreError(
-                f"cannot use {url!r} as a run store: {error}.",
-                "a misspelt URL, no rights there, or a package for this kind of storage is missing",
-                'pip install "hpt[ray]", and s3fs for s3://, gcsfs for gs://',
-            ) from error
-
-    def _inside(self, name: str) -> str:
-        return f"{self._root}/{name}".rstrip("/")
-
-    def where(self, name: str) -> str:
-        """The URL of a file."""
-        return f"{self.path}/{name}"
-
-    def names(self, part: str, suffix: str) -> Iterator[str]:
-        """Names, within ``part``, of the files that end in ``suffix``."""
-        # Others write here too.
-        self._files.invalidate_cache()
-        paths = self._files.ls(self._inside(part), detail=False)
-        names = (path.rpartition("/")[2] for path in paths)
-        return (name for name in names if name.endswith(suffix))
-
-    def read(self, name: str) -> bytes:
-        """A file's content.  Raises FileNotFoundError."""
-        return self._files.cat_file(self._inside(name))
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file so that it appears, or is replaced, in one step."""
-        aside = f"{name}.{uuid.uuid4().hex}.tmp" if self._renames else name
-        self._files.pipe_file(self._inside(aside), content)
-        if self._renames:
-            self.rename(aside, name)
-
-    def rename(self, name: str, to: str) -> None:
-        """Rename a file; one that has that name already is replaced."""
-        self._files.mv(self._inside(name), self._inside(to))
-
-    def lock(self, name: str) -> contextlib.AbstractContextManager:
-        """No lock: two studies at a time may train one run twice; the last record stays, with the
-        same losses."""
-        return contextlib.nullcontext()
