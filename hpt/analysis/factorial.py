@@ -10,13 +10,17 @@ minus all off" when the switches are turned on in every order (Shapley 1953, in 
 determine it so.
 
 E and E_extrap are analysed as log2: an effect of −1 halves the error. All others are in their own
-    unit.
+unit.
+
+Letters: B replicates, N variants with an estimate, K switches, T sets of switches, the smaller
+first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -26,7 +30,7 @@ from hpt.errors import ConfigError, TableError, did_you_mean
 from hpt.metrics import figures
 from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import Figure, table_of
+from hpt.metrics.verdicts import TOO_WIDE, UNKNOWN, Figure, Group, bounds, table_of
 from hpt.parameterization.sixteen import SWITCHES, Parameterization
 
 NOT_ESTIMABLE = "the variants at hand do not tell it apart"
@@ -74,235 +78,242 @@ def effects(
             did_you_mean(figure, FIGURES),
             "figure='kappa'",
         )
-    names, settings, rests, other_columns = _factorial(report, switches)
+    settings = _settings(report, switches)
+    used = ["parameterization"] if switches is None else switches
+    others = [column for column in report.group_columns if column not in used]
     if width is None:
         width = _largest_common_width(report)
-    keys, rows = [], []
-    for rest in dict.fromkeys(rests):
-        members = [g for g, r in enumerate(rests) if r == rest]
-        cells = {settings[g]: _figure_of(report, g, figure, width) for g in members}
-        keys.append(rest)
-        rows.append(_all_effects(names, cells, report.level))
-    frame = table_of(other_columns, dict(zip(keys, rows, strict=True)))
-    frame.insert(len(other_columns), "figure", figure)
-    method = next((g.replicates.method for g in report.groups if g.replicates), "")
+    factorials: dict[tuple, dict[tuple, Variant]] = {}
+    for g, group in enumerate(report.groups):
+        row = report.figures.iloc[g]
+        rest = tuple(row[column] for column in others)
+        setting = tuple(on[g] for on in settings.values())
+        factorials.setdefault(rest, {})[setting] = _variant(group, row, figure, width)
+    rows = [Factorial(list(settings), v, report.level).rows() for v in factorials.values()]
+    frame = table_of(list(factorials), others, rows)
+    frame.insert(len(others), "figure", figure)
+    method = next((group.method for group in report.groups if group.method), "")
     frame["method"] = np.where(frame["low"].notna(), method, "")
     if figure in ("penalty", "loss"):
-        frame.insert(len(other_columns) + 1, report.scale, width)
+        frame.insert(len(others) + 1, report.scale, width)
     return frame
 
 
-def _factorial(report: TransferReport, switches):
-    """Names of the switches, each group's setting (a tuple of 0 and 1), its other group values and
-    their columns."""
-    columns = report.group_columns
+def _settings(report: TransferReport, switches: Sequence[str] | None) -> dict[str, list[int]]:
+    """Where each switch is on (1) and off (0), group by group; only switches that vary."""
     if switches is None:
-        if "parameterization" not in columns:
-            raise TableError(
-                "The report has no column parameterization to read switches from.",
-                remedy="effects(report, switches=['column', …]), columns of two values given to by=",
-            )
-        at = columns.index("parameterization")
-        on = [Parameterization.parse(fit.key[at]).switches for fit in report.groups]
-        settings = [tuple(int(s in names) for s in SWITCHES) for names in on]
-        names, used = list(SWITCHES), {at}
+        settings = _named_switches(report)
     else:
-        missing = [s for s in switches if s not in columns]
-        if missing:
-            raise TableError(
-                f"{missing[0]!r} is no group column.",
-                did_you_mean(missing[0], columns),
-                f"transfer_report(table, by={list(switches)!r})",
-            )
-        names, used = list(switches), {columns.index(s) for s in switches}
-        values = {i: sorted({fit.key[i] for fit in report.groups}) for i in used}
-        many = [columns[i] for i in used if len(values[i]) > 2]
-        if many:
-            raise TableError(
-                f"Column {many[0]!r} has more than two values, so it is no switch.",
-                remedy="keep two of its values, or leave it out of switches",
-            )
-        order = [columns.index(s) for s in switches]
-        settings = [tuple(values[i].index(fit.key[i]) for i in order) for fit in report.groups]
-    varied = [i for i in range(len(names)) if len({s[i] for s in settings}) > 1]
+        settings = {switch: _own_switch(report, switch) for switch in switches}
+    varied = {switch: on for switch, on in settings.items() if len(set(on)) > 1}
     if not varied:
         raise TableError(
             "No switch is on in one group and off in another.", remedy="sweep at least two variants"
         )
-    rests = [tuple(v for i, v in enumerate(fit.key) if i not in used) for fit in report.groups]
-    settings = [tuple(s[i] for i in varied) for s in settings]
-    return (
-        [names[i] for i in varied],
-        settings,
-        rests,
-        tuple(c for i, c in enumerate(columns) if i not in used),
-    )
+    return varied
+
+
+def _named_switches(report: TransferReport) -> dict[str, list[int]]:
+    """The four switches, read from the names of the parameterizations."""
+    if "parameterization" not in report.group_columns:
+        raise TableError(
+            "The report has no column parameterization to read switches from.",
+            remedy="effects(report, switches=['column', …]), columns of two values given to by=",
+        )
+    on = [Parameterization.parse(name).switches for name in report.figures["parameterization"]]
+    return {switch: [int(switch in names) for names in on] for switch in SWITCHES}
+
+
+def _own_switch(report: TransferReport, column: str) -> list[int]:
+    """A column of two values as a switch, off at the smaller."""
+    if column not in report.group_columns:
+        raise TableError(
+            f"{column!r} is no group column.",
+            did_you_mean(column, report.group_columns),
+            f"transfer_report(table, by=[{column!r}, …])",
+        )
+    values = list(report.figures[column])
+    levels = sorted(set(values))
+    if len(levels) > 2:
+        raise TableError(
+            f"Column {column!r} has more than two values, so it is no switch.",
+            remedy="keep two of its values, or leave it out of switches",
+        )
+    return [levels.index(value) for value in values]
 
 
 def _largest_common_width(report: TransferReport) -> float:
-    known = report.basins[report.basins.reason == ""]
-    counts = known.groupby(report.scale).size()
-    if counts.empty:
-        return float(report.basins[report.scale].max())
-    return counts.index[counts == counts.max()].max()
+    """The largest of the widths at which most groups have a well."""
+    widths = report.basins[report.scale]
+    known = widths[report.basins["reason"] == ""]
+    return (widths if known.empty else known.mode()).max()
 
 
-def _figure_of(report: TransferReport, g: int, figure: str, width: float):
-    """(estimate, replicates (B,) or None, reason) of one group's figure, E as log2."""
-    fit, drawn, row = report.groups[g].fit, report.groups[g].replicates, report.figures.iloc[g]
+@dataclass(frozen=True)
+class Variant:
+    """A figure of one variant: estimate, replicates if any, and why it is not determined."""
+
+    estimate: float
+    drawn_B: np.ndarray | None
+    reason: str
+
+
+def _variant(group: Group, row: pd.Series, figure: str, width: float) -> Variant:
+    """One group's figure as effects are counted in, E as log2."""
     if figure in ("penalty", "loss"):
-        at = np.flatnonzero(fit.points.scale_W == width)
-        if not len(at) or fit.points.reason_W[at[0]]:
-            return (
-                np.nan,
-                None,
-                fit.points.reason_W[at[0]] if len(at) else f"not measured at {width:g}",
-            )
-        return (
-            fit.loss_W[at[0]],
-            None if drawn is None else drawn.loss_BxW[:, at[0]].astype(float),
-            "",
-        )
-    estimate, reason = float(row[figure]), str(row[f"{figure}_reason"])
+        return _at_width(group, width)
+    known = Figure.from_row(row, figure)
     if figure in ("E", "E_extrap"):
-        if drawn is None or not estimate > 0:
-            return (np.log2(estimate) if estimate > 0 else np.nan), None, reason
-        draws = np.log2(np.maximum(getattr(drawn, f"{figure}_B"), 1e-300))
-        typical = 0.5 * np.log2(np.mean(np.exp2(2 * draws)))
-        return np.log2(estimate), np.log2(estimate) + typical - draws, reason
-    if fit.law is None or np.isnan(estimate):
-        return np.nan, None, reason
-    value = figures.L_inf if figure == "R" else figures.LAW_FIGURES[figure]
-    if figure == "R" and reason.startswith("interval wider"):
+        return _log2_error(known.estimate, group.drawn(f"{figure}_B"), known.reason)
+    if np.isnan(known.estimate):
+        return Variant(np.nan, None, known.reason)
+    reason = known.reason
+    if figure == "R" and reason == TOO_WIDE:
         reason = ""  # an effect on L∞ has an interval of its own
-    reps = None if drawn is None else value(drawn.theta_Bx7.astype(float))
-    return float(value(fit.law.theta_Bx7[0])), reps, reason
+    value = figures.L_inf if figure == "R" else figures.LAW_FIGURES[figure]
+    drawn_Bx7 = group.drawn("theta_Bx7")
+    drawn_B = None if drawn_Bx7 is None else value(drawn_Bx7)
+    return Variant(float(value(group.fit.law.theta_Bx7[0])), drawn_B, reason)
 
 
-def _all_effects(names: list[str], cells: dict, level: float) -> list[dict]:
-    """Every effect of one factorial; `cells` maps a setting to (estimate, replicates, reason)."""
-    known = {s: cell for s, cell in cells.items() if np.isfinite(cell[0])}
-    k, questions = len(names), _questions(len(names))
-    solved = [_solve(k, list(known), weights) for _, _, weights in questions]
-    values = np.array([cell[0] for cell in known.values()])
-    drawn = [cell[1] for cell in known.values()]
-    reps = np.stack(drawn, axis=-1) if drawn and all(d is not None for d in drawn) else None
-    unsure = next(
-        (f"{_setting_name(names, s)}: {cell[2]}" for s, cell in known.items() if cell[2]), ""
-    )
-    total = _solve(k, list(known), _difference(k))
-    rows = []
-    for (kind, which, _), (order, row_N) in zip(questions, solved, strict=True):
-        row = {"kind": kind, "switch": "×".join(names[i] for i in which)}
-        if row_N is None:
-            figure = Figure.nothing(NOT_ESTIMABLE)
-        else:
-            reason = unsure if np.abs(row_N).max() > 0 else ""
-            figure = _effect(
-                values,
-                reps,
-                row_N,
-                total[1] if kind == "share" else None,
-                level,
-                reason or _misfit(k, list(known), order, values, reps),
-            )
-        rows.append(
-            row
-            | {
-                "estimate": figure.estimate,
-                "low": figure.low,
-                "high": figure.high,
-                "determined": figure.determined,
-                "reason": figure.reason,
-                "order": order,
-                "variants": len(known),
-            }
-        )
-    return rows
+def _at_width(group: Group, width: float) -> Variant:
+    """L* at a width, nats."""
+    fit = group.fit
+    (at,) = np.nonzero(fit.points.scale_W == width)
+    if not len(at):
+        return Variant(np.nan, None, f"not measured at {width:g}")
+    w = at[0]
+    if fit.points.reason_W[w]:
+        return Variant(np.nan, None, fit.points.reason_W[w])
+    drawn_BxW = group.drawn("loss_BxW")
+    drawn_B = None if drawn_BxW is None else drawn_BxW[:, w]
+    return Variant(fit.loss_W[w], drawn_B, "")
 
 
-def _effect(values, reps, row_N, total_N, level: float, reason: str) -> Figure:
-    """The weighted sum of values, or its share of a total."""
-    estimate, draws = values @ row_N, None if reps is None else reps @ row_N
-    if total_N is not None:
-        total = values @ total_N
-        if draws is not None:
-            low, high = interval(reps @ total_N, level)
-            reason = reason or (NO_TOTAL if low <= 0 <= high else "")
-            draws = draws / (reps @ total_N)
+def _log2_error(error: float, drawn_B: np.ndarray | None, reason: str) -> Variant:
+    """log2 of E or E_extrap, whose replicates are mirrored at their root mean square, as in
+    :func:`hpt.metrics.replicates.ratio_interval`."""
+    if not error > 0:
+        return Variant(np.nan, None, reason)
+    log2 = np.log2(error)
+    if drawn_B is None:
+        return Variant(log2, None, reason)
+    log2_B = np.log2(np.maximum(drawn_B, 1e-300))
+    typical = 0.5 * np.log2(np.mean(np.exp2(2 * log2_B)))
+    return Variant(log2, log2 + typical - log2_B, reason)
+
+
+class Factorial:
+    """The variants of some switches that have an estimate, and the effects they tell.
+
+    Parameters
+    ----------
+    names: of the K switches.
+    variants: by setting, a tuple of K ones and zeros.
+    level: of the intervals.
+    """
+
+    def __init__(
+        self, names: Sequence[str], variants: Mapping[tuple[int, ...], Variant], level: float
+    ):
+        known = {s: variant for s, variant in variants.items() if np.isfinite(variant.estimate)}
+        self.names = names
+        self.level = level
+        self.value_N = np.array([variant.estimate for variant in known.values()])
+        drawn = [variant.drawn_B for variant in known.values()]
+        complete = drawn and all(drawn_B is not None for drawn_B in drawn)
+        self.drawn_BxN = np.stack(drawn, axis=1) if complete else None
+        doubts = (f"{self._name(s)}: {v.reason}" for s, v in known.items() if v.reason)
+        self.first_doubt = next(doubts, "")
+        # The sets by size, so that an order keeps the first of them.
+        self.sets_TxK = np.array(sorted(product((1, 0), repeat=len(names)), key=sum))
+        self.size_T = self.sets_TxK.sum(1)
+        shared_NxT = np.reshape(list(known), (-1, len(names))) @ self.sets_TxK.T
+        self.counts_NxT = (shared_NxT == self.size_T).astype(float)
+
+    def _name(self, setting: tuple[int, ...]) -> str:
+        on = [name for name, is_on in zip(self.names, setting, strict=True) if is_on]
+        return "+".join(on) or "none"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every effect, a row each."""
+        rows = []
+        for kind, switches, weight_T in self._questions():
+            order, weight_N = self._weights(weight_T)
+            if weight_N is None:
+                figure = Figure.nothing(NOT_ESTIMABLE)
+            elif kind == "share":
+                figure = self._share(weight_N, self._doubt(order, weight_N))
+            else:
+                figure = self._effect(weight_N, self._doubt(order, weight_N))
+            row = {"kind": kind, "switch": "×".join(self.names[i] for i in switches)}
+            shown = ("estimate", "low", "high", "determined", "reason")
+            row |= {name: getattr(figure, name) for name in shown}
+            rows.append(row | {"order": order, "variants": len(self.value_N)})
+        return rows
+
+    def _questions(self):
+        """Kind and switches of every effect, and the weight (T,) of each a_T in it."""
+        every = range(len(self.names))
+        questions = []
+        for kind, size in (("main", 1), ("interaction", 2)):
+            mean_T = 0.5 ** (self.size_T - size)
+            for group in combinations(every, size):
+                questions.append((kind, group, mean_T * self.sets_TxK[:, group].all(1)))
+        for kind in ("shapley", "share"):
+            part_T = 1 / np.maximum(self.size_T, 1)
+            questions += [(kind, (i,), part_T * self.sets_TxK[:, i]) for i in every]
+        return questions
+
+    def _weights(self, weight_T: np.ndarray):
+        """The highest order at which the variants determine Σ weight_T·a_T, and the weights (N,)
+        that make it of their figures; None where there is no such order."""
+        for order in range(len(self.names), 0, -1):
+            kept = self.size_T <= order
+            a = weight_T[kept]
+            if not a.any():  # taken to be 0 at this order: nothing is learnt of it
+                break
+            X = self.counts_NxT[:, kept]
+            weight_N = np.linalg.pinv(X).T @ a
+            if np.abs(X.T @ weight_N - a).max() < 1e-9:
+                return order, np.where(np.abs(weight_N) < 1e-12, 0.0, weight_N)
+        return 0, None
+
+    def _doubt(self, order: int, weight_N: np.ndarray) -> str:
+        """Why an effect is not determined: a variant is not, or a model of this order misses the
+        figures by more than their noise explains (5 %)."""
+        if self.first_doubt and weight_N.any():
+            return self.first_doubt
+        X = self.counts_NxT[:, self.size_T <= order]
+        miss_NxN = np.eye(len(X)) - X @ np.linalg.pinv(X)
+        if self.drawn_BxN is None or np.trace(miss_NxN) < 0.5:
+            return ""
+        missed = ((self.value_N @ miss_NxN) ** 2).sum()
+        by_noise_B = (((self.drawn_BxN - self.value_N) @ miss_NxN) ** 2).sum(1)
+        return MISFIT if np.mean(by_noise_B >= missed) < 0.05 else ""
+
+    def _effect(self, weight_N: np.ndarray, reason: str) -> Figure:
+        """A weighted sum of the figures."""
+        effect, effect_B = self._sum(weight_N)
+        return Figure.of(effect, bounds(effect_B, self.level), reason)
+
+    def _share(self, weight_N: np.ndarray, reason: str) -> Figure:
+        """A weighted sum of the figures, divided by "all on minus all off"."""
+        _, total_weight_N = self._weights(self.size_T > 0)
+        if total_weight_N is None:
+            return Figure.nothing(NOT_ESTIMABLE)
+        part, part_B = self._sum(weight_N)
+        total, total_B = self._sum(total_weight_N)
         if not abs(total) > 1e-12:
             return Figure.nothing(NO_TOTAL)
-        estimate = estimate / total
-    return Figure.of(
-        estimate, (np.nan, np.nan) if draws is None else interval(draws, level), reason
-    )
+        if total_B is None:
+            return Figure.of(part / total, UNKNOWN, reason)
+        low, high = interval(total_B, self.level)
+        if low <= 0 <= high:
+            reason = reason or NO_TOTAL
+        return Figure.of(part / total, interval(part_B / total_B, self.level), reason)
 
-
-def _sets(k: int, order: int) -> list[tuple[int, ...]]:
-    return [T for size in range(order + 1) for T in combinations(range(k), size)]
-
-
-def _questions(k: int) -> list[tuple[str, tuple[int, ...], dict[tuple, float]]]:
-    """(kind, switches, weight of each a_T) of every effect."""
-    sets = _sets(k, k)
-    main = [("main", (i,), {T: 0.5 ** (len(T) - 1) for T in sets if i in T}) for i in range(k)]
-    pairs = [
-        ("interaction", p, {T: 0.5 ** (len(T) - 2) for T in sets if set(p) <= set(T)})
-        for p in combinations(range(k), 2)
-    ]
-    shapley = [{T: 1 / len(T) for T in sets if i in T} for i in range(k)]
-    return [
-        *main,
-        *pairs,
-        *(("shapley", (i,), w) for i, w in enumerate(shapley)),
-        *(("share", (i,), w) for i, w in enumerate(shapley)),
-    ]
-
-
-def _difference(k: int) -> dict[tuple, float]:
-    """All on minus all off."""
-    return {T: 1.0 for T in _sets(k, k) if T}
-
-
-def _design(settings: list[tuple[int, ...]], sets: list[tuple]) -> np.ndarray:
-    return np.array([[float(all(s[i] for i in T)) for T in sets] for s in settings])
-
-
-def _solve(k: int, settings: list[tuple[int, ...]], weights: dict[tuple, float]):
-    """The highest order at which the settings determine Σ weight·a_T, and its weights on the cells;
-    None where none."""
-    for order in range(k, 0, -1):
-        sets = _sets(k, order)
-        if not settings:
-            break
-        X, a = _design(settings, sets), np.array([weights.get(T, 0.0) for T in sets])
-        if not a.any():  # taken to be 0 at this order, so nothing is learnt of it
-            break
-        row_N = np.linalg.pinv(X).T @ a
-        if np.abs(X.T @ row_N - a).max() < 1e-9:
-            return order, np.where(np.abs(row_N) < 1e-12, 0.0, row_N)
-    return 0, None
-
-
-def _misfit(k: int, settings, order: int, values, reps) -> str:
-    """A reason where the cells miss a model of this order by more than their noise explains (5
-    %)."""
-    X = _design(settings, _sets(k, order))
-    miss = np.eye(len(settings)) - X @ np.linalg.pinv(X)
-    if reps is None or np.trace(miss) < 0.5:
-        return ""
-    observed, drawn = ((values @ miss) ** 2).sum(), (((reps - values) @ miss) ** 2).sum(-1)
-    return MISFIT if np.mean(drawn >= observed) < 0.05 else ""
-
-
-def _setting_name(names: list[str], setting: tuple[int, ...]) -> str:
-    return "+".join(n for n, on in zip(names, setting, strict=True) if on) or "none"
-
-
-def plain_effects(cells: dict[tuple[int, ...], Any]) -> pd.DataFrame:
-    """Effects of bare numbers, one for each setting (a tuple of 0 and 1), without intervals."""
-    k = len(next(iter(cells)))
-    names = [f"x{i + 1}" for i in range(k)]
-    return pd.DataFrame(
-        _all_effects(names, {s: (float(v), None, "") for s, v in cells.items()}, 0.95)
-    )
+    def _sum(self, weight_N: np.ndarray):
+        """A weighted sum of the figures, and of their replicates (B,) where all have some."""
+        drawn_B = None if self.drawn_BxN is None else self.drawn_BxN @ weight_N
+        return self.value_N @ weight_N, drawn_B

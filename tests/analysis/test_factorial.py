@@ -7,13 +7,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpt.analysis.factorial import MISFIT, NO_TOTAL, NOT_ESTIMABLE, effects, plain_effects
+from hpt.analysis.factorial import (
+    MISFIT,
+    NO_TOTAL,
+    NOT_ESTIMABLE,
+    Factorial,
+    Variant,
+    effects,
+)
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import HptError
 from hpt.metrics.transfer import transfer_report
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
 
 CELLS = list(product((0, 1), repeat=3))
+
+
+def plain_effects(values):
+    """Effects of bare numbers, one for each setting, without intervals."""
+    names = [f"x{i + 1}" for i in range(len(next(iter(values))))]
+    variants = {setting: Variant(value, None, "") for setting, value in values.items()}
+    return pd.DataFrame(Factorial(names, variants, 0.95).rows())
 
 
 def estimates(frame, kind):
@@ -67,6 +81,12 @@ def test_a_partial_factorial_gives_what_it_determines_and_says_what_it_assumes()
     lone = plain_effects({s: law(s) for s in CELLS if s[1] == s[2]}).set_index(["kind", "switch"])
     assert lone.reason["main", "x2"] == NOT_ESTIMABLE and np.isnan(lone.estimate["main", "x2"])
     assert np.isfinite(lone.estimate["main", "x1"])
+
+
+def test_a_share_needs_the_whole():
+    frame = plain_effects({(0, 0): 1.0, (1, 0): 3.0}).set_index(["kind", "switch"])
+    assert frame.estimate["shapley", "x1"] == pytest.approx(2)
+    assert frame.reason["share", "x1"] == NOT_ESTIMABLE
 
 
 def sixteen(seed=0, noise=0.004, names=PARAMETERIZATIONS, **changes):
