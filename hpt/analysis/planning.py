@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,29 +12,13 @@ import pandas as pd
 from hpt.analysis.predict import predict_lr
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import ConfigError
+from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 
+_COMMON = {"log2_lr": -7, "diverges_above": 3.7}
 LAWS = {
-    "SP": Law(
-        L_inf=2.6,
-        A=8.0,
-        alpha=0.45,
-        beta=0.7,
-        gamma=1.3,
-        log2_lr=-7,
-        curvature=0.25,
-        diverges_above=3.7,
-    ),
-    "SP+Embd": Law(
-        L_inf=2.45,
-        A=7.0,
-        alpha=0.5,
-        beta=0.9,
-        gamma=1.6,
-        log2_lr=-7,
-        curvature=0.2,
-        diverges_above=3.7,
-    ),
+    "SP": Law(L_inf=2.6, A=8.0, alpha=0.45, beta=0.7, gamma=1.3, curvature=0.25, **_COMMON),
+    "SP+Embd": Law(L_inf=2.45, A=7.0, alpha=0.5, beta=0.9, gamma=1.6, curvature=0.2, **_COMMON),
 }
 FIGURES = ("beta", "kappa", "alpha", "gamma", "E", "E_extrap", "octave_error", "R")
 
@@ -51,8 +37,7 @@ def design(
     bootstraps: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Try a planned sweep on synthetic truth: how wide will its intervals be, and what will it
-    determine?
+    """Try a planned sweep on synthetic truth: how wide are its intervals, what does it determine?
 
     Parameters
     ----------
@@ -72,133 +57,117 @@ def design(
     -------
     DataFrame, one row a parameterization and figure (log2_lr at the largest width, "log2_lr at N"
     predicted at the target, beta, kappa, …, "R(n)" at the largest width, R): truth (nan for the
-    errors E, E_extrap, which the design
-    itself makes), span: median width of the 95 % interval, span_90: the width that nine in ten stay
-        under (inf where
-    open), error: median absolute error of the estimate, determined: share of the sweeps whose data
-        determine it, runs:
-    training runs a parameterization needs.
+    errors E, E_extrap, which the design itself makes), span: median width of the 95 % interval,
+    span_90: the width that nine in ten stay under (inf where open), error: median absolute error of
+    the estimate, determined: share of the sweeps whose data determine it, runs: training runs a
+    parameterization needs.
 
     Raises
     ------
     ConfigError: for no sweeps, or a width or rate that is not positive.
     """
-    laws = dict(LAWS if laws is None else {"SP": laws} if isinstance(laws, Law) else laws)
-    widths = sorted(dict.fromkeys(widths))
-    if sweeps < 1 or len(widths) < 2 or min(widths) <= 0 or (isinstance(lrs, int) and lrs < 3):
+    if isinstance(laws, Law):
+        laws = {"SP": laws}
+    laws = dict(laws or LAWS)
+    widths = sorted(set(widths))
+    counted = isinstance(lrs, int)
+    if sweeps < 1 or len(widths) < 2 or min(widths) <= 0 or (counted and lrs < 3):
         raise ConfigError(
             f"design(widths={widths}, lrs={lrs!r}, sweeps={sweeps}): too little to fit a law to.",
             "transfer needs two widths or more, a basin three learning rates or more",
             "design([32, 64, 128, 256], 7, seeds=2, noise=0.01)",
         )
-    target, reference = target or 4 * widths[-1], reference or list(laws)[-1]
+    grids = {} if counted else _grids(lrs, widths)
+    reference = reference or list(laws)[-1]
     rng = np.random.default_rng(seed)
     found = []
     for i in range(sweeps):
-        shift = rng.uniform(-0.5, 0.5) * spacing if isinstance(lrs, int) else 0.0
-        moved = {n: _shifted(law, shift) for n, law in laws.items()}
-        table = _sweep(moved, widths, lrs, seeds, noise, spacing, seed + i)
+        runs = {"seeds": seeds, "noise": noise, "seed": seed + i}
+        truth = laws
+        if counted:
+            shift = rng.uniform(-0.5, 0.5) * spacing
+            truth = {n: replace(law, log2_lr=law.log2_lr + shift) for n, law in laws.items()}
+            table = synthetic_sweep(truth, widths=widths, count=lrs, spacing=spacing, **runs)
+        else:
+            table = _sweep_of_grids(laws, grids, **runs)
         report = transfer_report(table, reference=reference, bootstraps=bootstraps, seed=i)
-        found.append(
-            _figures(report, moved, widths[-1], target, reference).assign(
-                runs=len(table) / len(laws)
-            )
-        )
+        rows = _beside_truth(report, truth, widths[-1], target or 4 * widths[-1], reference)
+        found.append(pd.DataFrame(rows).assign(runs=len(table) / len(laws)))
     return _summary(pd.concat(found, ignore_index=True))
 
 
-def _shifted(law: Law, octaves: float) -> Law:
-    return Law(
-        **{
-            **{f: getattr(law, f) for f in law.__dataclass_fields__},
-            "log2_lr": law.log2_lr + octaves,
-        }
-    )
-
-
-def _sweep(laws, widths, lrs, seeds, noise, spacing, seed) -> pd.DataFrame:
-    common = {"seeds": seeds, "noise": noise, "seed": seed}
-    if isinstance(lrs, int):
-        return synthetic_sweep(laws, widths=widths, count=lrs, spacing=spacing, **common)
-    grids = lrs if isinstance(lrs, Mapping) else dict.fromkeys(widths, lrs)
-    missing = [n for n in widths if n not in grids]
-    if missing or any(not (np.asarray(g, float) > 0).all() for g in grids.values()):
+def _grids(lrs, widths: Sequence[int]) -> dict[int, np.ndarray]:
+    """log2 of the learning rates that are given for each width."""
+    if not isinstance(lrs, Mapping):
+        lrs = dict.fromkeys(widths, lrs)
+    missing = [width for width in widths if width not in lrs]
+    if missing or not all(np.greater(grid, 0).all() for grid in lrs.values()):
         raise ConfigError(
-            f"design(lrs=…) has no positive learning rates for width {missing or list(grids)}.",
+            f"design(lrs=…) has no positive learning rates for width {missing or list(lrs)}.",
             remedy="design(widths, {32: [2**-8, 2**-7, 2**-6], …})",
         )
-    parts = [
-        synthetic_sweep(
-            laws,
-            widths=[n],
-            log2_lrs=np.log2(np.asarray(grids[n], float)),
-            **common | {"seed": seed * len(widths) + w},
-        )
-        for w, n in enumerate(widths)
-    ]
+    return {width: np.log2(np.asarray(lrs[width], float)) for width in widths}
+
+
+def _sweep_of_grids(laws, grids: Mapping[int, np.ndarray], *, seed: int, **runs) -> pd.DataFrame:
+    parts = []
+    for w, (width, grid) in enumerate(grids.items()):
+        own_seed = seed * len(grids) + w
+        parts.append(synthetic_sweep(laws, widths=[width], log2_lrs=grid, seed=own_seed, **runs))
     return pd.concat(parts, ignore_index=True)
 
 
-def _figures(report, laws: Mapping[str, Law], largest, target, reference) -> pd.DataFrame:
+def _truths(law: Law, base: Law, largest: float, target: float) -> dict[str, float]:
+    exponents = {name: getattr(law, name) for name in ("alpha", "beta", "gamma", "kappa")}
+    return exponents | {
+        "log2_lr": law.best_log2_lr(largest),
+        f"log2_lr at {target:g}": law.best_log2_lr(target),
+        "octave_error": 0.0,
+        "R": law.L_inf - base.L_inf,
+        "R(n)": law.best_loss(largest) - base.best_loss(largest),
+    }
+
+
+def _beside_truth(
+    report: TransferReport, laws: Mapping[str, Law], largest: float, target: float, reference: str
+) -> list[dict[str, Any]]:
     """Every figure of one sweep beside its truth."""
+    wells = report.basins[report.basins["width"] == largest]
+    penalty = report.penalty[report.penalty["width"] == largest]
+    sources = (
+        (wells, {"log2_lr": "log2_lr"}),
+        (predict_lr(report, width=target), {f"log2_lr at {target:g}": "log2_lr"}),
+        (report.to_frame(), {figure: figure for figure in FIGURES}),
+        (penalty, {"R(n)": "R"}),
+    )
     rows = []
+    for frame, columns in sources:
+        for row in frame.to_dict("records"):
+            name = row["parameterization"]
+            truths = _truths(laws[name], laws[reference], largest, target)
+            for figure, column in columns.items():
+                if name != reference or column != "R":
+                    known = {"parameterization": name, "figure": figure}
+                    rows.append(known | _errors(row, column, truths.get(figure, np.nan)))
+    return rows
 
-    def add(name, figure, truth, row, column):
-        rows.append(
-            (
-                name,
-                figure,
-                truth,
-                row[column],
-                row[f"{column}_low"],
-                row[f"{column}_high"],
-                row.get(f"{column}_determined", row.get("determined")),
-            )
-        )
 
-    wells = report.basins[report.basins[report.scale] == largest].to_dict("records")
-    for row in wells:
-        add(
-            row["parameterization"],
-            "log2_lr",
-            laws[row["parameterization"]].best_log2_lr(largest),
-            row,
-            "log2_lr",
-        )
-    for row in predict_lr(report, width=target).to_dict("records"):
-        truth = laws[row["parameterization"]].best_log2_lr(target)
-        add(row["parameterization"], f"log2_lr at {target:g}", truth, row, "log2_lr")
-    base = laws[reference]
-    for row in report.to_frame().to_dict("records"):
-        law = laws[row["parameterization"]]
-        truths = {n: getattr(law, n) for n in ("alpha", "beta", "gamma", "kappa")}
-        truths |= {"R": law.L_inf - base.L_inf, "octave_error": 0.0}
-        for figure in FIGURES:
-            if figure != "R" or law is not base:
-                add(row["parameterization"], figure, truths.get(figure, np.nan), row, figure)
-    for row in report.penalty[report.penalty[report.scale] == largest].to_dict("records"):
-        law = laws[row["parameterization"]]
-        if law is not base:
-            add(
-                row["parameterization"],
-                "R(n)",
-                law.best_loss(largest) - base.best_loss(largest),
-                row,
-                "R",
-            )
-    columns = ["parameterization", "figure", "truth", "estimate", "low", "high", "determined"]
-    return pd.DataFrame(rows, columns=columns)
+def _errors(row: Mapping[str, Any], column: str, truth: float) -> dict[str, Any]:
+    return {
+        "truth": truth,
+        "span": row[f"{column}_high"] - row[f"{column}_low"],
+        "error": abs(row[column] - truth),
+        "determined": row.get(f"{column}_determined", row.get("determined")),
+    }
 
 
 def _summary(found: pd.DataFrame) -> pd.DataFrame:
-    found = found.assign(
-        span=(found.high - found.low).fillna(np.inf), error=(found.estimate - found.truth).abs()
-    )
+    found["span"] = found["span"].fillna(np.inf)
     grouped = found.groupby(["parameterization", "figure"], sort=False)
     return grouped.agg(
         truth=("truth", "mean"),
         span=("span", "median"),
-        span_90=("span", lambda s: float(np.quantile(s, 0.9, method="higher"))),
+        span_90=("span", lambda spans: np.quantile(spans, 0.9, method="higher")),
         error=("error", "median"),
         determined=("determined", "mean"),
         runs=("runs", "first"),

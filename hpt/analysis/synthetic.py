@@ -136,33 +136,29 @@ def synthetic_sweep(
             f"spacing={spacing}): a value is out of range.",
             remedy="synthetic_sweep(law, seeds=2, count=9, noise=0.01, common=0.0, spacing=1.0)",
         )
-    laws = {"SP": laws} if isinstance(laws, Law) else dict(laws)
+    if isinstance(laws, Law):
+        laws = {"SP": laws}
     rng = np.random.default_rng(seed)
     shared_WxS = noise * np.sqrt(common) * rng.standard_normal((len(widths), seeds))
     frames = []
     for name, law in laws.items():
-        for w, width in enumerate(widths):
+        for width, shared_S in zip(widths, shared_WxS, strict=True):
             if log2_lrs is None:
-                middle = np.round(law.best_log2_lr(width) / spacing - (count - 1) / 2) + np.arange(
-                    count
-                )
-                log2_lr_K = middle * spacing
+                first = np.round(law.best_log2_lr(width) / spacing - (count - 1) / 2)
+                log2_lr_K = (first + np.arange(count)) * spacing
             else:
                 log2_lr_K = np.asarray(log2_lrs, float)
             own_KxS = noise * np.sqrt(1 - common) * rng.standard_normal((len(log2_lr_K), seeds))
-            loss_KxS = law.loss(width, log2_lr_K)[:, None] + own_KxS + shared_WxS[w]
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "parameterization": name,
-                        "width": width,
-                        "log2_lr": np.repeat(log2_lr_K, seeds),
-                        "loss": loss_KxS.ravel(),
-                        "seed": np.tile(np.arange(seeds), len(log2_lr_K)),
-                    }
-                )
-            )
+            loss_KxS = law.loss(width, log2_lr_K)[:, None] + own_KxS + shared_S
+            log2_lr = np.repeat(log2_lr_K, seeds)
+            rows = {
+                "parameterization": name,
+                "width": width,
+                "lr": 2.0**log2_lr,
+                "log2_lr": log2_lr,
+                "loss": loss_KxS.ravel(),
+                "seed": np.tile(np.arange(seeds), len(log2_lr_K)),
+            }
+            frames.append(pd.DataFrame(rows))
     table = pd.concat(frames, ignore_index=True)
-    table.insert(2, "lr", 2.0**table.log2_lr)
-    table["diverged"] = ~np.isfinite(table.loss)
-    return table
+    return table.assign(diverged=~np.isfinite(table["loss"]))
