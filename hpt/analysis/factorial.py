@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations, compress, product
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,8 @@ import pandas as pd
 
 from hpt.errors import ConfigError, TableError, did_you_mean
 from hpt.metrics import figures
-from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import TOO_WIDE, UNKNOWN, Figure, Group, bounds, table_of
+from hpt.metrics.verdicts import TOO_WIDE, Figure, Group, bounds, table_of
 from hpt.parameterization.sixteen import SWITCHES, Parameterization
 
 NOT_ESTIMABLE = "the variants at hand do not tell it apart"
@@ -151,11 +150,11 @@ def _largest_common_width(report: TransferReport) -> float:
 
 @dataclass(frozen=True)
 class Variant:
-    """A figure of one variant: estimate, replicates if any, and why it is not determined."""
+    """A figure of one variant: why it is not determined, the estimate, and its replicates if any."""
 
-    estimate: float
-    drawn_B: np.ndarray | None
     reason: str
+    estimate: float = np.nan
+    drawn_B: np.ndarray | None = None
 
 
 def _variant(group: Group, row: pd.Series, figure: str, width: float) -> Variant:
@@ -163,44 +162,42 @@ def _variant(group: Group, row: pd.Series, figure: str, width: float) -> Variant
     if figure in ("penalty", "loss"):
         return _at_width(group, width)
     known = Figure.from_row(row, figure)
-    if figure in ("E", "E_extrap"):
-        return _log2_error(known.estimate, group.drawn(f"{figure}_B"), known.reason)
     if np.isnan(known.estimate):
-        return Variant(np.nan, None, known.reason)
-    reason = known.reason
-    if figure == "R" and reason == TOO_WIDE:
-        reason = ""  # an effect on L∞ has an interval of its own
+        return Variant(known.reason)
+    if figure in ("E", "E_extrap"):
+        return _log2_error(known, group.drawn(f"{figure}_B"))
     value = figures.L_inf if figure == "R" else figures.LAW_FIGURES[figure]
+    # An effect on L∞ has an interval of its own.
+    reason = "" if figure == "R" and known.reason == TOO_WIDE else known.reason
     drawn_Bx7 = group.drawn("theta_Bx7")
     drawn_B = None if drawn_Bx7 is None else value(drawn_Bx7)
-    return Variant(float(value(group.fit.law.theta_Bx7[0])), drawn_B, reason)
+    return Variant(reason, value(group.fit.law.theta_Bx7[0]), drawn_B)
 
 
 def _at_width(group: Group, width: float) -> Variant:
     """L* at a width, nats."""
-    fit = group.fit
-    (at,) = np.nonzero(fit.points.scale_W == width)
-    if not len(at):
-        return Variant(np.nan, None, f"not measured at {width:g}")
-    w = at[0]
-    if fit.points.reason_W[w]:
-        return Variant(np.nan, None, fit.points.reason_W[w])
+    points = group.fit.points
+    if width not in points.scale_W:
+        return Variant(f"not measured at {width:g}")
+    w = np.flatnonzero(points.scale_W == width)[0]
+    if points.reason_W[w]:
+        return Variant(points.reason_W[w])
     drawn_BxW = group.drawn("loss_BxW")
     drawn_B = None if drawn_BxW is None else drawn_BxW[:, w]
-    return Variant(fit.loss_W[w], drawn_B, "")
+    return Variant("", group.fit.loss_W[w], drawn_B)
 
 
-def _log2_error(error: float, drawn_B: np.ndarray | None, reason: str) -> Variant:
+def _log2_error(error: Figure, drawn_B: np.ndarray | None) -> Variant:
     """log2 of E or E_extrap, whose replicates are mirrored at their root mean square, as in
     :func:`hpt.metrics.replicates.ratio_interval`."""
-    if not error > 0:
-        return Variant(np.nan, None, reason)
-    log2 = np.log2(error)
+    if error.estimate <= 0:
+        return Variant(error.reason)
+    log2 = np.log2(error.estimate)
     if drawn_B is None:
-        return Variant(log2, None, reason)
+        return Variant(error.reason, log2)
     log2_B = np.log2(np.maximum(drawn_B, 1e-300))
     typical = 0.5 * np.log2(np.mean(np.exp2(2 * log2_B)))
-    return Variant(log2, log2 + typical - log2_B, reason)
+    return Variant(error.reason, log2, log2 + typical - log2_B)
 
 
 class Factorial:
@@ -222,30 +219,25 @@ class Factorial:
         self.value_N = np.array([variant.estimate for variant in known.values()])
         drawn = [variant.drawn_B for variant in known.values()]
         complete = drawn and all(drawn_B is not None for drawn_B in drawn)
-        self.drawn_BxN = np.stack(drawn, axis=1) if complete else None
-        doubts = (f"{self._name(s)}: {v.reason}" for s, v in known.items() if v.reason)
-        self.first_doubt = next(doubts, "")
+        self.drawn_BxN = np.stack(drawn, axis=1) if complete else np.empty((0, len(known)))
+        self.doubts = [f"{self._name(s)}: {v.reason}" for s, v in known.items() if v.reason]
         # The sets by size, so that an order keeps the first of them.
         self.sets_TxK = np.array(sorted(product((1, 0), repeat=len(names)), key=sum))
         self.size_T = self.sets_TxK.sum(1)
         shared_NxT = np.reshape(list(known), (-1, len(names))) @ self.sets_TxK.T
         self.counts_NxT = (shared_NxT == self.size_T).astype(float)
 
-    def _name(self, setting: tuple[int, ...]) -> str:
-        on = [name for name, is_on in zip(self.names, setting, strict=True) if is_on]
-        return "+".join(on) or "none"
+    def _name(self, setting) -> str:
+        return "+".join(compress(self.names, setting)) or "none"
 
     def rows(self) -> list[dict[str, Any]]:
         """Every effect, a row each."""
         rows = []
         for kind, switches, weight_T in self._questions():
             order, weight_N = self._weights(weight_T)
-            if weight_N is None:
-                figure = Figure.nothing(NOT_ESTIMABLE)
-            elif kind == "share":
-                figure = self._share(weight_N, self._doubt(order, weight_N))
-            else:
-                figure = self._effect(weight_N, self._doubt(order, weight_N))
+            figure = Figure.nothing(NOT_ESTIMABLE)
+            if weight_N is not None:
+                figure = self._effect(weight_N, self._doubt(order, weight_N), kind == "share")
             row = {"kind": kind, "switch": "×".join(self.names[i] for i in switches)}
             shown = ("estimate", "low", "high", "determined", "reason")
             row |= {name: getattr(figure, name) for name in shown}
@@ -279,41 +271,37 @@ class Factorial:
                 return order, np.where(np.abs(weight_N) < 1e-12, 0.0, weight_N)
         return 0, None
 
-    def _doubt(self, order: int, weight_N: np.ndarray) -> str:
+    def _doubt(self, order, weight_N) -> str:
         """Why an effect is not determined: a variant is not, or a model of this order misses the
         figures by more than their noise explains (5 %)."""
-        if self.first_doubt and weight_N.any():
-            return self.first_doubt
+        if self.doubts and weight_N.any():
+            return self.doubts[0]
         X = self.counts_NxT[:, self.size_T <= order]
         miss_NxN = np.eye(len(X)) - X @ np.linalg.pinv(X)
-        if self.drawn_BxN is None or np.trace(miss_NxN) < 0.5:
+        if not len(self.drawn_BxN) or np.trace(miss_NxN) < 0.5:
             return ""
         missed = ((self.value_N @ miss_NxN) ** 2).sum()
         by_noise_B = (((self.drawn_BxN - self.value_N) @ miss_NxN) ** 2).sum(1)
         return MISFIT if np.mean(by_noise_B >= missed) < 0.05 else ""
 
-    def _effect(self, weight_N: np.ndarray, reason: str) -> Figure:
-        """A weighted sum of the figures."""
-        effect, effect_B = self._sum(weight_N)
-        return Figure.of(effect, bounds(effect_B, self.level), reason)
+    def _effect(self, weight_N, reason, as_share) -> Figure:
+        """A weighted sum of the figures, or its share of "all on minus all off"."""
+        effect = self.value_N @ weight_N
+        effect_B = self.drawn_BxN @ weight_N
+        if as_share:
+            _, total_weight_N = self._weights(self.size_T > 0)
+            if total_weight_N is None:
+                return Figure.nothing(NOT_ESTIMABLE)
+            total = self.value_N @ total_weight_N
+            total_B = self.drawn_BxN @ total_weight_N
+            if not abs(total) > 1e-12:
+                return Figure.nothing(NO_TOTAL)
+            low, high = self._ends(total_B)
+            if low <= 0 <= high:
+                reason = reason or NO_TOTAL
+            effect = effect / total
+            effect_B = effect_B / total_B
+        return Figure.of(effect, self._ends(effect_B), reason)
 
-    def _share(self, weight_N: np.ndarray, reason: str) -> Figure:
-        """A weighted sum of the figures, divided by "all on minus all off"."""
-        _, total_weight_N = self._weights(self.size_T > 0)
-        if total_weight_N is None:
-            return Figure.nothing(NOT_ESTIMABLE)
-        part, part_B = self._sum(weight_N)
-        total, total_B = self._sum(total_weight_N)
-        if not abs(total) > 1e-12:
-            return Figure.nothing(NO_TOTAL)
-        if total_B is None:
-            return Figure.of(part / total, UNKNOWN, reason)
-        low, high = interval(total_B, self.level)
-        if low <= 0 <= high:
-            reason = reason or NO_TOTAL
-        return Figure.of(part / total, interval(part_B / total_B, self.level), reason)
-
-    def _sum(self, weight_N: np.ndarray):
-        """A weighted sum of the figures, and of their replicates (B,) where all have some."""
-        drawn_B = None if self.drawn_BxN is None else self.drawn_BxN @ weight_N
-        return self.value_N @ weight_N, drawn_B
+    def _ends(self, drawn_B):
+        return bounds(drawn_B if len(drawn_B) else None, self.level)

@@ -26,7 +26,7 @@ CELLS = list(product((0, 1), repeat=3))
 def plain_effects(values):
     """Effects of bare numbers, one for each setting, without intervals."""
     names = [f"x{i + 1}" for i in range(len(next(iter(values))))]
-    variants = {setting: Variant(value, None, "") for setting, value in values.items()}
+    variants = {setting: Variant("", value) for setting, value in values.items()}
     return pd.DataFrame(Factorial(names, variants, 0.95).rows())
 
 
