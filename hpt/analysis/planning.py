@@ -12,7 +12,6 @@ import pandas as pd
 from hpt.analysis.predict import predict_lr
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import ConfigError
-from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 
 _COMMON = {"log2_lr": -7, "diverges_above": 3.7}
@@ -68,7 +67,7 @@ def design(
     """
     if isinstance(laws, Law):
         laws = {"SP": laws}
-    laws = dict(laws or LAWS)
+    laws = laws or LAWS
     widths = sorted(set(widths))
     counted = isinstance(lrs, int)
     if sweeps < 1 or len(widths) < 2 or min(widths) <= 0 or (counted and lrs < 3):
@@ -77,60 +76,43 @@ def design(
             "transfer needs two widths or more, a basin three learning rates or more",
             "design([32, 64, 128, 256], 7, seeds=2, noise=0.01)",
         )
-    grids = {} if counted else _grids(lrs, widths)
+    target = target or 4 * widths[-1]
     reference = reference or list(laws)[-1]
     rng = np.random.default_rng(seed)
     found = []
     for i in range(sweeps):
-        runs = {"seeds": seeds, "noise": noise, "seed": seed + i}
         truth = laws
+        runs = {"seeds": seeds, "noise": noise}
         if counted:
             shift = rng.uniform(-0.5, 0.5) * spacing
             truth = {n: replace(law, log2_lr=law.log2_lr + shift) for n, law in laws.items()}
-            table = synthetic_sweep(truth, widths=widths, count=lrs, spacing=spacing, **runs)
+            grid = {"count": lrs, "spacing": spacing, "seed": seed + i}
+            table = synthetic_sweep(truth, widths=widths, **grid, **runs)
         else:
-            table = _sweep_of_grids(laws, grids, **runs)
+            table = _sweep_of_rates(laws, widths, lrs, seed + i, **runs)
         report = transfer_report(table, reference=reference, bootstraps=bootstraps, seed=i)
-        rows = _beside_truth(report, truth, widths[-1], target or 4 * widths[-1], reference)
+        rows = _beside_truth(report, truth, widths[-1], target, reference)
         found.append(pd.DataFrame(rows).assign(runs=len(table) / len(laws)))
-    return _summary(pd.concat(found, ignore_index=True))
+    return _summary(pd.concat(found))
 
 
-def _grids(lrs, widths: Sequence[int]) -> dict[int, np.ndarray]:
-    """log2 of the learning rates that are given for each width."""
-    if not isinstance(lrs, Mapping):
-        lrs = dict.fromkeys(widths, lrs)
-    missing = [width for width in widths if width not in lrs]
-    if missing or not all(np.greater(grid, 0).all() for grid in lrs.values()):
+def _sweep_of_rates(laws, widths, lrs, seed, **runs) -> pd.DataFrame:
+    """A sweep over learning rates that are given, the same for all widths or for each."""
+    grids = lrs if isinstance(lrs, Mapping) else dict.fromkeys(widths, lrs)
+    missing = [width for width in widths if width not in grids]
+    if missing or not all(np.greater(grid, 0).all() for grid in grids.values()):
         raise ConfigError(
-            f"design(lrs=…) has no positive learning rates for width {missing or list(lrs)}.",
+            f"design(lrs=…) has no positive learning rates for width {missing or list(grids)}.",
             remedy="design(widths, {32: [2**-8, 2**-7, 2**-6], …})",
         )
-    return {width: np.log2(np.asarray(lrs[width], float)) for width in widths}
-
-
-def _sweep_of_grids(laws, grids: Mapping[int, np.ndarray], *, seed: int, **runs) -> pd.DataFrame:
     parts = []
-    for w, (width, grid) in enumerate(grids.items()):
-        own_seed = seed * len(grids) + w
-        parts.append(synthetic_sweep(laws, widths=[width], log2_lrs=grid, seed=own_seed, **runs))
+    for w, width in enumerate(widths):
+        own = {"log2_lrs": np.log2(grids[width]), "seed": seed * len(widths) + w}
+        parts.append(synthetic_sweep(laws, widths=[width], **own, **runs))
     return pd.concat(parts, ignore_index=True)
 
 
-def _truths(law: Law, base: Law, largest: float, target: float) -> dict[str, float]:
-    exponents = {name: getattr(law, name) for name in ("alpha", "beta", "gamma", "kappa")}
-    return exponents | {
-        "log2_lr": law.best_log2_lr(largest),
-        f"log2_lr at {target:g}": law.best_log2_lr(target),
-        "octave_error": 0.0,
-        "R": law.L_inf - base.L_inf,
-        "R(n)": law.best_loss(largest) - base.best_loss(largest),
-    }
-
-
-def _beside_truth(
-    report: TransferReport, laws: Mapping[str, Law], largest: float, target: float, reference: str
-) -> list[dict[str, Any]]:
+def _beside_truth(report, laws, largest, target, reference) -> list[dict[str, Any]]:
     """Every figure of one sweep beside its truth."""
     wells = report.basins[report.basins["width"] == largest]
     penalty = report.penalty[report.penalty["width"] == largest]
@@ -152,7 +134,18 @@ def _beside_truth(
     return rows
 
 
-def _errors(row: Mapping[str, Any], column: str, truth: float) -> dict[str, Any]:
+def _truths(law, base, largest, target) -> dict[str, float]:
+    exponents = {name: getattr(law, name) for name in ("alpha", "beta", "gamma", "kappa")}
+    return exponents | {
+        "log2_lr": law.best_log2_lr(largest),
+        f"log2_lr at {target:g}": law.best_log2_lr(target),
+        "octave_error": 0.0,
+        "R": law.L_inf - base.L_inf,
+        "R(n)": law.best_loss(largest) - base.best_loss(largest),
+    }
+
+
+def _errors(row, column, truth) -> dict[str, Any]:
     return {
         "truth": truth,
         "span": row[f"{column}_high"] - row[f"{column}_low"],

@@ -140,23 +140,23 @@ def synthetic_sweep(
         laws = {"SP": laws}
     rng = np.random.default_rng(seed)
     shared_WxS = noise * np.sqrt(common) * rng.standard_normal((len(widths), seeds))
+    own_share = np.sqrt(1 - common)
     frames = []
     for name, law in laws.items():
         for width, shared_S in zip(widths, shared_WxS, strict=True):
+            log2_lr_K = log2_lrs
             if log2_lrs is None:
                 first = np.round(law.best_log2_lr(width) / spacing - (count - 1) / 2)
                 log2_lr_K = (first + np.arange(count)) * spacing
-            else:
-                log2_lr_K = np.asarray(log2_lrs, float)
-            own_KxS = noise * np.sqrt(1 - common) * rng.standard_normal((len(log2_lr_K), seeds))
-            loss_KxS = law.loss(width, log2_lr_K)[:, None] + own_KxS + shared_S
-            log2_lr = np.repeat(log2_lr_K, seeds)
+            log2_lr = np.repeat(np.asarray(log2_lr_K, float), seeds)
+            own = noise * own_share * rng.standard_normal(len(log2_lr))
+            shared = np.tile(shared_S, len(log2_lr_K))
             rows = {
                 "parameterization": name,
                 "width": width,
                 "lr": 2.0**log2_lr,
                 "log2_lr": log2_lr,
-                "loss": loss_KxS.ravel(),
+                "loss": law.loss(width, log2_lr) + own + shared,
                 "seed": np.tile(np.arange(seeds), len(log2_lr_K)),
             }
             frames.append(pd.DataFrame(rows))
