@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -54,7 +53,7 @@ def plot_effects(
     return figure
 
 
-def _draw_bars(ax: Axes, bars: pd.DataFrame, color: np.ndarray, thickness: float) -> None:
+def _draw_bars(ax, bars, color, thickness) -> None:
     """Bars with their intervals; a reason in place of a bar that has no estimate."""
     lost = bars["estimate"].isna()
     known = bars[~lost]

@@ -6,11 +6,10 @@ Nothing trains here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -82,10 +81,9 @@ def plot_excess(
         ax.axhline(0, color="black", lw=0.8)
         ax.set(title=name, xlabel="step")
         ax.legend(fontsize=8)
-    lowest = min(ax.get_ylim()[0] for ax in axes)
-    highest = max(ax.get_ylim()[1] for ax in axes)
+    limits = np.array([ax.get_ylim() for ax in axes])
     for ax in axes:
-        ax.set_ylim(max(lowest, -1), min(highest, 4))
+        ax.set_ylim(max(limits.min(), -1), min(limits.max(), 4))
     axes[0].set_ylabel("loss above the stable run, nats")
     figure.suptitle(title)
     return figure
@@ -107,43 +105,30 @@ def plot_basins(
     rows = by_parameterization(report.table)
     wells = by_parameterization(report.basins)
     widths = sorted(report.basins["width"].unique())
-    shift = dict.fromkeys(widths, 0.0)
+    shifts = np.zeros(len(widths))
     xlabel = "log₂ η (hidden)"
     if convention == "mup":
-        shift = {width: np.log2(width / base_width) for width in widths}
+        shifts = np.log2(np.array(widths) / base_width)
         xlabel = "log₂ η·n/n_base (μP's convention)"
-    figure, axes = new_figure(len(wells))
+    figure, axes = new_figure(len(wells), sharey=True)
     for ax, name in zip(axes, wells, strict=True):
-        for width, color in zip(widths, shades(len(widths)), strict=True):
-            _draw_basin(ax, rows[name], wells[name], width, shift[width], color)
+        for width, shift, color in zip(widths, shifts, shades(len(widths)), strict=True):
+            _draw_basin(ax, rows[name], wells[name], width, shift, color)
         ax.set(title=name, xlabel=xlabel)
     lowest, highest = report.basins["loss"].agg(["min", "max"])
     axes[0].set(ylim=(lowest - 0.05, highest + 0.8), ylabel="validation loss, nats")
-    for ax in axes[1:]:
-        ax.sharey(axes[0])
-        ax.tick_params(labelleft=False)
     axes[-1].legend(title="width", fontsize=8)
     return figure
 
 
-def _draw_basin(
-    ax: Axes, rows: pd.DataFrame, wells: pd.DataFrame, width: float, shift: float, color: Any
-) -> None:
+def _draw_basin(ax, rows, wells, width, shift, color) -> None:
     """Mean losses of one width, and its optimum where the data determine it."""
     means = rows[rows["width"] == width].groupby("log2_lr")["loss"].mean()
     ax.plot(means.index + shift, means, "o-", color=color, ms=3.5, lw=1.2, label=f"{width:g}")
     known = wells[(wells["width"] == width) & wells["determined"]]
-    ax.errorbar(
-        known["log2_lr"] + shift,
-        known["loss"],
-        xerr=error_bars(known, "log2_lr"),
-        fmt="D",
-        color=color,
-        ms=6,
-        mec="black",
-        capsize=3,
-        zorder=5,
-    )
+    style = {"fmt": "D", "color": color, "ms": 6, "mec": "black", "capsize": 3, "zorder": 5}
+    bars = error_bars(known, "log2_lr")
+    ax.errorbar(known["log2_lr"] + shift, known["loss"], xerr=bars, **style)
 
 
 def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
@@ -177,7 +162,7 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     return figure
 
 
-def _draw_law(ax: Axes, law: pd.DataFrame, color: str) -> None:
+def _draw_law(ax, law, color) -> None:
     """The η* that a law predicts, with its band."""
     low, high = law["log2_lr_low"], law["log2_lr_high"]
     ax.fill_between(law["width"], low, high, color=color, alpha=0.12, lw=0)
@@ -204,7 +189,7 @@ def plot_metrics(report: TransferReport) -> Figure:
     return figure
 
 
-def _draw_estimate(ax: Axes, y: float, figure: verdicts.Figure, color: str) -> None:
+def _draw_estimate(ax, y, figure: verdicts.Figure, color) -> None:
     """One figure of one group with its interval, at height y."""
     if not figure.determined:
         color = GREY
@@ -214,7 +199,7 @@ def _draw_estimate(ax: Axes, y: float, figure: verdicts.Figure, color: str) -> N
     ax.plot(figure.estimate, y, "o", color=color)
 
 
-def _zoom(ax: Axes, values: np.ndarray) -> None:
+def _zoom(ax, values) -> None:
     """An x axis about these values, with zero marked."""
     ax.locator_params(axis="x", nbins=5)
     if len(values):
@@ -265,7 +250,7 @@ def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:
     return figure
 
 
-def _draw_sizes(ax: Axes, rows: pd.DataFrame, fit: Any) -> None:
+def _draw_sizes(ax, rows, fit) -> None:
     """Geometric mean over layers and seeds at each width, with the spread of seeds."""
     log_of_seed = np.log2(rows["rms"]).groupby([rows["width"], rows["seed"]]).mean()
     by_width = log_of_seed.groupby("width")

@@ -14,8 +14,8 @@ import pandas as pd
 
 from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.quantities import QUANTITIES, estimate_text, group_name
-from hpt.metrics.report import Group, TransferReport
-from hpt.metrics.verdicts import Figure
+from hpt.metrics.report import TransferReport
+from hpt.metrics.verdicts import Figure, Group
 from hpt.plots.phases import AXES, figure_range
 from hpt.plots.style import color_of
 
@@ -83,44 +83,40 @@ def _plain(value: Any) -> Any:
     return float(f"{np.clip(value, -1e308, 1e308):.7g}")
 
 
-def _group(report: TransferReport, group: Group, row: dict[str, Any]) -> dict[str, Any]:
+def _group(report, group: Group, row) -> dict[str, Any]:
     """A point of the diagrams and the basins behind it."""
     columns = report.group_columns
     variant = group_name(row, [column for column in columns if column != "weight_decay"])
-    figures = {}
-    for name in TOLD:
-        figure = Figure.from_row(row, name)
-        text = estimate_text(figure.estimate, figure.low, figure.high, figure.determined)
-        figures[name] = vars(figure) | {"text": text}
+    figures = {name: Figure.from_row(row, name) for name in TOLD}
     return {
         "name": group_name(row, columns),
         "variant": variant,
         "decay": f"{row['weight_decay']:g}" if "weight_decay" in columns else "",
         "color": color_of(str(row.get("parameterization", variant))),
-        "figures": figures,
+        "figures": {name: vars(figure) | {"text": str(figure)} for name, figure in figures.items()},
         "wells": _wells(report, group),
     }
 
 
-def _wells(report: TransferReport, group: Group) -> list[dict[str, Any]]:
+def _wells(report, group: Group) -> list[dict[str, Any]]:
     """The basin of every width of a group with its runs, and the fitted curve where there is one."""
     table = _rows_of(group, report.table, report.group_columns)
     wells = _rows_of(group, report.basins, report.group_columns).to_dict("records")
     for well in wells:
         runs = table[table[report.scale] == well[report.scale]]
-        optimum = [well[name] for name in ("log2_lr", "log2_lr_low", "log2_lr_high")]
+        optimum = well["log2_lr"], well["log2_lr_low"], well["log2_lr_high"]
         well["text"] = estimate_text(*optimum, well["determined"])
         well["runs"] = runs[["log2_lr", "loss"]].to_numpy()
         well["curve"] = _curve(well, runs["log2_lr"], group.fit.skew)
     return wells
 
 
-def _rows_of(group: Group, frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+def _rows_of(group: Group, frame, columns) -> pd.DataFrame:
     key = pd.Series(group.key, columns, dtype=object)
     return frame[frame[key.index].eq(key).all(axis=1)]
 
 
-def _curve(well: dict[str, Any], tried: pd.Series, skew: float) -> np.ndarray:
+def _curve(well, tried: pd.Series, skew) -> np.ndarray:
     """The fitted well near its optimum, as far as rates were tried: (points, 2), log2 η and nats."""
     if math.isnan(well["curvature"]):
         return np.empty((0, 2))

@@ -7,7 +7,6 @@ from itertools import cycle
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -79,7 +78,7 @@ def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure
     return figure
 
 
-def _markers(frame: pd.DataFrame) -> dict[float, str]:
+def _markers(frame) -> dict[float, str]:
     """A marker for each weight decay."""
     if "weight_decay" not in frame:
         return {}
@@ -93,19 +92,16 @@ def figure_range(frame: pd.DataFrame, name: str) -> tuple[float, float]:
     """
     values = determined_values(frame, name)
     if not len(values):
-        values = frame[name][np.isfinite(frame[name])].to_numpy()
+        values = frame[name][np.isfinite(frame[name])]
     if name == "E":
-        values = values[values > 0] if (values > 0).any() else np.array([1e-3, 1e-1])
-        return float(values.min() / 1.5), float(values.max() * 1.5)
-    if not len(values):
-        values = np.array([-1, 1])
-    low = values.min(initial=0)
-    high = values.max(initial=0)
-    margin = 0.08 * (high - low) or 0.1
-    return float(low - margin), float(high + margin)
+        ends = [value for value in values if value > 0] or [1e-3, 1e-1]
+        return min(ends) / 1.5, max(ends) * 1.5
+    ends = [0, *values] if len(values) else [-1, 1]
+    margin = 0.08 * np.ptp(ends) or 0.1
+    return min(ends) - margin, max(ends) + margin
 
 
-def _draw_point(ax: Axes, point: Point, pair, ranges, labelled: bool) -> None:
+def _draw_point(ax, point: Point, pair, ranges, labelled) -> None:
     """A group in one diagram; nothing where it has no estimate of a figure."""
     figures = [point.figures[name] for name in pair]
     if not np.isfinite([figure.estimate for figure in figures]).all():
@@ -120,13 +116,13 @@ def _draw_point(ax: Axes, point: Point, pair, ranges, labelled: bool) -> None:
         add_note(ax, point.name, (x, y), (5, 5), fontsize=8, color=color)
 
 
-def _on_axis(figure: verdicts.Figure, limits: tuple[float, float]) -> np.ndarray:
+def _on_axis(figure: verdicts.Figure, limits) -> np.ndarray:
     """Low end, estimate and high end within the axis; no interval where it is not determined."""
     ends = [figure.low, figure.estimate, figure.high]
     return np.clip(ends if figure.determined else [figure.estimate] * 3, *limits)
 
 
-def _add_legend(figure: Figure, points: list[Point], markers: dict[float, str]) -> None:
+def _add_legend(figure, points: list[Point], markers) -> None:
     """Colours of the parameterizations, then markers of the weight decays."""
     looks = {point.variant: (color_of(point.variant), "o") for point in points}
     looks |= {f"λ={decay:g}": ("black", marker) for decay, marker in markers.items()}
@@ -139,17 +135,15 @@ def _add_legend(figure: Figure, points: list[Point], markers: dict[float, str]) 
 
 def _remarks(points: list[Point]) -> str:
     """What has no place in the diagrams, then what is grey, each with its reason."""
-    missing: dict[str, list[str]] = {}
-    grey: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for point in points:
         for name, figure in point.figures.items():
-            because = f"({QUANTITIES[name].symbol}: {figure.reason})"
-            if np.isnan(figure.estimate):
-                missing.setdefault(f"no estimate {because}", []).append(point.name)
-            elif not figure.determined:
-                grey.setdefault(f"grey {because}", []).append(point.name)
+            if not figure.determined:
+                title = "no estimate" if np.isnan(figure.estimate) else "grey"
+                remark = f"{title} ({QUANTITIES[name].symbol}: {figure.reason})"
+                names.setdefault(remark, []).append(point.name)
     lines = []
-    for remark, names in (missing | grey).items():
-        who = ", ".join(names) if len(names) <= 6 else f"{len(names)} groups"
-        lines.append(f"{remark}: {who}")
+    for remark in sorted(names, key=lambda remark: remark.startswith("grey")):
+        who = names[remark]
+        lines.append(f"{remark}: {', '.join(who) if len(who) <= 6 else f'{len(who)} groups'}")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 COLORS = {
     "SP": "#c1443c",
@@ -62,14 +63,14 @@ def shades(count: int, colormap: str = "viridis", start: float = 0.0) -> np.ndar
 
 
 def new_figure(
-    panels: int, *, height: float = 3.6, width: float | None = None
+    panels: int, *, height: float = 3.6, width: float | None = None, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side, sizes in inches."""
+    """A figure with panels side by side, sizes in inches; options of ``plt.subplots``."""
     if width is None:
         width = 6.4 if panels == 1 else min(4.2 * panels, 12.6)
-    size = width, height
+    options |= {"figsize": (width, height), "layout": "constrained", "squeeze": False}
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, panels, figsize=size, squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(1, panels, **options)
     # A notebook shows the figure that a cell returns; left open, it would show it twice.
     plt.close(figure)
     return figure, list(axes[0])
@@ -91,8 +92,7 @@ def log_axis(ax: Axes) -> None:
     low, high = ax.get_xlim()
     if high >= 30 * low:
         return
-    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
-    ticks = np.outer(decades, (1, 2, 5)).ravel()
+    ticks = LogLocator(subs=(1, 2, 5)).tick_values(low, high)
     ticks = ticks[(low <= ticks) & (ticks <= high)]
     if len(ticks) < 2:
         ticks = np.geomspace(1.3 * low, high / 1.3, 2)
