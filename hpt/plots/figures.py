@@ -15,9 +15,10 @@ from matplotlib.ticker import PercentFormatter
 
 from hpt.analysis.predict import predict_lr
 from hpt.metrics import verdicts
-from hpt.metrics.quantities import QUANTITIES, group_name
+from hpt.metrics.quantities import QUANTITIES
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
+from hpt.plots.phases import AXES, points_of
 from hpt.plots.style import (
     GREY,
     ROLE_COLORS,
@@ -171,21 +172,18 @@ def _draw_law(ax, law, color) -> None:
 
 def plot_metrics(report: TransferReport) -> Figure:
     """E, κ and R(∞) with their intervals; what the data do not determine is grey."""
-    frame = report.to_frame()
-    rows = frame.to_dict("records")
-    names = [group_name(row, report.group_columns) for row in rows]
-    figure, axes = new_figure(3, height=0.45 * len(names) + 1.6)
-    for ax, column in zip(axes, ("E", "kappa", "R"), strict=True):
-        for y, row in enumerate(rows):
-            color = color_of(str(row.get("parameterization", names[y])))
-            _draw_estimate(ax, y, verdicts.Figure.from_row(row, column), color)
-        ax.set_yticks(range(len(names)), [""] * len(names))
-        ax.set(xlabel=QUANTITIES[column].label, ylim=(len(names) - 0.4, -0.6))
-    axes[0].set_yticklabels(names)
-    if frame["E"].gt(0).any():
+    points = points_of(report)
+    figure, axes = new_figure(3, height=0.45 * len(points) + 1.6, sharey=True)
+    for ax, column in zip(axes, AXES, strict=True):
+        for y, point in enumerate(points):
+            _draw_estimate(ax, y, point.figures[column], color_of(point.variant))
+        ax.set_xlabel(QUANTITIES[column].label)
+    axes[0].set_yticks(range(len(points)), [point.name for point in points])
+    axes[0].set_ylim(len(points) - 0.4, -0.6)
+    if report.figures["E"].gt(0).any():
         log_axis(axes[0])
-    _zoom(axes[1], determined_values(frame, "kappa"))
-    _zoom(axes[2], determined_values(frame, "R"))
+    _zoom(axes[1], determined_values(report.figures, "kappa"))
+    _zoom(axes[2], determined_values(report.figures, "R"))
     return figure
 
 

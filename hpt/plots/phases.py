@@ -8,7 +8,6 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from hpt.metrics import verdicts
 from hpt.metrics.quantities import QUANTITIES, group_name
@@ -29,12 +28,33 @@ PAIRS = (("E", "kappa"), ("kappa", "R"), ("E", "R"))
 
 @dataclass(frozen=True)
 class Point:
-    """A group in the diagrams."""
+    """A group as the figures draw it."""
 
     name: str
     variant: str
     marker: str
     figures: dict[str, verdicts.Figure]
+
+
+def points_of(report: TransferReport) -> list[Point]:
+    """The groups of a report, with one marker for each weight decay."""
+    rows = report.to_frame().to_dict("records")
+    markers = _markers(report)
+    points = []
+    for row in rows:
+        name = group_name(row, report.group_columns)
+        variant = str(row.get("parameterization", name))
+        marker = markers.get(row.get("weight_decay"), "o")
+        figures = {axis: verdicts.Figure.from_row(row, axis) for axis in AXES}
+        points.append(Point(name, variant, marker, figures))
+    return points
+
+
+def _markers(report: TransferReport) -> dict[float, str]:
+    if "weight_decay" not in report.group_columns:
+        return {}
+    decays = sorted(report.figures["weight_decay"].unique())
+    return dict(zip(decays, cycle(MARKERS), strict=False))
 
 
 def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure:
@@ -49,40 +69,25 @@ def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure
     labels: names beside the points; by default where there are at most eight groups, a legend
         otherwise.
     """
-    frame = report.to_frame()
-    markers = _markers(frame)
-    points = []
-    for row in frame.to_dict("records"):
-        name = group_name(row, report.group_columns)
-        variant = str(row.get("parameterization", name))
-        marker = markers.get(row.get("weight_decay"), "o")
-        figures = {axis: verdicts.Figure.from_row(row, axis) for axis in AXES}
-        points.append(Point(name, variant, marker, figures))
+    points = points_of(report)
     if labels is None:
         labels = len(points) <= 8
+    ranges = {name: figure_range(report.figures, name) for name in AXES}
     figure, axes = new_figure(3, height=4.4)
     for ax, (x, y) in zip(axes, PAIRS, strict=True):
-        ranges = figure_range(frame, x), figure_range(frame, y)
         for point in points:
             _draw_point(ax, point, (x, y), ranges, labels)
-        ax.set(xlabel=QUANTITIES[x].label, xlim=ranges[0])
-        ax.set(ylabel=QUANTITIES[y].label, ylim=ranges[1])
+        ax.set(xlabel=QUANTITIES[x].label, xlim=ranges[x])
+        ax.set(ylabel=QUANTITIES[y].label, ylim=ranges[y])
         ax.axhline(0, color="black", lw=0.6)
         if x == "E":
             log_axis(ax)
         else:
             ax.axvline(0, color="black", lw=0.6)
     if not labels:
-        _add_legend(figure, points, markers)
+        _add_legend(figure, points, _markers(report))
     figure.suptitle(_remarks(points), fontsize=8, color="#666666", y=-0.02, va="top")
     return figure
-
-
-def _markers(frame) -> dict[float, str]:
-    """A marker for each weight decay."""
-    if "weight_decay" not in frame:
-        return {}
-    return dict(zip(sorted(frame["weight_decay"].unique()), cycle(MARKERS), strict=False))
 
 
 def figure_range(frame: pd.DataFrame, name: str) -> tuple[float, float]:
@@ -106,9 +111,9 @@ def _draw_point(ax, point: Point, pair, ranges, labelled) -> None:
     figures = [point.figures[name] for name in pair]
     if not np.isfinite([figure.estimate for figure in figures]).all():
         return
-    (x_low, x, x_high), (y_low, y, y_high) = map(_on_axis, figures, ranges)
     sure = all(figure.determined for figure in figures)
     color = color_of(point.variant) if sure else GREY
+    (x_low, x, x_high), (y_low, y, y_high) = (_on_axis(point, name, ranges) for name in pair)
     ax.plot([x_low, x_high], [y, y], color=color, lw=1.2)
     ax.plot([x, x], [y_low, y_high], color=color, lw=1.2)
     ax.plot(x, y, point.marker, color=color, mfc=color if sure else "none", ms=6)
@@ -116,21 +121,21 @@ def _draw_point(ax, point: Point, pair, ranges, labelled) -> None:
         add_note(ax, point.name, (x, y), (5, 5), fontsize=8, color=color)
 
 
-def _on_axis(figure: verdicts.Figure, limits) -> np.ndarray:
+def _on_axis(point: Point, name, ranges) -> np.ndarray:
     """Low end, estimate and high end within the axis; no interval where it is not determined."""
+    figure = point.figures[name]
     ends = [figure.low, figure.estimate, figure.high]
-    return np.clip(ends if figure.determined else [figure.estimate] * 3, *limits)
+    return np.clip(ends if figure.determined else [figure.estimate] * 3, *ranges[name])
 
 
 def _add_legend(figure, points: list[Point], markers) -> None:
     """Colours of the parameterizations, then markers of the weight decays."""
-    looks = {point.variant: (color_of(point.variant), "o") for point in points}
-    looks |= {f"λ={decay:g}": ("black", marker) for decay, marker in markers.items()}
-    handles = [
-        Line2D([], [], color=color, marker=marker, ls="", label=label)
-        for label, (color, marker) in looks.items()
-    ]
-    figure.legend(handles=handles, loc="outside right center", fontsize=8)
+    ax = figure.axes[0]
+    for variant in dict.fromkeys(point.variant for point in points):
+        ax.plot([], [], "o", color=color_of(variant), label=variant)
+    for decay, marker in markers.items():
+        ax.plot([], [], marker, color="black", label=f"λ={decay:g}")
+    figure.legend(loc="outside right center", fontsize=8)
 
 
 def _remarks(points: list[Point]) -> str:
@@ -145,5 +150,6 @@ def _remarks(points: list[Point]) -> str:
     lines = []
     for remark in sorted(names, key=lambda remark: remark.startswith("grey")):
         who = names[remark]
-        lines.append(f"{remark}: {', '.join(who) if len(who) <= 6 else f'{len(who)} groups'}")
+        listed = ", ".join(who) if len(who) <= 6 else f"{len(who)} groups"
+        lines.append(f"{remark}: {listed}")
     return "\n".join(lines)
