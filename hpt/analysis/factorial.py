@@ -88,8 +88,11 @@ def effects(
         rest = tuple(row[column] for column in others)
         setting = tuple(on[g] for on in settings.values())
         factorials.setdefault(rest, {})[setting] = _variant(group, row, figure, width)
-    rows = [Factorial(list(settings), v, report.level).rows() for v in factorials.values()]
-    frame = table_of(list(factorials), others, rows)
+    rows = {
+        rest: Factorial(list(settings), variants, report.level).rows()
+        for rest, variants in factorials.items()
+    }
+    frame = table_of(others, rows)
     frame.insert(len(others), "figure", figure)
     method = next((group.method for group in report.groups if group.method), "")
     frame["method"] = np.where(frame["low"].notna(), method, "")
@@ -182,9 +185,7 @@ def _at_width(group: Group, width: float) -> Variant:
     w = np.flatnonzero(points.scale_W == width)[0]
     if points.reason_W[w]:
         return Variant(points.reason_W[w])
-    drawn_BxW = group.drawn("loss_BxW")
-    drawn_B = None if drawn_BxW is None else drawn_BxW[:, w]
-    return Variant("", group.fit.loss_W[w], drawn_B)
+    return Variant("", group.fit.loss_W[w], group.drawn("loss_BxW", w))
 
 
 def _log2_error(error: Figure, drawn_B: np.ndarray | None) -> Variant:
