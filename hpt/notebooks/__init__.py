@@ -1,8 +1,9 @@
 """Notebooks: the notebooks executed, the reader's exercises checked, the report written.
 
-Read :mod:`~hpt.notebooks.main_job` (the main job), then :mod:`~hpt.notebooks.source`,
-:mod:`~hpt.notebooks.runner`, :mod:`~hpt.notebooks.claims`, :mod:`~hpt.notebooks.pages` with
-:mod:`~hpt.notebooks.rendering`; :mod:`~hpt.notebooks.exercises` is what the notebooks call.
+Read :mod:`~hpt.notebooks.main_job` (study, notebooks, claims, report), then
+:mod:`~hpt.notebooks.source`, :mod:`~hpt.notebooks.runner`, :mod:`~hpt.notebooks.claims`,
+:mod:`~hpt.notebooks.rendering` and :mod:`~hpt.notebooks.pages`;
+:mod:`~hpt.notebooks.exercises` is what the notebooks call.
 """
 
 from lazy_loader import attach_stub

@@ -41,6 +41,7 @@ _SHOWN = [
     "application/javascript",
     "text/plain",
 ]
+#: Attributes that hold an address.
 _FETCHED = ("src", "srcset", "href", "xlink:href", "data", "poster", "background", "action")
 
 

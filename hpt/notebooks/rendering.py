@@ -131,8 +131,8 @@ def _label(name, names):
 
 
 def _format(column: pd.Series) -> str:
-    """Of a column's numbers: decimals that suit all of them, or digits where they span too many
-    powers of ten for that."""
+    """How a column's numbers are written: in decimals that suit all of them, or in digits where
+    they span too many powers of ten for that."""
     if column.name == "log2_lr":
         return ".2f"
     size = column.abs()
@@ -161,6 +161,7 @@ def _cell(row: Mapping[str, Any], name: str, form: str) -> _Cell:
 
 
 def _interval(row, name, form):
+    """The ends of a cell's interval, in two digits where the estimate has three."""
     ends = [row.get(f"{name}_{end}", math.nan) for end in ("low", "high")]
     if any(map(math.isnan, ends)):
         return ""

@@ -24,6 +24,7 @@ from hpt.errors import NotebookError, did_you_mean
 HEADER_LABELS = ("Question", "Claim", "Prerequisites", "Time")
 #: Tags of the cells that papermill puts in.
 ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
+#: What checks and parses a value of each type that papermill passes on unchanged.
 _TYPES = {
     kind: TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
     for kind in (bool, int, float, str)
