@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpt.cache_folder import cache_root, code_of, kept
+from hpt.cache_folder import cache_root, code_of, kept, write_whole
 from hpt.model import transformer
 from hpt.training import kernels
 
@@ -27,6 +27,21 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         kept("things", "x", lambda: 1 / 0)
     assert not list(tmp_path.rglob("*.*")) and kept("things", "x", lambda: 7) == 7
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "value"
+    write_whole(file, b"first")
+    write_whole(file, b"second")
+    assert file.read_bytes() == b"second" and list(tmp_path.iterdir()) == [file]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(file, b"third")
+    assert file.read_bytes() == b"second"
 
 
 def test_code_is_the_source():

@@ -98,15 +98,15 @@ def _record(distribution: importlib.metadata.Distribution) -> str:
 
 
 def _sources(distributions: list[importlib.metadata.Distribution]) -> Iterator[str]:
-    files = {
+    paths = {
         file.as_posix(): Path(file.locate())
         for distribution in distributions
         for file in distribution.files
         if is_stable_source(file)
     }
-    for name in shuffled(files):
-        with _named_if_unreadable(files[name]):
-            yield from filter(None, _txt(files[name]))
+    for name in shuffled(paths):
+        with _named_if_unreadable(paths[name]):
+            yield from filter(None, _txt(paths[name]))
 
 
 def is_stable_source(file: PurePath) -> bool:
