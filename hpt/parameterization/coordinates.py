@@ -120,7 +120,7 @@ def coord_check(
             remedy="coord_check(make_model, [32, 64, 128], …)",
         )
     rule = named_rules.rule(rule)
-    role_map = role_map or {}
+    role_map = dict(role_map or {})
     with torch.device("meta"):
         base = make_model(widths[0])
         found = find_roles(make_model(widths[1]), base, role_map)
@@ -207,20 +207,21 @@ def _update(module, delta: Tensor, inputs) -> Tensor | None:
 
 def _summary(rule: Rule, table: pd.DataFrame, tolerance) -> CoordCheck:
     last = table[(table["step"] == table["step"].max()) & (table["rms"] > 0)]
-    logs = last.assign(log_rms=np.log(last["rms"]))
-    by_role = logs.groupby(["role", "quantity", "width", "seed"], sort=False)["log_rms"].mean()
-    layers = _fits(logs, ["layer", "role", "quantity"], tolerance)
-    slopes = _fits(by_role.reset_index(), ["role", "quantity"], tolerance)
+    layers = _fits(last, ["layer", "role", "quantity"], tolerance)
+    slopes = _fits(last, ["role", "quantity"], tolerance)
     return CoordCheck(rule.name, table, layers, slopes, _verdict(rule, slopes, layers))
 
 
-def _fits(logs, keys, tolerance) -> pd.DataFrame:
-    """Slope of log rms against log width in each group, with its interval and trend."""
+def _fits(last, keys, tolerance) -> pd.DataFrame:
+    """Slope of log rms against log width in each group, with its interval and trend; layers of one
+    group are averaged first."""
+    logs = np.log(last.set_index([*keys, "width", "seed"])["rms"])
+    means = logs.groupby(level=[*keys, "width", "seed"], sort=False).mean().reset_index()
     rows = []
-    for values, group in logs.groupby(keys, sort=False):
+    for values, group in means.groupby(keys, sort=False):
         if group["width"].nunique() < 3:
             continue
-        fit = stats.linregress(np.log(group["width"]), group["log_rms"])
+        fit = stats.linregress(np.log(group["width"]), group["rms"])
         half = stats.t.ppf(0.975, len(group) - 2) * fit.stderr
         interval = (fit.slope - half, fit.slope + half)
         rows.append((*values, fit.slope, *interval, _trend(fit.slope, *interval, tolerance)))
