@@ -1,7 +1,8 @@
 """How much of the gap between two parameterizations a third closes, and whether groups could share
 an exponent.
 
-Letters: B replicates, G groups that determine an exponent, K exponents shared.
+Letters: B replicates, G groups that determine an exponent, K exponents shared, 7 parameters of a
+law.
 """
 
 from __future__ import annotations
@@ -51,12 +52,8 @@ def gap_closed(
         name = plain_name(group.key[0]) if group.key else ""
         if name in names:
             found.setdefault(group.key[1:], {})[name] = group
-    triples = {
-        rest: [named[name] for name in names]
-        for rest, named in found.items()
-        if set(names) <= set(named)
-    }
-    if not triples:
+    complete = {rest: named for rest, named in found.items() if set(named) == set(names)}
+    if not complete:
         known = sorted({str(group.key[0]) for group in report.groups if group.key})
         absent = [n for n in (from_, by, to) if plain_name(n) not in map(plain_name, known)]
         raise TableError(
@@ -64,7 +61,10 @@ def gap_closed(
             f"{absent[0]!r} is not in the table; known: {known}" if absent else "",
             "gap_closed(report, from_=…, by=…, to=…)",
         )
-    return table_of(others, {rest: _share_rows(triple, report) for rest, triple in triples.items()})
+    rows = {}
+    for rest, named in complete.items():
+        rows[rest] = _share_rows([named[name] for name in names], report)
+    return table_of(others, rows)
 
 
 def _share_rows(triple, report):

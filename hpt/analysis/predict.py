@@ -5,7 +5,8 @@ The replicates of a report stand for the laws that the sweep leaves possible. Un
 learning rate η at width n costs h(n)·f_s(ln η − ln η*(n)) nats above the best; the expected penalty
 is the mean of that over replicates.
 
-Letters: B replicates, W widths with a well, P runs of a width.
+Letters: B replicates, W widths with a well, N further widths, P runs of a width, 7 parameters of a
+law.
 """
 
 from __future__ import annotations
@@ -213,36 +214,24 @@ def _shrinkage_a_cost(row):
 
 def _candidates(group, width, price, report):
     """A row for each further width; none where the replicates do not tell."""
-    fit = group.fit
     if _why_no_law(group):
         return []
-    theta_Bx7 = group.drawn("theta_Bx7")
-    own_BxW = group.drawn("log2_lr_BxW", fit.fitted)
-    finite_B = np.isfinite(theta_Bx7).all(1) & np.isfinite(own_BxW).all(1)
-    if finite_B.sum() < LEAST_REPLICATES:
+    fit = group.fit
+    finite_BxW = np.isfinite(group.drawn("log2_lr_BxW", fit.fitted))
+    used_B = finite_BxW.all(1) & np.isfinite(group.drawn("theta_Bx7")).all(1)
+    if used_B.sum() < LEAST_REPLICATES:
         return []
-    law = replace(fit.law, theta_Bx7=theta_Bx7[finite_B])
     new_N = _new_scales(fit.points.scale_W, width)
-    log2_lr_BxN = law.wells([width, *new_N])[0] / LN2
-    low, high = interval(log2_lr_BxN[:, 0], report.level)
-    # Doubt about the basins' shape is aside: no further width takes it away.
-    shape_B = group.drawn("shape_B")[finite_B]
-    variance_W = group.replicates.inflation**2 * np.var(
-        own_BxW[finite_B] - shape_B[:, None], axis=0
-    )
-    fresh_N = _variance_at(fit, new_N, variance_W)
-    left_N, variance = _left_over(log2_lr_BxN - shape_B[:, None], fresh_N)
-    stays = np.var(shape_B) / (variance + np.var(shape_B))
+    span, span_then_N, gain_N = _spans(group, used_B, width, new_N, report.level)
     middle_N = np.round(fit.law.wells(new_N)[0][0] / LN2)
-    span = high - low
     largest = float(fit.points.scale_W[-1])
     rows = {
         report.scale: [plain_number(n) for n in new_N],
         "log2_lr_from": middle_N - RUNS_A_WIDTH // 2,
         "log2_lr_to": middle_N + RUNS_A_WIDTH // 2,
         "span": span,
-        "span_then": span * np.sqrt(stays + (1 - stays) * left_N),
-        "gain": 1 - np.sqrt(left_N),
+        "span_then": span_then_N,
+        "gain": gain_N,
         "cost": [float(price(n) / price(largest)) for n in new_N],
         "reason": "",
     }
@@ -257,6 +246,22 @@ def _new_scales(measured_W, width):
     return [n for n in grid.tolist() if np.abs(np.log2(n / measured_W)).min() > 0.2]
 
 
+def _spans(group, used_B, width, new_N, level):
+    """The interval of log2 η* at `width` now and after a measurement at each further width, octaves;
+    and the share that goes, aside from doubt about the basins' shape, which no width takes away."""
+    fit = group.fit
+    law = replace(fit.law, theta_Bx7=group.drawn("theta_Bx7")[used_B])
+    log2_lr_BxN = law.wells([width, *new_N])[0] / LN2
+    low, high = interval(log2_lr_BxN[:, 0], level)
+    shape_B = group.drawn("shape_B")[used_B]
+    own_BxW = group.drawn("log2_lr_BxW", fit.fitted)[used_B] - shape_B[:, None]
+    fresh_N = _variance_at(fit, new_N, group.replicates.inflation**2 * own_BxW.var(0))
+    left_N, variance = _left_over(log2_lr_BxN - shape_B[:, None], fresh_N)
+    stays = shape_B.var() / (variance + shape_B.var())
+    span_then_N = (high - low) * np.sqrt(stays + (1 - stays) * left_N)
+    return high - low, span_then_N, 1 - np.sqrt(left_N)
+
+
 def _variance_at(fit, new_N, variance_W):
     """Variance (N,) of log2 η* as a further width measures it: that of a measured width, times (h
     there / h here)²."""
@@ -269,6 +274,6 @@ def _variance_at(fit, new_N, variance_W):
 def _left_over(log2_lr_BxN, fresh_N):
     """Shares of the first column's variance, and this variance: what one more measurement of each
     other column, with variance `fresh_N`, leaves of it where all are normal."""
-    covariance = np.cov(log2_lr_BxN, rowvar=False)
+    covariance = np.atleast_2d(np.cov(log2_lr_BxN, rowvar=False))
     gone_N = covariance[0, 1:] ** 2 / (covariance.diagonal()[1:] + fresh_N)
     return 1 - gone_N / covariance[0, 0], covariance[0, 0]

@@ -12,6 +12,8 @@ n^γ_log. From it, after Kalra & Barkeshli 2026 (arXiv 2605.21486):
   mistake of some octaves matters less, relative to the reducible loss, as the model grows.
 - R(∞), L∞ minus that of a reference; R(n), L* minus the reference's at one width, which needs no
   extrapolation.
+
+Letters: W scales.
 """
 
 from __future__ import annotations
@@ -136,7 +138,8 @@ def _fit_groups(sweep, bootstraps, seed, resample):
     root = np.random.SeedSequence(seed)
     (shared_root,) = root.spawn(1)
     shared_rng = np.random.default_rng(shared_root)
-    groups, draws = [], None
+    groups: list[Group] = []
+    draws = None
     for fit, noise, child in zip(fits, noises, root.spawn(len(fits)), strict=True):
         if draws is None or not sweep.paired:
             shape = bootstraps, len(scales), seeds
@@ -170,9 +173,8 @@ def _references(columns, groups, reference):
 
 def _best(fits):
     """The group with the lowest L* at the largest width at which most groups have a well."""
-    scales, counts = np.unique(
-        np.concatenate([fit.points.scale_W[fit.fitted] for fit in fits]), return_counts=True
-    )
+    known = np.concatenate([fit.points.scale_W[fit.fitted] for fit in fits])
+    scales, counts = np.unique(known, return_counts=True)
     most = scales[counts == counts.max(initial=0)].max(initial=-np.inf)
     losses = [fit.loss_W[fit.points.scale_W == most] for fit in fits]
     return int(np.argmin([np.nanmin(loss, initial=np.inf) for loss in losses]))
