@@ -37,6 +37,8 @@ from hpt.metrics.report import TransferReport
 from hpt.metrics.table import GROUPS, read_table
 from hpt.metrics.verdicts import Group, basin_rows, group_figures, penalty_rows, table_of
 
+NO_NAME_NEEDED = "reference=None compares with the best group"
+
 
 def transfer_report(
     table: pd.DataFrame | str | Path,
@@ -165,7 +167,7 @@ def _references(columns, groups, reference):
             raise TableError(
                 f"reference names column {column!r}, which tells no groups apart.",
                 did_you_mean(column, columns),
-                "reference=None compares with the best group",
+                NO_NAME_NEEDED,
             )
     indices = [_index_of(row | dict(reference), rows) for row in rows]
     return indices, group_name(reference, tuple(reference))
@@ -186,12 +188,9 @@ def _index_of(wanted, rows):
         if all(plain_name(row[column]) == plain_name(wanted[column]) for column in row):
             return index
     name = group_name(wanted, tuple(wanted))
-    known = sorted({group_name(row, tuple(row)) for row in rows})
-    first = next(iter(rows[0].values()))
+    known = [group_name(row, tuple(row)) for row in rows]
     raise TableError(
-        f"There is no group {name!r} in the table.",
-        did_you_mean(name, known),
-        f"reference={str(first)!r}, or reference=None for the best group",
+        f"There is no group {name!r} in the table.", did_you_mean(name, known), NO_NAME_NEEDED
     )
 
 
