@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -27,41 +26,40 @@ def plot_effects(
         has bars of its own.
     kinds: panels.
     """
+    others = list(frame.columns[: frame.columns.get_loc("figure")])
     shown = frame[frame["kind"].isin(kinds)]
+    shown = shown.assign(part=shown.groupby(others or "figure", sort=False).ngroup())
+    parts = shown.drop_duplicates("part").to_dict("records")
+    colors = shades(len(parts), start=0.15)
     most_bars = shown["kind"].value_counts().max()
     figure, axes = new_figure(len(kinds), width=4.2 * len(kinds), height=0.34 * most_bars + 1.4)
-    others = list(frame.columns[: frame.columns.get_loc("figure")])
-    parts = [part for _, part in shown.groupby(others or "figure", sort=False)]
-    colors = shades(len(parts), start=0.15)
-    offsets = 0.8 * (np.arange(len(parts)) - (len(parts) - 1) / 2) / len(parts)
     for ax, kind in zip(axes, kinds, strict=True):
-        switches = list(shown["switch"][shown["kind"] == kind].unique())
-        for part, color, offset in zip(parts, colors, offsets, strict=True):
-            bars = part[part["kind"] == kind]
-            heights = bars["switch"].map(switches.index) + offset
-            _draw_bars(ax, bars.assign(y=heights), color, 0.7 / len(parts))
-        ax.axvline(0, color="black", lw=0.8)
-        ax.set_yticks(range(len(switches)), switches)
-        ax.invert_yaxis()
+        _draw_bars(ax, shown[shown["kind"] == kind], colors)
         ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0]))
     if others:
-        names = [group_name(part.iloc[0], others) for part in parts]
-        handles = [Patch(color=c, label=name) for c, name in zip(colors, names, strict=True)]
+        handles = [
+            Patch(color=color, label=group_name(part, others))
+            for color, part in zip(colors, parts, strict=True)
+        ]
         axes[-1].legend(handles=handles, fontsize=7)
-    lines = [title, _remark(shown)]
-    figure.suptitle("\n".join(filter(None, lines)), fontsize=9)
+    figure.suptitle(f"{title}\n{_remark(shown)}".strip(), fontsize=9)
     return figure
 
 
-def _draw_bars(ax, bars, color, thickness) -> None:
+def _draw_bars(ax, bars, colors) -> None:
     """Bars with their intervals; a reason in place of a bar that has no estimate."""
-    lost = bars["estimate"].isna()
-    known = bars[~lost]
-    colors = [color if sure else GREY for sure in known["determined"]]
-    ax.barh(known["y"], known["estimate"], height=thickness, color=colors)
+    switches = list(bars["switch"].unique())
+    from_middle = bars["part"] - (len(colors) - 1) / 2
+    bars = bars.assign(y=bars["switch"].map(switches.index) + 0.8 * from_middle / len(colors))
+    known = bars[bars["estimate"].notna()]
+    looks = [colors[bar.part] if bar.determined else GREY for bar in known.itertuples()]
+    ax.barh(known["y"], known["estimate"], height=0.7 / len(colors), color=looks)
     ax.plot(known[["low", "high"]].T, known[["y", "y"]].T, color="black", lw=1.2)
-    for bar in bars[lost].itertuples():
+    for bar in bars[bars["estimate"].isna()].itertuples():
         add_note(ax, bar.reason, (0, bar.y), (4, -3))
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(range(len(switches)), switches)
+    ax.invert_yaxis()
 
 
 def _axis_label(kind: str, figure: str) -> str:
