@@ -1,7 +1,8 @@
 """Plots: results in, figures out; nothing trains.
 
-:mod:`~hpt.plots.style` has colours and axes, :mod:`~hpt.plots.figures` the figures of runs and
-sweeps, :mod:`~hpt.plots.phases` the phase diagrams, :mod:`~hpt.plots.phase_page` the interactive
+:mod:`~hpt.plots.style` has colours and axes, :mod:`~hpt.plots.phases` the phase diagrams and the
+points in them, :mod:`~hpt.plots.figures` the figures of runs and sweeps,
+:mod:`~hpt.plots.effect_bars` the effects of switches, :mod:`~hpt.plots.phase_page` the interactive
 page, :mod:`~hpt.plots.widgets` what moves in a notebook.
 """
 
