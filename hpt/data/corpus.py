@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,11 @@ import pyarrow.parquet
 from hpt.errors import DataError
 
 SHUFFLE_SEED = "hpt 0"
+
+HUB_EXAMPLE = (
+    "DataConfig(source='hub', dataset='HuggingFaceFW/fineweb-edu', subset='sample-10BT', "
+    "max_tokens=100_000_000)"
+)
 
 # Compared once over the wheels of Linux (x86-64, arm64), macOS (arm64) and Windows, CPython 3.11 to
 # 3.13: these names are written when the package is built; a package's first __init__.py is patched
@@ -74,30 +80,30 @@ def installed(packages: tuple[str, ...]) -> Corpus:
     )
 
 
-def _distribution(name: str) -> importlib.metadata.Distribution:
+def _distribution(name):
     try:
         found = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         raise DataError(
             f"source='installed' needs the package {name!r}, which is not installed here.",
             "an environment that was not made from the lock file",
-            f"pip install {name}, or DataConfig(packages=(…)) with packages that you have",
+            "pip install it, or DataConfig(packages=(…)) with packages that you have",
         ) from None
     if ".py," not in _record(found):
         raise DataError(
             f"The package {name!r} lists no Python sources among its files.",
             "an editable installation, or one without a RECORD",
-            f"pip install --force-reinstall {name}, or DataConfig(packages=(…)) without it",
+            "pip install --force-reinstall, or DataConfig(packages=(…)) without it",
         )
     return found
 
 
-def _record(distribution: importlib.metadata.Distribution) -> str:
+def _record(distribution):
     """Its list of files."""
     return distribution.read_text("RECORD") or ""
 
 
-def _sources(distributions: list[importlib.metadata.Distribution]) -> Iterator[str]:
+def _sources(distributions):
     paths = {
         file.as_posix(): Path(file.locate())
         for distribution in distributions
@@ -125,7 +131,7 @@ def shuffled(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: _sha256(f"{SHUFFLE_SEED} {name}"))
 
 
-def _sha256(text: str) -> str:
+def _sha256(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -158,14 +164,14 @@ def files(path: str, column: str = "text") -> Corpus:
             f"put files that end in {', '.join(READERS)} there",
         )
     return Corpus(
-        name=str(path),
-        key={"files": [_stamp(file) for file in found], "column": column},
-        facts={"path": str(path), "files": len(found)},
+        name=path,
+        key={"files": list(map(_stamp, found)), "column": column},
+        facts={"path": path, "files": len(found)},
         documents=partial(_texts, found, column),
     )
 
 
-def _text_files(root: Path) -> list[Path]:
+def _text_files(root):
     """Those that can be read and are not hidden, by relative name shuffled."""
     names = [
         file.relative_to(root).as_posix()
@@ -175,15 +181,15 @@ def _text_files(root: Path) -> list[Path]:
     return [root / name for name in shuffled(names) if "/." not in f"/{name}"]
 
 
-def _stamp(file: Path) -> tuple[str, int, int]:
+def _stamp(file):
     """What changes when a file does."""
     with _named_if_unreadable(file):
         stat = file.stat()
-    return str(file.resolve()), stat.st_size, stat.st_mtime_ns
+    return [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 @contextlib.contextmanager
-def _named_if_unreadable(file: Path) -> Iterator[None]:
+def _named_if_unreadable(file):
     try:
         yield
     except (OSError, pyarrow.ArrowException) as error:
@@ -194,7 +200,7 @@ def _named_if_unreadable(file: Path) -> Iterator[None]:
         ) from None
 
 
-def _texts(found: list[Path], column: str) -> Iterator[str]:
+def _texts(found, column):
     for file in found:
         reader = READERS.get(file.suffix.lower())
         if reader is None:
@@ -205,10 +211,9 @@ def _texts(found: list[Path], column: str) -> Iterator[str]:
             )
         empty = True
         with _named_if_unreadable(file):
-            for text in reader(file, column):
-                if text.strip():
-                    empty = False
-                    yield text
+            for text in filter(str.strip, reader(file, column)):
+                empty = False
+                yield text
         if empty:
             raise DataError(
                 f"{file} is empty.",
@@ -217,11 +222,11 @@ def _texts(found: list[Path], column: str) -> Iterator[str]:
             )
 
 
-def _txt(file: Path, column: str = "") -> Iterator[str]:
-    yield _decoded(file.read_bytes(), str(file))
+def _txt(file, column=""):
+    yield _decoded(file.read_bytes(), file)
 
 
-def _decoded(raw: bytes, where: str) -> str:
+def _decoded(raw, where):
     """UTF-8 text with \\n at the line ends."""
     try:
         if b"\0" in raw:
@@ -235,7 +240,7 @@ def _decoded(raw: bytes, where: str) -> str:
         ) from None
 
 
-def _jsonl(file: Path, column: str) -> Iterator[str]:
+def _jsonl(file, column):
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             where = f"{file}, line {number}"
@@ -243,34 +248,36 @@ def _jsonl(file: Path, column: str) -> Iterator[str]:
                 yield _field(_decoded(line, f"{where},"), column, where)
 
 
-def _field(line: str, column: str, where: str) -> str:
-    example = f'each line like {{"{column}": "…"}}'
+def _field(line, column, where):
     try:
         row = json.loads(line)
     except ValueError as error:
         raise DataError(
-            f"{where} is not JSON: {error}.", "a file cut short, or not one object a line", example
+            f"{where} is not JSON: {error}.",
+            "a file cut short, or not one object a line",
+            f'each line like {{"{column}": "…"}}',
         ) from None
-    has = f"it is a {type(row).__name__}"
-    if isinstance(row, dict):
-        if isinstance(row.get(column), str):
-            return row[column]
-        has = f"its fields: {', '.join(row)}"
-    raise DataError(
-        f"{where} has no text in the field {column!r}.", has, f"{example}, or DataConfig(column=…)"
+    if not isinstance(row, dict):
+        raise _no_text(where, "field", column, f"it is a {type(row).__name__}")
+    if not isinstance(row.get(column), str):
+        raise _no_text(where, "field", column, f"its fields: {', '.join(row)}")
+    return row[column]
+
+
+def _no_text(where, kind, column, has):
+    return DataError(
+        f"{where} has no text in the {kind} {column!r}.",
+        has,
+        "DataConfig(column='the one with the text')",
     )
 
 
-def _parquet(file: Path, column: str) -> Iterator[str]:
-    text_types = (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view())
+def _parquet(file, column):
     with pyarrow.parquet.ParquetFile(file) as table:
-        types = {field.name: field.type for field in table.schema_arrow}
-        if types.get(column) not in text_types:
-            raise DataError(
-                f"{file} has no text in the column {column!r}.",
-                f"its columns: {', '.join(f'{name} ({kind})' for name, kind in types.items())}",
-                "DataConfig(source='files', path=…, column='the one with the text')",
-            )
+        types = {field.name: str(field.type) for field in table.schema_arrow}
+        if types.get(column) not in ("string", "large_string", "string_view"):
+            has = ", ".join(f"{name} ({kind})" for name, kind in types.items())
+            raise _no_text(file, "column", column, f"its columns: {has}")
         for batch in table.iter_batches(batch_size=1024, columns=[column]):
             yield from filter(None, batch.column(0).to_pylist())
 
@@ -288,8 +295,8 @@ def hub(dataset: str, subset: str | None, split: str, column: str, revision: str
     DataError: ``datasets`` is not installed, or the dataset cannot be opened or read.
     """
     asked = {"dataset": dataset, "subset": subset, "split": split}
-    local = sorted(file for file in Path(dataset).expanduser().rglob("*") if file.is_file())
-    stamps = [_stamp(file) for file in local]
+    local = sorted(filter(Path.is_file, Path(dataset).expanduser().rglob("*")))
+    stamps = list(map(_stamp, local))
     return Corpus(
         name=f"dataset {dataset}",
         key=asked | {"column": column, "revision": revision, "files": stamps},
@@ -298,9 +305,7 @@ def hub(dataset: str, subset: str | None, split: str, column: str, revision: str
     )
 
 
-def _rows(
-    dataset: str, subset: str | None, split: str, column: str, revision: str | None
-) -> Iterator[str]:
+def _rows(dataset, subset, split, column, revision):
     try:
         import datasets
     except ImportError:
@@ -309,17 +314,13 @@ def _rows(
             "hpt was installed without its optional extra",
             'pip install "hpt[hub]"',
         ) from None
-    folder = Path(dataset).expanduser()
-    path = str(folder) if folder.is_dir() else dataset
+    path = os.path.expanduser(dataset)
     try:
         rows = datasets.load_dataset(path, subset, split=split, revision=revision, streaming=True)
         for row in rows:
             if not isinstance(row.get(column), str):
-                raise DataError(
-                    f"The dataset {dataset!r} has no text in the column {column!r}.",
-                    f"its columns: {', '.join(row)}",
-                    "DataConfig(source='hub', column=…)",
-                )
+                has = f"its columns: {', '.join(row)}"
+                raise _no_text(f"The dataset {dataset!r}", "column", column, has)
             if row[column].strip():
                 yield row[column]
     except DataError:
@@ -330,6 +331,5 @@ def _rows(
             f"The dataset {dataset!r} (subset {subset!r}, split {split!r}) cannot be read: "
             f"{type(error).__name__}: {error}",
             "a misspelt name, or no network",
-            "DataConfig(source='hub', dataset='HuggingFaceFW/fineweb-edu', subset='sample-10BT', "
-            "max_tokens=100_000_000)",
+            HUB_EXAMPLE,
         ) from error

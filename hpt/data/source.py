@@ -24,8 +24,7 @@ from hpt.data.tokenizer import GPT2_VOCAB, MIN_BPE_VOCAB
 PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sympy", "torch")
 EXAMPLES = {
     "files": "DataConfig(source='files', path='my/texts')",
-    "hub": "DataConfig(source='hub', dataset='HuggingFaceFW/fineweb-edu', subset='sample-10BT', "
-    "max_tokens=100_000_000)",
+    "hub": corpus.HUB_EXAMPLE,
 }
 
 
@@ -82,19 +81,17 @@ class DataConfig:
                 f"vocab_size={self.vocab_size} is too small for tokenizer={self.tokenizer!r}; "
                 f"give vocab_size={least} or more"
             )
+        needed = {"files": ["path"], "hub": ["dataset", "max_tokens"]}
+        for name in needed.get(self.source, []):
+            if getattr(self, name) is None:
+                raise ValueError(f"source={self.source!r} needs {name}: {EXAMPLES[self.source]}")
         for name, owner in {"path": "files", "dataset": "hub"}.items():
             value = getattr(self, name)
-            if value is None and self.source == owner:
-                raise ValueError(f"source={owner!r} needs {name}: {EXAMPLES[owner]}")
             if value is not None and self.source != owner:
                 raise ValueError(
                     f"{name}={value!r} belongs to source={owner!r}, given source={self.source!r}: "
                     f"{EXAMPLES[owner]}"
                 )
-        if self.source == "hub" and self.max_tokens is None:
-            raise ValueError(
-                f"source='hub' needs max_tokens, where to stop reading: {EXAMPLES['hub']}"
-            )
         return self
 
 
@@ -115,7 +112,7 @@ def load(
     """
     c = config
     if c.source == "synthetic":
-        return SyntheticSource.make(
+        return SyntheticSource(
             vocab_size=c.vocab_size,
             exponent=c.zipf_exponent,
             classes=c.classes,
@@ -128,12 +125,10 @@ def load(
         texts = corpus.files(c.path, c.column)
     else:
         texts = corpus.hub(c.dataset, c.subset, c.split, c.column, c.revision)
-    return open_or_build(
-        texts,
-        cache_root(cache_dir),
-        vocab_size=c.vocab_size,
-        tokenizer=c.tokenizer,
-        every=c.validation_every,
-        max_tokens=c.max_tokens,
-        build=build,
-    )
+    settings = {
+        "vocab_size": c.vocab_size,
+        "tokenizer": c.tokenizer,
+        "every": c.validation_every,
+        "max_tokens": c.max_tokens,
+    }
+    return open_or_build(texts, settings, cache_root(cache_dir), build)

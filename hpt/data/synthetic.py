@@ -5,15 +5,11 @@ Shapes: B texts, T tokens of each, S states, V tokens of the vocabulary or their
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import torch
 
-from hpt.data.batches import check_sizes, shifted, uniforms
+from hpt.data.batches import Batch, check_sizes, sha256_of, shifted, uniforms
 from hpt.errors import ConfigError
 
 #: How far log ranks differ between states: their laws differ, yet the marginal has a heavy tail.
@@ -21,7 +17,6 @@ SPREAD = 0.75
 MAX_CELLS = 1 << 28
 
 
-@dataclass(frozen=True, eq=False)
 class SyntheticSource:
     """A stationary, unifilar hidden-Markov source of tokens, endless.
 
@@ -32,9 +27,13 @@ class SyntheticSource:
     (Shannon 1948, §7: the entropy of a source with finitely many states). The state is hidden in
     the first ``order`` tokens of a window only, and there the best possible loss is higher.
 
+    Parameters
+    ----------
+    vocab_size, exponent, classes, order: V, and those above; no more classes than tokens.
+    language: the seed of the permutations.
+
     Attributes
     ----------
-    vocab_size: V.
     entropy_rate: nats a token.
     fingerprint: hex; changes if and only if a token would.
     train_tokens: None, endless.
@@ -43,34 +42,23 @@ class SyntheticSource:
     token_SxV: the token of each rank in each state.
     next_SxV: the state after the token of each rank in each state.
     stationary_S: the probability of each state.
+
+    Raises
+    ------
+    ConfigError: states × vocabulary do not fit into memory.
     """
 
-    vocab_size: int
-    entropy_rate: float
-    fingerprint: str
-    facts: dict[str, Any]
-    zipf_V: np.ndarray = field(repr=False)
-    token_SxV: np.ndarray = field(repr=False)
-    next_SxV: np.ndarray = field(repr=False)
-    stationary_S: np.ndarray = field(repr=False)
-    train_tokens: None = None
+    train_tokens = None
 
-    @classmethod
-    def make(
-        cls,
+    def __init__(
+        self,
         *,
         vocab_size: int,
         exponent: float = 1.0,
         classes: int = 8,
         order: int = 2,
         language: int = 0,
-    ) -> SyntheticSource:
-        """Draw a language; ``language`` is its seed.
-
-        Raises
-        ------
-        ConfigError: states × vocabulary do not fit into memory.
-        """
+    ):
         classes = min(classes, vocab_size)
         states = classes**order
         if states * vocab_size > MAX_CELLS:
@@ -79,40 +67,35 @@ class SyntheticSource:
                 "the number of states is classes to the power of order",
                 "fewer classes, or order=1",
             )
+        self.vocab_size = vocab_size
+        self.facts = {
+            "states": states,
+            "classes": classes,
+            "order": order,
+            "zipf_exponent": exponent,
+            "language": language,
+        }
         u = uniforms(language, 0, vocab_size * (states + 2), "language")
         u = u.reshape(states + 2, vocab_size)
+        weight_V = np.arange(1, vocab_size + 1, dtype=np.float64) ** -exponent
+        self.zipf_V = weight_V / weight_V.sum()
+        self.entropy_rate = float(-self.zipf_V @ np.log(self.zipf_V))
         # Equal shares of the tokens, so that no class is empty.
         class_V = _order(_order(u[0])) % classes
-        token_SxV = _tokens_by_rank(u[1], u[2:])
-        next_SxV = (np.arange(states)[:, None] * classes + class_V[token_SxV]) % states
-        zipf_V = _zipf(vocab_size, exponent)
-        parts = f"{vocab_size} {exponent!r} {classes} {order}"
-        return cls(
-            vocab_size=vocab_size,
-            entropy_rate=float(-zipf_V @ np.log(zipf_V)),
-            fingerprint=_fingerprint(parts, token_SxV, next_SxV),
-            facts={
-                "states": states,
-                "classes": classes,
-                "order": order,
-                "zipf_exponent": exponent,
-                "language": language,
-            },
-            zipf_V=zipf_V,
-            token_SxV=token_SxV,
-            next_SxV=next_SxV,
-            stationary_S=_stationary(next_SxV, zipf_V),
-        )
+        self.token_SxV = _tokens_by_rank(u[1], u[2:])
+        entered_SxV = np.arange(states)[:, None] * classes + class_V[self.token_SxV]
+        self.next_SxV = entered_SxV % states
+        self.stationary_S = _stationary(self.next_SxV, self.zipf_V)
+        header = f"hpt synthetic {vocab_size} {exponent!r} {classes} {order}"
+        self.fingerprint = sha256_of(header, self.token_SxV, self.next_SxV)
 
-    def batch(
-        self, seed: int, step: int, batch_size: int, context: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, seed: int, step: int, batch_size: int, context: int) -> Batch:
         """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments
         alone."""
         check_sizes(batch_size, context)
         return shifted(self.sample(seed, step, batch_size, context + 1))
 
-    def validation(self, count: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def validation(self, count: int, context: int) -> Batch:
         """``count`` fixed windows that no training seed can draw, int64 of shape (count,
         context)."""
         check_sizes(count, context)
@@ -136,41 +119,29 @@ class SyntheticSource:
         return " ".join(f"w{int(i)}" for i in ids)
 
 
-def _zipf(vocab_size: int, exponent: float) -> np.ndarray:
-    weight_V = np.arange(1, vocab_size + 1, dtype=np.float64) ** -exponent
-    return weight_V / weight_V.sum()
-
-
-def _order(x: np.ndarray) -> np.ndarray:
+def _order(x):
     """Indices that sort the last axis; twice, the rank of each entry."""
     return np.argsort(x, axis=-1, kind="stable")
 
 
-def _tokens_by_rank(u_V: np.ndarray, u_SxV: np.ndarray) -> np.ndarray:
+def _tokens_by_rank(u_V, u_SxV):
     """The token of each rank in each state: a common order, with noise of each state's own."""
     log_rank_V = np.log1p(_order(_order(u_V)))
     noise_SxV = np.log(-np.log1p(-u_SxV)) * SPREAD
     return _order(log_rank_V + noise_SxV)
 
 
-def _stationary(next_SxV: np.ndarray, zipf_V: np.ndarray) -> np.ndarray:
+def _stationary(next_SxV, zipf_V):
     """π with π P = π and Σ π = 1; unique, because every state reaches every other in ``order``
     steps."""
     states = len(next_SxV)
     p_SxS = np.stack([np.bincount(next_V, zipf_V, minlength=states) for next_V in next_SxV])
     equations = np.vstack([p_SxS.T - np.eye(states), np.ones(states)])
     solution_S = np.linalg.lstsq(equations, np.append(np.zeros(states), 1.0), rcond=None)[0]
-    positive_S = np.clip(solution_S, 0.0, None)
+    positive_S = solution_S.clip(0.0)
     return positive_S / positive_S.sum()
 
 
-def _fingerprint(parts: str, *tables: np.ndarray) -> str:
-    digest = hashlib.sha256(f"hpt synthetic {parts}\n".encode())
-    for table in tables:
-        digest.update(table.astype("<u4").tobytes())
-    return digest.hexdigest()
-
-
-def _draw(p: np.ndarray, u: np.ndarray) -> np.ndarray:
+def _draw(p, u):
     """Inverse of the cumulative law ``p`` at ``u`` in [0, 1), int64."""
     return np.minimum(np.searchsorted(np.cumsum(p), u, side="right"), len(p) - 1)

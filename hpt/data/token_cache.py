@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import importlib.metadata
 import itertools
 import json
 import logging
@@ -20,17 +18,17 @@ import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from hpt.cache_folder import digest
-from hpt.data.batches import cut, even_starts, random_starts
+from hpt.data.batches import Batch, cut, even_starts, random_starts, sha256_of
 from hpt.data.corpus import Corpus
 from hpt.data.tokenizer import encode, gpt2, sample, split, train_bpe
 from hpt.errors import DamagedCacheWarning, DataError
@@ -56,7 +54,7 @@ class TextSource:
     ----------
     vocab_size: size of the vocabulary a model needs; the tokenizer may use fewer.
     fingerprint: hex; changes if and only if ``vocab_size`` or a token of either part does.
-    train_tokens, validation_tokens: how many.
+    train_tokens: how many.
     entropy_rate: None; nobody knows that of text.
     facts: plain values for a report: documents, bytes, tokens, packages and versions.
     """
@@ -74,13 +72,7 @@ class TextSource:
     def train_tokens(self) -> int:
         return len(self.train)
 
-    @property
-    def validation_tokens(self) -> int:
-        return len(self.held_out)
-
-    def batch(
-        self, seed: int, step: int, batch_size: int, context: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, seed: int, step: int, batch_size: int, context: int) -> Batch:
         """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments
         alone.
 
@@ -92,7 +84,7 @@ class TextSource:
         starts_B = random_starts(seed, step, batch_size, len(self.train), context, name)
         return cut(self.train, starts_B, context)
 
-    def validation(self, count: int, context: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def validation(self, count: int, context: int) -> Batch:
         """``count`` fixed, evenly spaced windows of the held-out text, int64 of shape (count,
         context).
 
@@ -106,7 +98,7 @@ class TextSource:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids, a list or a tensor of shape (T,)."""
-        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+        return self._tokenizer.decode(list(map(int, ids)), skip_special_tokens=False)
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -114,37 +106,30 @@ class TextSource:
 
 
 def open_or_build(
-    corpus: Corpus,
-    root: Path,
-    *,
-    vocab_size: int,
-    tokenizer: str,
-    every: int,
-    max_tokens: int | None,
-    build: bool = True,
+    corpus: Corpus, settings: dict[str, Any], root: Path, build: bool = True
 ) -> TextSource | None:
     """The tokens of ``corpus`` from the cache, built first where they are missing, stale or
     damaged.
 
-    With ``build`` False nothing is built or removed: None where that would be needed.
-
     Processes that ask at the same time wait for the first to finish.
+
+    Parameters
+    ----------
+    settings: vocab_size, tokenizer, max_tokens, and every, as :func:`hpt.data.tokenizer.split` has
+        it; all of them, since they are a part of the cache's name.
+    root: the cache folder.
+    build: False builds and removes nothing, and gives None where that would be needed.
 
     Raises
     ------
     DataError: the corpus cannot be read or is too short, or the cache folder cannot be written.
     """
-    settings = {
+    key = {
+        **settings,
         "format": FORMAT,
         "corpus": corpus.key,
-        "vocab_size": vocab_size,
-        "every": every,
-        "tokenizer": tokenizer,
-        "max_tokens": max_tokens,
-        "tokenizers": importlib.metadata.version("tokenizers"),
+        "tokenizers": version("tokenizers"),
     }
-    # As it is read back: JSON has no tuples.
-    key = json.loads(json.dumps(settings))
     folder = root / "tokens" / digest(key)[:16]
     with contextlib.suppress(*DAMAGE):
         return _read(folder, key, corpus.name)
@@ -163,7 +148,7 @@ def open_or_build(
         return _built(corpus, folder, key)
 
 
-def _built(corpus: Corpus, folder: Path, key: dict[str, Any]) -> TextSource:
+def _built(corpus, folder, key):
     """The tokens, built unless another process has done so in the meantime."""
     if folder.exists():
         try:
@@ -186,7 +171,7 @@ def _built(corpus: Corpus, folder: Path, key: dict[str, Any]) -> TextSource:
         ) from error
 
 
-def _read(folder: Path, key: dict[str, Any], name: str) -> TextSource:
+def _read(folder, key, name):
     stored = json.loads((folder / "meta.json").read_text("utf-8"))
     meta = stored["meta"]
     if stored["sha256"] != digest(meta) or meta["key"] != key:
@@ -194,22 +179,29 @@ def _read(folder: Path, key: dict[str, Any], name: str) -> TextSource:
     for file, check in meta["checks"].items():
         if _check(folder / file) != check:
             raise ValueError(f"{file} fails its checksum")
+    train, held_out = _mapped(folder, key)
     return TextSource(
         vocab_size=key["vocab_size"],
         fingerprint=meta["fingerprint"],
         facts=meta["facts"],
         name=name,
         folder=folder,
-        train=_mapped(folder / "train.bin", meta["dtype"]),
-        held_out=_mapped(folder / "validation.bin", meta["dtype"]),
+        train=train,
+        held_out=held_out,
     )
 
 
-def _mapped(file: Path, dtype: str) -> np.ndarray:
-    return np.asarray(np.memmap(file, dtype=dtype, mode="r"))
+def _mapped(folder, key):
+    """Training and held-out tokens."""
+    files = (folder / "train.bin", folder / "validation.bin")
+    return [np.asarray(np.memmap(file, _dtype(key), mode="r")) for file in files]
 
 
-def _build(corpus: Corpus, folder: Path, key: dict[str, Any]) -> None:
+def _dtype(key):
+    return "<u2" if key["vocab_size"] <= 1 << 16 else "<u4"
+
+
+def _build(corpus, folder, key):
     """Tokenize ``corpus`` into a folder beside ``folder``, then rename it; the caller holds the
     lock."""
     started = time.perf_counter()
@@ -233,7 +225,7 @@ def _build(corpus: Corpus, folder: Path, key: dict[str, Any]) -> None:
     log.info("tokenized %s in %.0f s", corpus.name, time.perf_counter() - started)
 
 
-def _tokenize(corpus: Corpus, folder: Path, key: dict[str, Any]) -> dict[str, Any]:
+def _tokenize(corpus, folder, key):
     """Write the tokenizer and the tokens; returns facts."""
     stream = split(corpus.documents(), key["every"])
     head = sample(stream)
@@ -254,9 +246,7 @@ def _tokenize(corpus: Corpus, folder: Path, key: dict[str, Any]) -> dict[str, An
     return counted | {"vocabulary_used": tokenizer.get_vocab_size()}
 
 
-def _write_tokens(
-    parts: Iterable[tuple[bool, str]], tokenizer: Tokenizer, folder: Path, key: dict[str, Any]
-) -> dict[str, Any]:
+def _write_tokens(parts, tokenizer, folder, key):
     """Write both parts, each up to its share of ``max_tokens``; returns what was counted."""
     most = key["max_tokens"] or sys.maxsize
     most_held_out = most // key["every"]
@@ -289,18 +279,11 @@ def _write_tokens(
     }
 
 
-def _dtype(key: dict[str, Any]) -> str:
-    return "<u2" if key["vocab_size"] <= 1 << 16 else "<u4"
-
-
-def _write_meta(folder: Path, key: dict[str, Any], facts: dict[str, Any]) -> None:
-    dtype = _dtype(key)
-    train = _mapped(folder / "train.bin", dtype)
-    held_out = _mapped(folder / "validation.bin", dtype)
+def _write_meta(folder, key, facts):
     meta = {
         "key": key,
-        "dtype": dtype,
-        "fingerprint": fingerprint(key["vocab_size"], train, held_out),
+        "dtype": _dtype(key),
+        "fingerprint": fingerprint(key["vocab_size"], *_mapped(folder, key)),
         "facts": facts,
         "checks": {file: _check(folder / file) for file in FILES},
     }
@@ -311,15 +294,11 @@ def _write_meta(folder: Path, key: dict[str, Any], facts: dict[str, Any]) -> Non
 def fingerprint(vocab_size: int, train: np.ndarray, held_out: np.ndarray) -> str:
     """SHA-256 (hex) of the vocabulary size and both token sequences, whatever type they are stored
     in."""
-    found = hashlib.sha256(f"hpt tokens {vocab_size} {len(train)} {len(held_out)}\n".encode())
-    chunk = 1 << 20
-    for part in (train, held_out):
-        for start in range(0, len(part), chunk):
-            found.update(part[start : start + chunk].astype("<u4").tobytes())
-    return found.hexdigest()
+    header = f"hpt tokens {vocab_size} {len(train)} {len(held_out)}"
+    return sha256_of(header, train, held_out)
 
 
-def _check(file: Path) -> list[int]:
+def _check(file):
     """Size, and a checksum of at most ``BLOCKS`` evenly spaced blocks and the last: all of a small
     file, 8 MiB of a large one."""
     size = file.stat().st_size

@@ -10,6 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from hpt.errors import DataError
 
+#: Whether a text is held out for validation, and the text.
+Part = tuple[bool, str]
+
 #: Closes every document; the name that GPT-2 uses too.
 END = "<|endoftext|>"
 #: The BPE is trained on the first so many characters of the training text.
@@ -22,7 +25,7 @@ MIN_BPE_VOCAB = 257
 GPT2_VOCAB = 50257
 
 
-def split(documents: Iterable[str], every: int) -> Iterator[tuple[bool, str]]:
+def split(documents: Iterable[str], every: int) -> Iterator[Part]:
     """Yield (held out, text): every ``every``-th document is held out for validation.
 
     With fewer than ``every`` documents the last 1/``every`` of the text of each is held out
@@ -40,7 +43,7 @@ def split(documents: Iterable[str], every: int) -> Iterator[tuple[bool, str]]:
         yield number % every == 0, text
 
 
-def sample(parts: Iterable[tuple[bool, str]], chars: int = SAMPLE_CHARS) -> list[tuple[bool, str]]:
+def sample(parts: Iterable[Part], chars: int = SAMPLE_CHARS) -> list[Part]:
     """The first parts, until their training text has ``chars`` characters; takes them off an
     iterator."""
     taken = []
@@ -101,7 +104,7 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def encode(
-    parts: Iterable[tuple[bool, str]], tokenizer: Tokenizer
+    parts: Iterable[Part], tokenizer: Tokenizer
 ) -> Iterator[tuple[bool, np.ndarray, int, bool]]:
     """Yield (held out, ids, bytes of text, whether it ends a document) for every piece of every
     document.
@@ -120,7 +123,7 @@ def encode(
             yield held_out, np.array(ids, dtype=np.uint32), len(text.encode()), last
 
 
-def _pieces_of(parts: Iterable[tuple[bool, str]]) -> Iterator[tuple[bool, str, bool]]:
+def _pieces_of(parts: Iterable[Part]):
     """(held out, piece, whether it is its document's last)."""
     for held_out, text in parts:
         *first, last = pieces(text)

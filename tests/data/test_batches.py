@@ -129,7 +129,7 @@ def test_a_gpu_gets_pinned_batches_that_it_does_not_wait_for():
         lambda step: (Tensor(step), Tensor(-step)), range(2, 4), torch.device("cuda")
     )
     assert list(fed) == [tuple(("cuda", s * step, True, True) for s in (1, -1)) for step in (2, 3)]
-    source = SyntheticSource.make(vocab_size=64)
+    source = SyntheticSource(vocab_size=64)
     fed = batches.feed(lambda step: source.batch(0, step, 2, 8), range(2, 4), torch.device("cpu"))
     for step, (inputs, targets) in zip((2, 3), fed, strict=True):
         assert all(map(torch.equal, (inputs, targets), source.batch(0, step, 2, 8)))

@@ -68,7 +68,7 @@ def test_a_context_longer_than_the_text_says_what_would_do(source):
     with pytest.raises(DataError, match=rf"(?s)text.txt has .* tokens.*context={longest}"):
         source.batch(0, 0, 1, longest + 1)
     with pytest.raises(DataError, match="held-out text of"):
-        source.validation(1, source.validation_tokens)
+        source.validation(1, len(source.held_out))
 
 
 def test_installed_of_a_small_package_and_the_cache_folder_of_the_environment(
@@ -78,7 +78,7 @@ def test_installed_of_a_small_package_and_the_cache_folder_of_the_environment(
     source = load(DataConfig(packages=("tqdm",), vocab_size=300))
     assert source.folder.parent == tmp_path / "tokens"
     assert set(source.facts["packages"]) == {"tqdm"} and source.facts["validation_documents"] >= 2
-    assert source.train_tokens > 8 * source.validation_tokens / 2 > 1000
+    assert source.train_tokens > 8 * len(source.held_out) / 2 > 1000
 
 
 def test_hub_loads_a_local_folder_up_to_a_number_of_tokens(tmp_path, monkeypatch):
@@ -93,7 +93,7 @@ def test_hub_loads_a_local_folder_up_to_a_number_of_tokens(tmp_path, monkeypatch
         DataConfig(source="hub", dataset=tmp_path / "set", vocab_size=300, max_tokens=2000),
         tmp_path,
     )
-    assert (source.train_tokens, source.validation_tokens) == (1800, 200)
+    assert (source.train_tokens, len(source.held_out)) == (1800, 200)
 
 
 @pytest.mark.parametrize(("batch_size", "context"), [(0, 8), (2, 0), (-1, 8)])

@@ -10,7 +10,7 @@ from hpt.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def source():
-    return SyntheticSource.make(vocab_size=200, exponent=1.1, classes=5, order=2)
+    return SyntheticSource(vocab_size=200, exponent=1.1, classes=5, order=2)
 
 
 def unigram(source):
@@ -63,7 +63,7 @@ def test_filter_pays_for_the_unknown_state_at_the_start_only(source):
 
 @pytest.mark.parametrize(("classes", "order"), [(2, 1), (3, 2), (2, 3)])
 def test_filter_is_a_probability_law_and_equals_the_sum_over_hidden_states(classes, order):
-    source = SyntheticSource.make(vocab_size=3, classes=classes, order=order)
+    source = SyntheticSource(vocab_size=3, classes=classes, order=order)
     words = np.array(list(itertools.product(range(3), repeat=5)))
     p_N = np.zeros(len(words))
     for n, word in enumerate(words):
@@ -107,7 +107,7 @@ def test_tokens_follow_the_stationary_law_at_every_position(source):
 
 @pytest.mark.parametrize("vocab_size", [2, 3, 1024, 70_000])
 def test_any_vocabulary_size(vocab_size):
-    source = SyntheticSource.make(vocab_size=vocab_size, order=1)
+    source = SyntheticSource(vocab_size=vocab_size, order=1)
     inputs, targets = source.batch(0, 0, 4, 16)
     assert inputs.dtype == targets.dtype == torch.int64 and inputs.shape == (4, 16)
     assert targets.min() >= 0 and targets.max() < vocab_size
@@ -130,9 +130,9 @@ def test_batches_are_a_function_of_seed_and_step_and_never_the_validation_text(s
 
 def test_fingerprint_tells_languages_apart():
     makes = [{}, {"language": 1}, {"exponent": 1.01}, {"classes": 4}, {"order": 1}]
-    prints = [SyntheticSource.make(vocab_size=50, **make).fingerprint for make in makes]
+    prints = [SyntheticSource(vocab_size=50, **make).fingerprint for make in makes]
     assert len(set(prints)) == len(prints)
-    assert SyntheticSource.make(vocab_size=50).fingerprint == prints[0]
+    assert SyntheticSource(vocab_size=50).fingerprint == prints[0]
 
 
 def test_decode_and_facts(source):
@@ -142,4 +142,4 @@ def test_decode_and_facts(source):
 
 def test_too_many_states_are_refused():
     with pytest.raises(ConfigError, match="order=1"):
-        SyntheticSource.make(vocab_size=50_000, classes=64, order=4)
+        SyntheticSource(vocab_size=50_000, classes=64, order=4)

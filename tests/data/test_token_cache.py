@@ -20,7 +20,7 @@ def made(texts, key=0):
 
 
 def build(root, texts=TEXTS, key=0, **changes):
-    return token_cache.open_or_build(made(texts, key), root, **SETTINGS | changes)
+    return token_cache.open_or_build(made(texts, key), SETTINGS | changes, root)
 
 
 def test_tokens_decode_to_the_documents(tmp_path):
@@ -42,7 +42,7 @@ def test_a_second_load_reads_no_document(tmp_path):
         raise AssertionError("the documents were read again")
 
     again = token_cache.open_or_build(
-        dataclasses.replace(made(TEXTS), documents=refuse), tmp_path, **SETTINGS
+        dataclasses.replace(made(TEXTS), documents=refuse), SETTINGS, tmp_path
     )
     assert again.fingerprint == first.fingerprint
     np.testing.assert_array_equal(again.train, first.train)
@@ -130,7 +130,7 @@ def test_an_interrupted_build_leaves_no_cache_and_does_no_harm(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         token_cache.open_or_build(
-            dataclasses.replace(made(TEXTS), documents=interrupted), tmp_path, **SETTINGS
+            dataclasses.replace(made(TEXTS), documents=interrupted), SETTINGS, tmp_path
         )
     assert [
         p.name for p in (tmp_path / "tokens").iterdir() if p.is_dir() and p.suffix != ".part"
@@ -155,9 +155,9 @@ def test_processes_that_start_at_once_build_once(tmp_path):
         (root / sys.argv[2]).touch()
         while len(list(root.glob("ready*"))) < 2:
             time.sleep(0.001)
-        source = token_cache.open_or_build(Corpus("made-up text", {}, {}, documents), root,
-        vocab_size=300, tokenizer="bpe",
-                                     every=10, max_tokens=None)
+        settings = {"vocab_size": 300, "tokenizer": "bpe", "every": 10, "max_tokens": None}
+        corpus = Corpus("made-up text", {}, {}, documents)
+        source = token_cache.open_or_build(corpus, settings, root)
         print(source.fingerprint, len(source.train))
     """)
     processes = [
@@ -174,7 +174,7 @@ def test_processes_that_start_at_once_build_once(tmp_path):
 @pytest.mark.parametrize("texts", [TEXTS, ["".join(TEXTS)]])
 def test_max_tokens_counts_both_parts(tmp_path, texts):
     whole, part = build(tmp_path, texts), build(tmp_path, texts, max_tokens=400)
-    assert (part.train_tokens, part.validation_tokens) == (360, 40)
+    assert (part.train_tokens, len(part.held_out)) == (360, 40)
     assert whole.train_tokens > 360
     assert part.facts["bytes_per_token"] == pytest.approx(whole.facts["bytes_per_token"], rel=0.3)
 
