@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import click
+from click import argument, echo, option
 
 # Wings are light; what a command names of them is loaded when it runs.
 import hpt.notebooks
@@ -19,13 +20,13 @@ from hpt.errors import HptError
 
 FILE = click.Path(exists=True, dir_okay=False)
 
-PROFILE = click.option("--profile", default="quick", help="Which study; `hpt profiles` lists them.")
-STORE = click.option("--store", default="runs/store", help="Folder of run records, or its URL.")
-DEVICE = click.option("--device", default="auto", help="auto, cpu, cuda, mps.")
-WORKERS = click.option(
+PROFILE = option("--profile", default="quick", help="Which study; `hpt profiles` lists them.")
+STORE = option("--store", default="runs/store", help="Folder of run records, or its URL.")
+DEVICE = option("--device", default="auto", help="auto, cpu, cuda, mps.")
+WORKERS = option(
     "--workers", type=click.IntRange(1), help="Processes; by default as many as serve best."
 )
-DRY_RUN = click.option(
+DRY_RUN = option(
     "--dry-run", is_flag=True, help="Only say what it costs: FLOPs, time, memory, disk."
 )
 
@@ -56,25 +57,23 @@ def main() -> None:
 @STORE
 @DEVICE
 @WORKERS
-@click.option("--executor", default="local", help="local, or ray: a Ray cluster.")
-@click.option(
+@option("--executor", default="local", help="local, or ray: a Ray cluster.")
+@option(
     "--address", help="ray: the cluster, HOST:PORT or auto; by default $RAY_ADDRESS, else local."
 )
-@click.option(
+@option(
     "--gpus-per-job",
     type=float,
     help="ray: a fraction lets jobs share a GPU.  [default: 1 on GPUs]",
 )
 @DRY_RUN
-@click.option(
-    "--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file."
-)
-@click.option(
+@option("--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file.")
+@option(
     "--adaptive",
     is_flag=True,
     help="Place learning rates where they tell most, in place of the full grid.",
 )
-@click.option(
+@option(
     "--target",
     type=click.FloatRange(0, min_open=True),
     help="Adaptive: octaves that the 95 % interval of log2 η* may be wide.",
@@ -85,25 +84,25 @@ def study(profile, store, device, workers, dry_run, csv, adaptive, target, **clu
     if adaptive or target:
         chosen = dataclasses.replace(chosen, search="adaptive", target=target or chosen.target)
     if dry_run:
-        click.echo(chosen.cost(store, device=device, workers=workers))
+        echo(chosen.cost(store, device=device, workers=workers))
         return
     table = chosen.run(store, device=device, workers=workers, **cluster)
     if csv:
         table.to_csv(csv, index=False)
-    click.echo(hpt.transfer_report(table))
+    echo(hpt.transfer_report(table))
 
 
 @main.command()
-@click.argument("names", nargs=-1)
+@argument("names", nargs=-1)
 @PROFILE
 @STORE
 @DEVICE
 @WORKERS
 @DRY_RUN
-@click.option("--source", default="notebooks", help="Folder of the notebooks.")
-@click.option("--out", help="Folder of the report; by default reports/PROFILE.")
-@click.option("--again", is_flag=True, help="Execute unchanged notebooks too.")
-@click.option(
+@option("--source", default="notebooks", help="Folder of the notebooks.")
+@option("--out", help="Folder of the report; by default reports/PROFILE.")
+@option("--again", is_flag=True, help="Execute unchanged notebooks too.")
+@option(
     "-p",
     "--parameter",
     nargs=2,
@@ -117,8 +116,8 @@ def notebooks(
     """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the
     report."""
     if dry_run:
-        click.echo(hpt.load_profile(profile).cost(store, device=device, workers=workers))
-        click.echo("then the notebooks are executed, which trains nothing more")
+        echo(hpt.load_profile(profile).cost(store, device=device, workers=workers))
+        echo("then the notebooks are executed, which trains nothing more")
         return
     index = hpt.notebooks.replicate(
         Path(source),
@@ -131,46 +130,44 @@ def notebooks(
         parameters=dict(parameter),
         again=again,
     )
-    click.echo(f"report: {index}")
+    echo(f"report: {index}")
 
 
 @main.command()
-@click.argument("table", type=FILE)
-@click.option(
-    "--reference", help="The parameterization that R(∞) compares with; by default the best."
-)
-@click.option("--width", type=float, help="Also predict the learning rate at this width.")
+@argument("table", type=FILE)
+@option("--reference", help="The parameterization that R(∞) compares with; by default the best.")
+@option("--width", type=float, help="Also predict the learning rate at this width.")
 def transfer(table, reference, width) -> None:
     """E, κ, R(∞) of your own sweep: a CSV or Parquet TABLE with width, lr, loss, and more if you
     have it."""
     report = hpt.transfer_report(table, reference=reference)
-    click.echo(report)
+    echo(report)
     if width:
-        click.echo(hpt.predict_lr(report, width=width).to_string(index=False))
+        echo(hpt.predict_lr(report, width=width).to_string(index=False))
 
 
 @main.command()
-@click.argument("config", type=FILE)
+@argument("config", type=FILE)
 @STORE
 @DEVICE
-@click.option(
+@option(
     "--shard",
     type=click.Choice(["ddp", "fsdp"]),
     default="ddp",
     help="ddp: the whole model in every process; fsdp: shared out.",
 )
-@click.option(
+@option(
     "--checkpoint",
     type=click.Path(file_okay=False),
     help="Folder for the states of unfinished runs.",
 )
-@click.option("--every", type=click.IntRange(1), default=500, help="Steps between checkpoints.")
+@option("--every", type=click.IntRange(1), default=500, help="Steps between checkpoints.")
 def wide(config, store, **options) -> None:
     """Train the run of a TOML or JSON file on all processes of a torchrun job, unless the store has
     it."""
     result = hpt.train_wide(hpt.runs.load_run(config), store=store, **options)
     if os.environ["RANK"] == "0":
-        click.echo(
+        echo(
             f"run {result.run_id} on {result.device}: loss {result.val_loss:.4f} nats, "
             f"{result.seconds:.0f} s, in {store}"
         )
@@ -183,7 +180,7 @@ def profiles() -> None:
         chosen = hpt.load_profile(name)
         runs = chosen.plan({})
         flops = sum(map(hpt.runs.run_flops, runs))
-        click.echo(
+        echo(
             f"{name:8} {len(runs):4d} grid runs, "
             f"widths {min(chosen.widths)} to {max(chosen.widths)}, "
             f"{flops:.1e} training FLOPs ({hpt.study.duration(flops / 4e14)} at 400 TFLOP/s)"
@@ -193,4 +190,4 @@ def profiles() -> None:
 @main.command()
 def parameterizations() -> None:
     """The sixteen parameterizations as a table."""
-    click.echo(hpt.parameterization.markdown_table())
+    echo(hpt.parameterization.markdown_table())

@@ -65,7 +65,7 @@ def field_types(cls: type) -> dict[str, Any]:
     return {field.name: types[field.name] for field in dataclasses.fields(cls)}
 
 
-def _explained(error: pydantic.ValidationError, cls: type) -> ConfigError:
+def _explained(error, cls):
     """The first complaint of pydantic, told as value, cause and corrected call."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
@@ -81,7 +81,7 @@ def _explained(error: pydantic.ValidationError, cls: type) -> ConfigError:
     )
 
 
-def _unknown_field(cls: type, path: list[str], value: Any) -> ConfigError:
+def _unknown_field(cls, path, value):
     owner = cls
     for name in path[:-1]:
         owner = field_types(owner)[name]
@@ -89,5 +89,5 @@ def _unknown_field(cls: type, path: list[str], value: Any) -> ConfigError:
     return ConfigError(
         f"{cls.__name__} has no field {'.'.join(path)!r} (given {value!r}).",
         f"a misspelt name; {did_you_mean(path[-1], names)}",
-        f"{owner.__name__}({names[0]}=…, …) with fields: {', '.join(names)}",
+        f"{owner.__name__}(…) with fields: {', '.join(names)}",
     )

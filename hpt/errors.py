@@ -79,6 +79,6 @@ class DamagedCacheWarning(UserWarning):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The nearest known names, as a phrase for an error message."""
-    known = [str(k) for k in known]
+    known = list(map(str, known))
     near = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"

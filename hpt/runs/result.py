@@ -140,7 +140,7 @@ def decode(record: bytes, run_id: str, where: object) -> RunResult:
     return RunResult(**values, extra=extra)
 
 
-def _newer(where: object, what: str) -> StoreError:
+def _newer(where, what):
     return StoreError(
         f"run record {str(where)!r} {what}.",
         "written by a newer hpt; the record stays as it is",
@@ -148,16 +148,16 @@ def _newer(where: object, what: str) -> StoreError:
     )
 
 
-def _checksum(body: bytes) -> bytes:
+def _checksum(body):
     return hashlib.sha256(body).hexdigest().encode()
 
 
-def _finite(x: float) -> float | None:
+def _finite(x):
     """JSON has neither NaN nor infinity."""
     return x if math.isfinite(x) else None
 
 
-def _pop_extra(values: dict[str, Any], cls: type) -> dict[str, Any]:
+def _pop_extra(values, cls):
     """Take out what ``cls`` has no field for, and what its nested classes have none for."""
     types = field_types(cls)
     extra = {name: values.pop(name) for name in values.keys() - types.keys()}
@@ -169,7 +169,7 @@ def _pop_extra(values: dict[str, Any], cls: type) -> dict[str, Any]:
     return extra
 
 
-def _put_back(values: dict[str, Any], extra: dict[str, Any]) -> None:
+def _put_back(values, extra):
     """The inverse of :func:`_pop_extra`."""
     for name, value in extra.items():
         if name in values:

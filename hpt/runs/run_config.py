@@ -84,13 +84,13 @@ class RunConfig:
 
 
 @functools.cache
-def _frozen_fields() -> dict[str, Any]:
+def _frozen_fields():
     """The fields that a configuration had when the results version was raised, with defaults."""
     file = resources.files("hpt.runs") / f"results_version_{RESULTS_VERSION}.json"
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _hashed(values: dict, changed: dict, frozen: dict) -> dict[str, Any]:
+def _hashed(values, changed, frozen):
     """The frozen fields, and of the newer ones those that differ from their default.
 
     A frozen field that the configuration no longer has enters with the default it had.

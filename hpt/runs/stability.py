@@ -28,7 +28,7 @@ def excess_loss(run: RunResult, stable: RunResult) -> np.ndarray:
     return run.train_loss[:steps].astype(np.float64) - stable.train_loss[:steps]
 
 
-def _batches(run: RunResult) -> tuple:
+def _batches(run):
     c = run.config
     return run.data_fingerprint, c.seed, c.train.batch_size, c.model.context
 

@@ -61,6 +61,11 @@ class Store:
                 'Store("runs/store"), or pip install s3fs for s3://, gcsfs for gs://',
             ) from error
 
+    @classmethod
+    def at(cls, path: str | os.PathLike[str] | Store) -> Store:
+        """The store at a path; a store is itself."""
+        return path if isinstance(path, cls) else cls(path)
+
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r}): {len(list(self.run_ids()))} runs"
 
@@ -82,9 +87,9 @@ class Store:
         ------
         StoreError: for a record that only a newer hpt understands; it stays as it is.
         """
-        name = _name(run_id)
+        file = name = _name(run_id)
         try:
-            file, record = name, self._files.cat_file(name)
+            record = self._files.cat_file(name)
         except FileNotFoundError:
             if run_id not in self._packed:
                 return None
@@ -137,12 +142,10 @@ class Store:
         tool."""
         rows = [r.row() | {"record": encode(r).decode()} for r in self._found(run_ids)]
         file = Path(file)
-        aside = file.with_name(file.name + ".tmp")
-        pd.DataFrame(rows).to_parquet(aside, compression="zstd", index=False)
-        os.replace(aside, file)
+        write_whole(file, pd.DataFrame(rows).to_parquet(compression="zstd", index=False))
         return file
 
-    def _found(self, run_ids: Iterable[str]) -> Iterator[RunResult]:
+    def _found(self, run_ids):
         results = map(self.load, run_ids)
         return (result for result in results if result is not None)
 
@@ -157,17 +160,17 @@ class Store:
                 packed[run_id] = file, record.encode()
         return packed
 
-    def _where(self, name: str) -> Path | str:
+    def _where(self, name):
         return self.path / name if self._local else f"{self.path}/{name}"
 
-    def _names(self, folder: str, suffix: str) -> list[str]:
+    def _names(self, folder, suffix):
         """Of the files there, those that end so."""
         # Others write here too.
         self._files.invalidate_cache()
         paths = self._files.ls(folder, detail=False)
         return [path.rpartition("/")[2] for path in paths if path.endswith(suffix)]
 
-    def _write(self, name: str, content: bytes) -> None:
+    def _write(self, name, content):
         """Write a file so that it appears, or is replaced, in one step."""
         if self._local:
             write_whole(Path(self._files.path, name), content)
@@ -178,5 +181,5 @@ class Store:
             self._files.mv(aside, name)
 
 
-def _name(run_id: str) -> str:
+def _name(run_id):
     return f"records/{run_id}.json"
