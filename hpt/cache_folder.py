@@ -14,6 +14,9 @@ from typing import Any
 
 import platformdirs
 
+#: A file or folder.
+StrPath = str | os.PathLike[str]
+
 
 def kept(kind: str, depends_on: Any, find: Callable[[], Any]) -> Any:
     """What ``find()`` gives, or gave before, of JSON types.
@@ -47,7 +50,7 @@ def code_of(*modules: ModuleType) -> str:
     return "".join(map(inspect.getsource, modules))
 
 
-def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+def cache_root(cache_dir: StrPath | None = None) -> Path:
     """``cache_dir``, else $HPT_CACHE_DIR, else this user's cache folder."""
     given = cache_dir or os.environ.get("HPT_CACHE_DIR")
     return Path(given or platformdirs.user_cache_dir("hpt")).expanduser()

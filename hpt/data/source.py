@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hpt.cache_folder import cache_root
+from hpt.cache_folder import StrPath, cache_root
 from hpt.config import config
 from hpt.data import corpus
 from hpt.data.batches import TokenSource
@@ -96,7 +96,7 @@ class DataConfig:
 
 
 def load(
-    config: DataConfig, cache_dir: str | os.PathLike | None = None, *, build: bool = True
+    config: DataConfig, cache_dir: StrPath | None = None, *, build: bool = True
 ) -> TokenSource | None:
     """Open a source; text is tokenized the first time, and memory-mapped from the cache ever after.
 

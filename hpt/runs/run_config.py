@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from hpt.cache_folder import StrPath
 from hpt.config import config, from_dict, to_dict
 from hpt.data.source import DataConfig
 from hpt.errors import ConfigError
@@ -114,7 +114,7 @@ def run_flops(run: RunConfig) -> float:
     return flops_per_token(run.model) * run_steps(run) * run.train.batch_size * run.model.context
 
 
-def load_run(file: str | os.PathLike[str]) -> RunConfig:
+def load_run(file: StrPath) -> RunConfig:
     """One run's configuration from a TOML file, or a JSON file as ``RunConfig.to_dict()`` gives it.
 
     Raises

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
@@ -17,7 +16,7 @@ import pandas as pd
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from hpt.cache_folder import write_whole
+from hpt.cache_folder import StrPath, write_whole
 from hpt.errors import DamagedRecordWarning, StoreError
 from hpt.runs.result import RunResult, decode, encode
 
@@ -42,15 +41,14 @@ class Store:
     StoreError: where the folder cannot be made, reached or written.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: StrPath):
         self._local = not (isinstance(path, str) and "://" in path)
         self.path: Path | str = Path(path) if self._local else path.rstrip("/")
         try:
             if self._local:
                 files, root = LocalFileSystem(), str(self.path.absolute())
             else:
-                files, root = fsspec.core.url_to_fs(self.path)
-            self._renames = type(files).mv is not fsspec.AbstractFileSystem.mv
+                files, root = fsspec.url_to_fs(self.path)
             #: The files of the store, by names like ``records/x.json``.
             self._files = DirFileSystem(root, files)
             self._files.makedirs("records", exist_ok=True)
@@ -62,7 +60,7 @@ class Store:
             ) from error
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str] | Store) -> Store:
+    def at(cls, path: StrPath | Store) -> Store:
         """The store at a path; a store is itself."""
         return path if isinstance(path, cls) else cls(path)
 
@@ -137,7 +135,7 @@ class Store:
         asked = self.run_ids() if run_ids is None else run_ids
         return pd.DataFrame([result.row() for result in self._found(asked)])
 
-    def pack(self, run_ids: Iterable[str], file: str | os.PathLike[str]) -> Path:
+    def pack(self, run_ids: Iterable[str], file: StrPath) -> Path:
         """Write the records of a finished study into one Parquet file, readable as a table by any
         tool."""
         rows = [r.row() | {"record": encode(r).decode()} for r in self._found(run_ids)]
@@ -175,10 +173,13 @@ class Store:
         if self._local:
             write_whole(Path(self._files.path, name), content)
             return
-        aside = f"{name}.{uuid.uuid4().hex}.tmp" if self._renames else name
+        if type(self._files.fs).mv is fsspec.AbstractFileSystem.mv:
+            # It would copy the file, so that half of it could be seen.
+            self._files.pipe_file(name, content)
+            return
+        aside = f"{name}.{uuid.uuid4().hex}.tmp"
         self._files.pipe_file(aside, content)
-        if self._renames:
-            self._files.mv(aside, name)
+        self._files.mv(aside, name)
 
 
 def _name(run_id):
