@@ -1,5 +1,8 @@
-"""Readout and cross-entropy as one function: its gradient is made with its value, so logits are
-read once."""
+"""Readout and cross-entropy as one function, which makes its gradient with its value: so logits are
+read once and forgotten.
+
+Shapes: N tokens, D width, V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ LOGITS_AT_A_TIME = 2**24
 def readout_loss(
     x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplier: float = 1.0
 ) -> Tensor:
-    """Mean cross-entropy of softmax(multiplier · x Wᵀ) against ``targets_N``, nats.
+    """Mean cross-entropy of softmax(multiplier · x Wᵀ) against ``targets_N``, in nats.
 
     Matmuls run in the dtype of ``x_NxD``, and so do the logits and their softmax; sums are taken in
     fp32. The gradient of the logits is softmax minus one-hot, over N, so it is known as soon as the
-    loss is: those of x and W are made at once and the logits forgotten. Twice differentiable it is
-        not.
+    loss is: those of x and W are made at once and the logits forgotten. The loss can be
+    differentiated once, not twice.
 
     Parameters
     ----------
@@ -37,17 +40,17 @@ class _ReadoutLoss(torch.autograd.Function):
     def forward(x_NxD, weight_VxD, targets_N, multiplier):
         w_VxD = weight_VxD.to(x_NxD.dtype)
         rows = max(1, LOGITS_AT_A_TIME // len(w_VxD))
-        smallest = torch.finfo(torch.float32).tiny
-        loss, d_x, d_weight = 0.0, [], 0.0
+        loss = 0.0
+        d_x = []
+        d_weight = 0.0
         for x, targets in zip(x_NxD.split(rows), targets_N.split(rows), strict=True):
             logits = x @ w_VxD.T
             p = (logits if multiplier == 1 else logits * multiplier).softmax(1)
-            at_target = torch.arange(len(x), device=x.device), targets
+            at_target = (torch.arange(len(x), device=x.device), targets)
             p_target = p[at_target].float()
-            loss = loss - p_target.clamp_min(smallest).log().sum()
-            p.index_put_(
-                at_target, (p_target - 1).to(p.dtype)
-            )  # now it is the gradient of the logits, times N
+            loss = loss - p_target.clamp_min(torch.finfo(torch.float32).tiny).log().sum()
+            # Now p becomes the gradient of the logits, times N.
+            p.index_put_(at_target, (p_target - 1).to(p.dtype))
             d_x.append(p @ w_VxD)
             d_weight = d_weight + (p.T @ x).float()
         N = len(x_NxD)

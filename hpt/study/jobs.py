@@ -18,8 +18,7 @@ from hpt.runs.store import Store
 from hpt.study.timing import shape_of
 from hpt.training.compiled import obstacle, train_compiled
 from hpt.training.loop import train
-from hpt.training.memory import members_that_fit
-from hpt.training.stacked import even_chunks, stack_key, train_stacked
+from hpt.training.stacked import even_chunks, members_that_fit, stack_key, train_stacked
 
 #: A GPU is taken as full when a kernel launch does so many FLOPs: what 400 TFLOP/s do while one kernel starts, in
 #: about 2.5 µs. An estimate, not measured.

@@ -14,7 +14,7 @@ from hpt.cache_folder import kept
 from hpt.config import to_dict
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.study.timing import Workers, at_once, calibrate, shape_of
-from hpt.training.memory import SHARE, available_bytes, member_bytes
+from hpt.training.memory import SHARE, available_bytes, step_bytes
 
 #: A step of fewer FLOPs takes one thread: it has too little between two waits of its threads for each other.
 FLOPS_TO_SHARE = 1e9
@@ -70,7 +70,7 @@ def _fastest(
         counts.append(2 * counts[-1])
 
     def fits(shape: RunConfig, t: int) -> bool:
-        return at_once(workers, t) * (base + member_bytes(shape)) < room
+        return at_once(workers, t) * (base + step_bytes(shape, torch.device("cpu"))) < room
 
     for t in counts:
         timed[t] = calibrate(

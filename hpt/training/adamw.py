@@ -1,125 +1,174 @@
-"""AdamW for a stack of runs, each with learning rates and weight decays of its own.
+"""All that rests on AdamW: the optimizer of one run, the step of a stack of runs, each with learning
+rates and weight decays of its own, and the size of their state (Loshchilov & Hutter 2019).
 
-Shapes: R members, P entries of the parameters that share their rates.
+Shapes: R members, P entries of the parameters that share their rates, S steps.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hpt.parameterization.groups import param_groups
-from hpt.runs.run_config import RunConfig
+from hpt.runs.train_config import TrainConfig, lr_factor
+
+#: Bytes of the two moments of a parameter, fp32.
+STATE_BYTES = 8
 
 
-@dataclass
+def make(
+    groups: list[dict[str, Any]], c: TrainConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """The optimizer of one run, for groups of :func:`hpt.param_groups`."""
+    fused = device.type != "mps"
+    return torch.optim.AdamW(groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=fused)
+
+
+@dataclasses.dataclass
 class StackedGroup:
     """Parameters with the same rates, flat side by side, a row a member; and Adam's moments of
     them."""
 
     shapes: dict[str, torch.Size]
+    eps: float
     weight_RxP: Tensor
+    mean_RxP: Tensor
+    square_RxP: Tensor
     lr_Rx1: Tensor
     decay_Rx1: Tensor
-    eps: float
-
-    def __post_init__(self):
-        self.mean_RxP, self.square_RxP = (
-            torch.zeros_like(self.weight_RxP),
-            torch.zeros_like(self.weight_RxP),
-        )
 
     def named(self, weight_P: Tensor) -> dict[str, Tensor]:
         """One member's parameters: views of its row."""
         parts = weight_P.split([math.prod(shape) for shape in self.shapes.values()])
-        return {
-            name: part.view(shape)
-            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
-        }
+        named = zip(self.shapes.items(), parts, strict=True)
+        return {name: part.view(shape) for (name, shape), part in named}
 
-    @torch.no_grad()
-    def keep(self, rows_R: Tensor) -> None:
-        """Drop the members where ``rows_R`` is False."""
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(self, name, value[rows_R])
-
-    @torch.no_grad()
-    def step(self, grad_RxP: Tensor, beta1: float, beta2: float, scalars_3: Tensor) -> None:
-        """A step of torch.optim.AdamW at each member's rates; the scalars are those of
+    def step(self, grad_RxP: Tensor, c: TrainConfig, scalars_3: Tensor) -> None:
+        """A step of torch.optim.AdamW at each member's rates; the scalars are a row of
         :func:`step_scalars`."""
         factor, debias1, debias2 = scalars_3
         lr_Rx1 = self.lr_Rx1 * factor
         self.weight_RxP.addcmul_(self.weight_RxP, lr_Rx1 * self.decay_Rx1, value=-1)
-        self.mean_RxP.lerp_(grad_RxP, 1 - beta1)
-        self.square_RxP.mul_(beta2).addcmul_(grad_RxP, grad_RxP, value=1 - beta2)
+        self.mean_RxP.lerp_(grad_RxP, 1 - c.beta1)
+        self.square_RxP.mul_(c.beta2).addcmul_(grad_RxP, grad_RxP, value=1 - c.beta2)
         root_RxP = self.square_RxP.sqrt().div_(debias2.sqrt()).add_(self.eps)
         self.weight_RxP.addcdiv_(lr_Rx1 / debias1 * self.mean_RxP, root_RxP, value=-1)
 
 
-def step_scalars(
-    factor: float, step: int, beta1: float, beta2: float
-) -> tuple[float, float, float]:
-    """The schedule's factor at ``step`` (from 0) and Adam's bias corrections 1 − βᵗ, which all
-    members share."""
-    return factor, 1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1)
+#: What of a group a step reads and changes.
+STATE = ("weight_RxP", "mean_RxP", "square_RxP", "lr_Rx1", "decay_Rx1")
 
 
-def stacked_groups(
-    configs: Sequence[RunConfig],
-    starts: dict[int, nn.Module],
-    place: torch.device,
-    by_role: bool = False,
-) -> list[StackedGroup]:
-    """The members' weights in groups of equal rates.
+def step_scalars(c: TrainConfig, steps: int) -> Tensor:
+    """What all members share at each step, Sx3: the schedule's factor, and Adam's bias corrections
+    1 − β₁ᵗ and 1 − β₂ᵗ."""
+    rows = [
+        (lr_factor(c, step, steps), 1 - c.beta1 ** (step + 1), 1 - c.beta2 ** (step + 1))
+        for step in range(steps)
+    ]
+    return torch.tensor(rows)
+
+
+class StackedAdamW:
+    """The weights of a stack, in groups of equal rates, and the steps that they take.
 
     Parameters
     ----------
-    configs: the members, of one architecture and parameterization.
-    starts: for each seed, the model with its initial weights.
-    place: the device.
+    members: each one's model with its initial weights; members of one seed may share it.
+    rates: each one's groups, of :func:`hpt.param_groups` for its model.
+    c: of any of them, for all that is the same in a stack.
+    steps: how many there will be.
+    device: where they are to train.
     by_role: whether roles with the same rates get groups of their own, so that groups hang less on
         the parameterization.
     """
-    model = starts[configs[0].seed]
-    names, rates_of, roles = (
-        {p: name for name, p in model.named_parameters()},
-        defaultdict(list),
-        {},
-    )
-    for config in configs:
-        c = config.train
-        for group in param_groups(
-            model, config.parameterization, lr=c.lr, weight_decay=c.weight_decay, decay=c.decay
-        ):
-            for p in group["params"]:
-                rates_of[names[p]].append(
-                    (group["lr"], group["weight_decay"], group.get("eps", c.eps))
-                )
-                roles[names[p]] = group["name"] if by_role else ""
-    members_of = defaultdict(list)
-    for name, rates in rates_of.items():
-        members_of[roles[name], tuple(rates)].append(name)
-    weights = {seed: dict(start.named_parameters()) for seed, start in starts.items()}
-    groups = []
-    for (_, rates), members in members_of.items():
-        row_P = {
-            seed: torch.cat([own[name].detach().flatten() for name in members])
-            for seed, own in weights.items()
-        }
-        lr_R, decay_R, eps_R = zip(*rates, strict=True)
-        groups.append(
-            StackedGroup(
-                {name: weights[configs[0].seed][name].shape for name in members},
-                torch.stack([row_P[config.seed] for config in configs]).to(place),
-                torch.tensor(lr_R, device=place)[:, None],
-                torch.tensor(decay_R, device=place)[:, None],
+
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        rates: Sequence[list[dict[str, Any]]],
+        c: TrainConfig,
+        steps: int,
+        device: torch.device,
+        by_role: bool = False,
+    ):
+        self.c = c
+        self.scalars_Sx3 = step_scalars(c, steps).to(device)
+        weights = [dict(model.named_parameters()) for model in members]
+        self.groups = []
+        for names, rates_Rx3 in _equal_rates(weights, rates, c.eps, by_role):
+            rows = [torch.cat([own[name].detach().flatten() for name in names]) for own in weights]
+            weight_RxP = torch.stack(rows).to(device)
+            lr_R, decay_R, eps_R = zip(*rates_Rx3, strict=True)
+            group = StackedGroup(
+                {name: weights[0][name].shape for name in names},
                 eps_R[0],
+                weight_RxP,
+                torch.zeros_like(weight_RxP),
+                torch.zeros_like(weight_RxP),
+                torch.tensor(lr_R, device=device)[:, None],
+                torch.tensor(decay_R, device=device)[:, None],
             )
-        )
-    return groups
+            self.groups.append(group)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Of each group, RxP."""
+        return [group.weight_RxP for group in self.groups]
+
+    @property
+    def state(self) -> list[Tensor]:
+        """All that a step reads and changes."""
+        return [getattr(group, name) for group in self.groups for name in STATE]
+
+    def with_state(self, state: Iterable[Tensor]) -> StackedAdamW:
+        """The same with other tensors for its ``state``."""
+        tensors = iter(state)
+        twin = copy.copy(self)
+        twin.groups = [
+            dataclasses.replace(group, **{name: next(tensors) for name in STATE})
+            for group in self.groups
+        ]
+        return twin
+
+    def named(self, rows: Sequence[Tensor]) -> dict[str, Tensor]:
+        """One member's parameters by name, from its row of each group's weights."""
+        parameters = {}
+        for group, weight_P in zip(self.groups, rows, strict=True):
+            parameters |= group.named(weight_P)
+        return parameters
+
+    @torch.no_grad()
+    def step(self, grads: Sequence[Tensor], scalars_3: Tensor) -> None:
+        """One step of all members, with gradients RxP of each group."""
+        for group, grad_RxP in zip(self.groups, grads, strict=True):
+            group.step(grad_RxP, self.c, scalars_3)
+
+    @torch.no_grad()
+    def keep(self, rows_R: Tensor) -> None:
+        """Drop the members where ``rows_R`` is False."""
+        self.groups = self.with_state([tensor[rows_R] for tensor in self.state]).groups
+
+
+def _equal_rates(weights, rates, eps, by_role):
+    """Names of parameters that have the same rates in every member, with these rates, Rx3."""
+    rates_of = defaultdict(list)
+    role_of = {}
+    for own, groups in zip(weights, rates, strict=True):
+        name_of = {parameter: name for name, parameter in own.items()}
+        for group in groups:
+            role = group["name"] if by_role else ""
+            for parameter in group["params"]:
+                name = name_of[parameter]
+                role_of[name] = role
+                rates_of[name].append((group["lr"], group["weight_decay"], group.get("eps", eps)))
+    alike = defaultdict(list)
+    for name, found in rates_of.items():
+        alike[role_of[name], tuple(found)].append(name)
+    return [(names, rates_Rx3) for (_, rates_Rx3), names in alike.items()]

@@ -11,41 +11,46 @@ from torch import Tensor
 WARM_UP = 3
 
 
-class Captured:
-    """Call ``step``; on CUDA, replay its captured launches from the fourth call on.
+class CapturedGraph:
+    """The launches of a step, captured at its fourth call on CUDA and replayed from then on.
 
-    No GPU has run this yet: elsewhere than on CUDA every call is a plain one.
-
-    Parameters
-    ----------
-    step: takes tensors, whose shapes stay, and changes tensors of its own in place. It must not ask
-        for a tensor's value, and not keep values in Python numbers: a replay repeats the launches,
-        not the Python code.
-    place: the device.
+    It holds tensors alone, not the step: so whoever owns it is freed with its last reference.
+    Elsewhere than on CUDA every call is a plain one.
     """
 
-    def __init__(self, step: Callable[..., Tensor], place: torch.device):
-        self.step, self.place = step, place
-        self.calls, self.graph = 0, None
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.calls = 0
+        self.graph = None
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        if self.place.type != "cuda":
-            return self.step(*inputs)
+    def run(self, step: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """What ``step(*inputs)`` gives; the same step at every call.
+
+        It takes tensors, whose shapes stay, and changes tensors of its own in place. It must not
+        ask for a tensor's value, and not keep values in Python numbers: a replay repeats the
+        launches, not the Python code.
+        """
+        if self.device.type != "cuda":
+            return step(*inputs)
         if self.calls == 0:
             self.inputs = [x.clone() for x in inputs]
         for held, given in zip(self.inputs, inputs, strict=True):
             held.copy_(given)
         self.calls += 1
         if self.calls <= WARM_UP:
-            side = torch.cuda.Stream(self.place)
-            side.wait_stream(torch.cuda.current_stream(self.place))
-            with torch.cuda.stream(side):
-                output = self.step(*self.inputs)
-            torch.cuda.current_stream(self.place).wait_stream(side)
-            return output
+            return self._warm_up(step)
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
+            # Recorded, not run.
             with torch.cuda.graph(self.graph):
-                self.output = self.step(*self.inputs)  # recorded, not run
+                self.output = step(*self.inputs)
         self.graph.replay()
         return self.output
+
+    def _warm_up(self, step: Callable[..., Tensor]) -> Tensor:
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            output = step(*self.inputs)
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        return output

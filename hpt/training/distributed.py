@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
@@ -25,7 +26,7 @@ from hpt.model.transformer import Transformer
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
-from hpt.training.loop import Training
+from hpt.training.loop import Training, backward
 from hpt.training.process_group import (
     from_first,
     process_group,
@@ -35,7 +36,8 @@ from hpt.training.process_group import (
 )
 
 Shard = Literal["ddp", "fsdp"]
-#: How long a job waits for another that trains the same run: one that was killed may take a while to die.
+#: How long a job waits for another that trains the same run: one that was killed may take a while to
+#: die.
 LOCK_SECONDS = 60
 
 _log = logging.getLogger(__name__)
@@ -82,38 +84,33 @@ def train_wide(
         raise ConfigError(
             f"shard={shard!r}, every={every}.", remedy='shard="ddp" or "fsdp"; every=500'
         )
-    data = data or load(
-        config.data
-    )  # before the processes wait for each other: text may have to be tokenized
+    # Before the processes wait for each other: text may have to be tokenized.
+    data = data or load(config.data)
     run_id = config.run_id(data.fingerprint)
-    with process_group(device) as place:
+    with process_group(device) as own_device, contextlib.ExitStack() as locks:
         if not same_everywhere(run_id):
             raise ConfigError(
                 f"the processes train different runs; this one {run_id}.",
                 "machines differ in the configuration, or in the packages or files that are the data",
             )
+        is_keeper = store is not None and dist.get_rank() == 0
+        if is_keeper:
+            store = store if isinstance(store, Store) else Store(store)
+        found = from_first(_lock_and_look(store, run_id, locks) if is_keeper else None)
+        if found is not None:
+            return found
         folder = None if checkpoint is None else Path(checkpoint) / run_id
-        with contextlib.ExitStack() as held:
-            found = None
-            if store is not None and dist.get_rank() == 0:
-                store = store if isinstance(store, Store) else Store(store)
-                found = _lock_and_look(store, run_id, held)
-            found = from_first(found)
-            if found is not None:
-                return found
-            result = _train(config, data, place, shard, folder, every)
-            if store is not None and dist.get_rank() == 0:
-                store.save(result)
-                if folder is not None:
-                    shutil.rmtree(folder, ignore_errors=True)
-            return result
+        result = _train(config, data, own_device, shard, folder, every)
+        if is_keeper:
+            store.save(result)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+        return result
 
 
-def _lock_and_look(
-    store: Store, run_id: str, held: contextlib.ExitStack
-) -> RunResult | StoreError | None:
+def _lock_and_look(store, run_id, locks) -> RunResult | StoreError | None:
     try:
-        held.enter_context(store.lock(run_id).acquire(timeout=LOCK_SECONDS))
+        locks.enter_context(store.lock(run_id).acquire(timeout=LOCK_SECONDS))
     except filelock.Timeout:
         return StoreError(
             f"run {run_id} is being trained into {str(store.path)!r} by another job.",
@@ -123,33 +120,21 @@ def _lock_and_look(
     return store.load(run_id)
 
 
-def _train(
-    config: RunConfig,
-    data: TokenSource,
-    place: torch.device,
-    shard: Shard,
-    folder: Path | None,
-    every: int,
-) -> RunResult:
+def _train(config, data, device, shard, folder, every) -> RunResult:
     """Take all steps, with checkpoints.
 
     The model ends with this function, before the group does: the last owner of a gloo group waits
-        for its threads,
-    and DDP would do so while it keeps Python's lock, which these threads may want.
+    for its threads, and DDP would do so while it keeps Python's lock, which these threads may want.
     """
-    run = WideTraining(config, data, place, shard)
-    if folder is not None and resume_checkpoint(run, folder) and dist.get_rank() == 0:
+    run = WideTraining(config, data, device, shard)
+    is_first = dist.get_rank() == 0
+    if folder is not None and resume_checkpoint(run, folder) and is_first:
         _log.info("goes on from the checkpoint of step %d in %s", run.step, folder)
     while run.step < run.steps and not run.diverged:
         run.advance(min(run.step + every, run.steps))
-        if dist.get_rank() == 0:
-            _log.info(
-                "step %d of %d, loss %.4f, %.0f s",
-                run.step,
-                run.steps,
-                run.losses[run.step - 1],
-                run.seconds,
-            )
+        if is_first:
+            loss = run.losses[run.step - 1]
+            _log.info("step %d of %d, loss %.4f, %.0f s", run.step, run.steps, loss, run.seconds)
         if folder is not None and run.step < run.steps and not run.diverged:
             save_checkpoint(run, folder)
     return run.result()
@@ -163,77 +148,70 @@ class WideTraining(Training):
     ConfigError: where the processes do not divide the batch.
     """
 
-    def __init__(self, config: RunConfig, data: TokenSource, place: torch.device, shard: Shard):
-        self.rank, self.ranks, self.shard = dist.get_rank(), dist.get_world_size(), shard
-        if config.train.batch_size % self.ranks:
+    def __init__(self, config: RunConfig, data: TokenSource, device: torch.device, shard: Shard):
+        self.rank = dist.get_rank()
+        self.ranks = dist.get_world_size()
+        self.shard = shard
+        batch_size = config.train.batch_size
+        self.share = math.ceil(batch_size / self.ranks)
+        if self.share * self.ranks != batch_size:
             raise ConfigError(
-                f"batch_size={config.train.batch_size} is not a multiple of the {self.ranks} processes.",
+                f"batch_size={batch_size} is not a multiple of the {self.ranks} processes.",
                 "every process takes an equal slice of the batch",
-                f"batch_size={-(-config.train.batch_size // self.ranks) * self.ranks}",
+                f"batch_size={self.share * self.ranks}",
             )
-        self.share = config.train.batch_size // self.ranks
-        super().__init__(config, data, str(place))
+        super().__init__(config, data, str(device))
+        self.sequences = config.train.micro_batch_size or self.share
 
     def placed(self, model: Transformer) -> nn.Module:
         if self.shard == "ddp":
-            ddp = DistributedDataParallel(model.to(self.place), gradient_as_bucket_view=True)
-            ddp.broadcast_buffers = (
-                False  # masks never change; which argument says so depends on torch's version
-            )
-            return ddp
+            wide = DistributedDataParallel(model.to(self.device), gradient_as_bucket_view=True)
+            # Masks never change; which argument says so depends on torch's version.
+            wide.broadcast_buffers = False
+            return wide
         # What the forward would do to these matrices, done before they are gathered: the same
         # numbers, half the traffic, and no bf16 copy of them that waits for the backward.
         # Embeddings, norms, readout are the root's.
         policy = MixedPrecisionPolicy(
             self.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
-        mesh = init_device_mesh(self.place.type, (self.ranks,))
-        for part in (part for block in model.blocks for part in (block.attention, block.mlp)):
-            fully_shard(part, mesh=mesh, mp_policy=policy)  # goes to the device part by part
+        mesh = init_device_mesh(self.device.type, (self.ranks,))
+        for block in model.blocks:
+            # They go to the device part by part.
+            fully_shard(block.attention, mesh=mesh, mp_policy=policy)
+            fully_shard(block.mlp, mesh=mesh, mp_policy=policy)
         return fully_shard(model, mesh=mesh)
 
     def read(self, step: int) -> tuple[Tensor, Tensor]:
-        own = slice(self.rank * self.share, (self.rank + 1) * self.share)
         inputs_BxT, targets_BxT = super().read(step)
+        own = slice(self.rank * self.share, (self.rank + 1) * self.share)
         return inputs_BxT[own], targets_BxT[own]
 
     def gradients(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
-        size = self.config.train.micro_batch_size or self.share
-        parts = list(zip(inputs_BxT.split(size), targets_BxT.split(size), strict=True))
-        total = torch.zeros((), device=self.place)
-        for i, (x, y) in enumerate(parts):
-            # DDP averages over processes once a step; sharded gradients have no room for the whole
-            # and go at once.
-            wait = self.shard == "ddp" and i + 1 < len(parts)
-            with self.model.no_sync() if wait else contextlib.nullcontext():
-                loss = self.model(x, y, self.dtype) * (len(x) / self.share)
-                loss.backward()
-            total += loss.detach()
-        return total
+        # DDP averages over processes once a step; sharded gradients have no room for the whole and
+        # go at once.
+        alone = self.model.no_sync if self.shard == "ddp" else contextlib.nullcontext
+        return backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.sequences, alone)
 
-    def settle(self, first: int, end: int) -> None:
+    def settle(self, losses_K: Tensor) -> Tensor:
         """Losses of the slices become those of the batches, so that all processes take one
         decision."""
-        dist.all_reduce(self.losses[first:end])
-        self.losses[first:end] /= self.ranks
+        dist.all_reduce(losses_K)
+        return losses_K / self.ranks
 
     @torch.no_grad()
-    def validation_loss(self) -> float:
-        c = self.config
-        inputs_NxT, targets_NxT = self.data.validation(
-            c.train.validation_sequences, c.model.context
-        )
-        size = c.train.micro_batch_size or self.share
-        chunks = list(zip(inputs_NxT.split(size), targets_NxT.split(size), strict=True))
-        total = torch.zeros((), dtype=torch.float64, device=self.place)
-        for i in range(self.rank, -(-len(chunks) // self.ranks) * self.ranks, self.ranks):
-            x, y = chunks[
-                i % len(chunks)
-            ]  # past the end too: all processes gather weights equally often
-            loss = self.model(x.to(self.place), y.to(self.place), self.dtype)
-            total += loss.double() * len(x) * (i < len(chunks))
+    def validation_loss(self) -> Tensor:
+        chunks = self.held_out()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for start in range(0, len(chunks), self.ranks):
+            # Past the end too: all processes gather weights equally often.
+            own = start + self.rank
+            inputs_BxT, targets_BxT = chunks[own % len(chunks)]
+            loss = self.held_out_loss(inputs_BxT, targets_BxT).double()
+            if own < len(chunks):
+                total += loss * len(inputs_BxT)
         dist.all_reduce(total)
-        return float(total) / len(inputs_NxT)
+        return total / self.config.train.validation_sequences
 
     def result(self) -> RunResult:
         result = super().result()

@@ -4,7 +4,7 @@ for each.
 The schedule "wsd" does not know its end before the decay starts, so runs that differ in their
 budget alone take the same steps until then. Training them together costs the longest run and the
 decays of the others: for horizons of 200, 400 and 800 steps with a decay over the last fifth, 920
-    steps in place of 1400.
+steps in place of 1400.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from collections.abc import Iterator, Sequence
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.errors import ConfigError
-from hpt.model.transformer import parameter_count
 from hpt.runs.result import RunResult
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import RunConfig, run_steps
 from hpt.runs.store import Store
 from hpt.runs.train_config import TrainConfig, lr_factor
 from hpt.training.loop import Training
@@ -40,10 +39,10 @@ def train_horizons(
     ``run_id``, training losses and validation loss, bit for bit on the same machine with as many
     threads. That holds because nothing but the learning rate depends on the budget, and the
     learning rate does from its decay on alone: initial weights and batches follow the seed and the
-        step, the warm-up is a fixed number of steps, and each kind
-    of weight decay acts through the learning rate or its peak. Where each branches off is read off
-    the learning rates themselves. ``data`` has to keep the promise of
-    :class:`hpt.data.batches.TokenSource`: a batch is a function of its arguments alone.
+    step, the warm-up is a fixed number of steps, and each kind of weight decay acts through the
+    learning rate or its peak. Where each branches off is read off the learning rates themselves.
+    ``data`` has to keep the promise of :class:`hpt.data.batches.TokenSource`: a batch is a function
+    of its arguments alone.
 
     Parameters
     ----------
@@ -58,8 +57,8 @@ def train_horizons(
     Returns
     -------
     One result for each horizon, in the order given. ``seconds`` is what the run's own steps took,
-    those on the
-    trunk included: about what it would have taken alone. So their sum is more than this call takes.
+    those on the trunk included: about what it would have taken alone. So their sum is more than
+    this call takes.
 
     Raises
     ------
@@ -71,43 +70,44 @@ def train_horizons(
             "after the warm-up each of its learning rates depends on the number of steps",
             'schedule="wsd", or hpt.train for each horizon',
         )
-    budgets = [(n, None) for n in steps] + [(None, t) for t in tokens_per_parameter]
-    if not budgets:
+    configs = [_with_budget(config, count, None) for count in steps]
+    configs += [_with_budget(config, None, tokens) for tokens in tokens_per_parameter]
+    if not configs:
         raise ConfigError(
             "train_horizons was given no horizon.",
             remedy="train_horizons(config, steps=[200, 400])",
         )
-    configs = [
-        dataclasses.replace(
-            config, train=dataclasses.replace(config.train, steps=n, tokens_per_parameter=t)
-        )
-        for n, t in budgets
-    ]
     data = data or load(config.data)
-    store = store if store is None or isinstance(store, Store) else Store(store)
-    run_ids = {c.run_id(data.fingerprint): c for c in configs}
+    by_id = {c.run_id(data.fingerprint): c for c in configs}
     results: dict[RunConfig, RunResult] = {}
     with contextlib.ExitStack() as locks:
-        for run_id in (
-            sorted(run_ids) if store else ()
-        ):  # in one order for all, so that no two wait for each other
-            locks.enter_context(store.lock(run_id))
-            results |= {r.config: r for r in [store.load(run_id)] if r is not None}
-        for result in _train_family(
-            [c for c in run_ids.values() if c not in results], data, device
-        ):
-            if store:
+        if store is not None:
+            store = store if isinstance(store, Store) else Store(store)
+            # In one order for all, so that no two jobs wait for each other.
+            for run_id in sorted(by_id):
+                locks.enter_context(store.lock(run_id))
+            stored = {c: store.load(run_id) for run_id, c in by_id.items()}
+            results = {c: result for c, result in stored.items() if result is not None}
+        missing = [c for c in by_id.values() if c not in results]
+        for result in _train_family(missing, data, device):
+            if store is not None:
                 store.save(result)
             results[result.config] = result
     return [results[c] for c in configs]
 
 
+def _with_budget(config, steps, tokens_per_parameter) -> RunConfig:
+    train = dataclasses.replace(
+        config.train, steps=steps, tokens_per_parameter=tokens_per_parameter
+    )
+    return dataclasses.replace(config, train=train)
+
+
 def branch_step(c: TrainConfig, steps: int, longest: int) -> int:
     """The first step at which a run of ``steps`` has another learning rate than one of ``longest``,
     or ``steps``."""
-    return next(
-        (t for t in range(steps) if lr_factor(c, t, steps) != lr_factor(c, t, longest)), steps
-    )
+    parted = (t for t in range(steps) if lr_factor(c, t, steps) != lr_factor(c, t, longest))
+    return next(parted, steps)
 
 
 def _train_family(
@@ -116,7 +116,7 @@ def _train_family(
     """Results of configurations that differ in budget alone, shortest first."""
     if not configs:
         return
-    *shorter, longest = sorted(configs, key=_step_count)
+    *shorter, longest = sorted(configs, key=run_steps)
     trunk = Training(longest, data, device)
     for config in shorter:
         branch = Training(config, data, device)
@@ -126,7 +126,3 @@ def _train_family(
         yield branch.result()
     trunk.advance(trunk.steps)
     yield trunk.result()
-
-
-def _step_count(config: RunConfig) -> int:
-    return config.train.step_count(parameter_count(config.model), config.model.context)

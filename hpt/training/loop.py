@@ -1,15 +1,22 @@
-"""Training one run."""
+"""Training one run: a configuration becomes model, optimizer and batches; steps are taken; the
+validation loss is; the result says all of it.
+
+Shapes: B sequences of a batch, T tokens of context, K steps between two looks, N held-out sequences.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpt.data.batches import TokenSource, feed
@@ -18,8 +25,9 @@ from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.model.transformer import Transformer, parameter_count
 from hpt.parameterization.groups import init_weights, param_groups
 from hpt.runs.result import RunResult
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import RunConfig, run_steps
 from hpt.runs.train_config import lr_factor
+from hpt.training.optimizers import optimizer_of
 
 #: Steps between looks at the losses: each look waits for the device.
 STEPS_PER_CHECK = 25
@@ -44,213 +52,260 @@ def train(config: RunConfig, *, data: TokenSource | None = None, device: str = "
     return run.result()
 
 
-class Training:
-    """One run under way: model, optimizer, and the losses of the steps taken.
+def build_model(config: RunConfig) -> Transformer:
+    """The run's model on the CPU, with its initial weights; they depend on the seed, not on the
+    device."""
+    c = config.model
+    rule = config.parameterization
+    multiplier = 1.0
+    if c.tie_readout:
+        # A tied readout starts at the embedding's std 1; this gives its logits the untied size.
+        multiplier = rule.scales("readout", c.width, rule.multiplier(c.width)).init_std
+    model = Transformer(c, rule.attention_scale(c.d_head), multiplier)
+    init_weights(model, rule, generator=torch.Generator().manual_seed(config.seed))
+    return model
+
+
+def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
+    """The run's parameters with their learning rates and weight decays."""
+    c = config.train
+    return param_groups(
+        model,
+        config.parameterization,
+        lr=c.lr,
+        weight_decay=c.weight_decay,
+        decay=c.decay,
+        optimizer=c.optimizer,
+    )
+
+
+class Run:
+    """What is under way, one run or many at once: the loop over its steps, validation, the record.
 
     Parameters
     ----------
-    config, device: as in :func:`train`.
-    data: the tokens.
+    config: the run, or any of those that train at once.
+    data: the tokens; None for what never reads any.
+    device: where it trains.
 
     Attributes
     ----------
-    steps: how many the whole run has.
-    step: how many are taken.
-    diverged: whether the loss became NaN or passed the bound; then no more are taken.
+    steps, step: how many steps the whole run has, and how many are taken.
+    sequences: how many go through the model at once.
     """
 
-    def __init__(self, config: RunConfig, data: TokenSource, device: str = "auto"):
-        self.config, self.data, self.place = config, data, pick_device(device)
-        self.dtype, self.precision_reason = pick_precision(config.train.precision, self.place)
-        self.model = self.placed(build_model(config))
-        c, self.parameters = config.train, parameter_count(config.model)
-        self.steps = c.step_count(self.parameters, config.model.context)
-        self.step, self.diverged, self.seconds = 0, False, 0.0
-        groups = param_groups(
-            self.model, config.parameterization, lr=c.lr, weight_decay=c.weight_decay, decay=c.decay
-        )
-        self.optimizer = torch.optim.AdamW(
-            groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=self.place.type != "mps"
-        )
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.bound = config.loss_bound
-        self.losses = torch.full((self.steps,), float("nan"), device=self.place)
+    #: Of ``sequences``, at once in validation.
+    validation_batches = 1
+
+    def __init__(self, config: RunConfig, data: TokenSource | None, device: torch.device):
+        self.config = config
+        self.data = data
+        self.device = device
+        self.dtype, self.precision_reason = pick_precision(config.train.precision, device)
+        self.parameters = parameter_count(config.model)
+        self.sequences = config.train.micro_batch_size or config.train.batch_size
+        self.steps = run_steps(config)
+        self.step = 0
 
     @flushed_denormals()
     def advance(self, until: int) -> None:
-        """Take the steps up to, not with, step ``until``."""
-        c, start, checked = self.config.train, time.perf_counter(), self.step
-        steps = range(self.step, until if not self.diverged else self.step)
-        for step, (inputs_BxT, targets_BxT) in zip(
-            steps, feed(self.read, steps, self.place), strict=True
-        ):
-            factor = lr_factor(c, step, self.steps)
-            for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-                group["lr"] = peak * factor
-            self.optimizer.zero_grad(set_to_none=True)
-            self.losses[step] = self.gradients(inputs_BxT, targets_BxT)
-            if c.clip is not None:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.clip)
-            self.optimizer.step()
-            if (step + 1) % STEPS_PER_CHECK == 0 or step + 1 == until:
-                self.settle(checked, step + 1)
-                bad = (~(self.losses[checked : step + 1] <= self.bound)).nonzero()
-                checked = checked + int(bad[0]) + 1 if len(bad) else step + 1
-                self.step, self.diverged = checked, bool(len(bad))
-                if self.diverged:
-                    break
-        self.seconds += time.perf_counter() - start
+        """Take the steps up to, not with, step ``until``; none once the loss has diverged."""
+        while self.step < until and not self.diverged:
+            start = time.perf_counter()
+            steps = range(self.step, min(self.step + STEPS_PER_CHECK, until))
+            batches = zip(steps, feed(self.read, steps, self.device), strict=True)
+            losses = [self.take_step(step, *batch) for step, batch in batches]
+            losses = self.settle(torch.stack(losses, -1)).cpu().numpy()
+            self.note(steps, losses, time.perf_counter() - start)
+
+    def settle(self, losses: Tensor) -> Tensor:
+        """The final values of these losses, before any decision on them."""
+        return losses
+
+    @torch.no_grad()
+    def validation_loss(self) -> Tensor:
+        """Mean loss on the fixed held-out sequences, nats a token, float64."""
+        total = sum(self.held_out_loss(x, y).double() * len(x) for x, y in self.held_out())
+        return total / self.config.train.validation_sequences
+
+    def held_out(self) -> list[tuple[Tensor, Tensor]]:
+        """Inputs and targets of the held-out sequences, as many as go through the model at once."""
+        c = self.config
+        inputs_NxT, targets_NxT = self.data.validation(
+            c.train.validation_sequences, c.model.context
+        )
+        size = self.validation_batches * self.sequences
+        return parts(inputs_NxT.to(self.device), targets_NxT.to(self.device), size)
+
+    def record(
+        self,
+        config: RunConfig,
+        train_loss: np.ndarray,
+        val_loss: float,
+        training_seconds: float,
+        validation_seconds: float,
+        stacked: int = 1,
+    ) -> RunResult:
+        """What one of the ``stacked`` runs that trained at once gave."""
+        tokens = len(train_loss) * config.train.batch_size * config.model.context
+        diverged = not val_loss <= config.loss_bound
+        return RunResult(
+            config=config,
+            run_id=config.run_id(self.data.fingerprint),
+            val_loss=float("inf") if diverged else val_loss,
+            train_loss=train_loss,
+            diverged=diverged,
+            seconds=training_seconds + validation_seconds,
+            tokens_per_second=tokens / training_seconds,
+            parameters=self.parameters,
+            tokens=tokens,
+            device=device_name(self.device),
+            precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[self.dtype],
+            precision_reason=self.precision_reason,
+            data_fingerprint=self.data.fingerprint,
+            versions={
+                "hpt": version("hpt"),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            stacked=stacked,
+            threads=torch.get_num_threads(),
+        )
+
+
+class Training(Run):
+    """One run under way: its model, its optimizer, and the losses of the steps taken.
+
+    Parameters
+    ----------
+    config, data, device: as in :func:`train`.
+
+    Attributes
+    ----------
+    steps, step: how many steps the whole run has, and how many are taken.
+    diverged: whether the loss became NaN or passed the bound; then no more steps are taken.
+    losses: of each step, nats a token (steps,); NaN where none was taken.
+    """
+
+    def __init__(self, config: RunConfig, data: TokenSource | None, device: str = "auto"):
+        super().__init__(config, data, pick_device(device))
+        self.model = self.placed(build_model(config))
+        groups = rate_groups(self.model, config)
+        self.optimizer = optimizer_of(config.train).make(groups, config.train, self.device)
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.losses = torch.full((self.steps,), float("nan"), device=self.device)
+        self.diverged = False
+        self.seconds = 0.0
 
     def placed(self, model: Transformer) -> nn.Module:
         """The new model, on the CPU, where it is to train."""
-        return model.to(self.place)
+        return model.to(self.device)
 
     def read(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step, BxT, on the CPU."""
-        return self.data.batch(
-            self.config.seed, step, self.config.train.batch_size, self.config.model.context
-        )
+        c = self.config
+        return self.data.batch(c.seed, step, c.train.batch_size, c.model.context)
+
+    def take_step(self, step: int, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+        """One step of the optimizer; returns the batch's loss before it."""
+        c = self.config.train
+        factor = lr_factor(c, step, self.steps)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.gradients(inputs_BxT, targets_BxT)
+        if c.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), c.clip)
+        self.optimizer.step()
+        return loss
 
     def gradients(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
         """Add the gradients of a batch's mean loss; returns that loss."""
-        return backward(
-            self.model, inputs_BxT, targets_BxT, self.dtype, self.config.train.micro_batch_size
-        )
+        return backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.sequences)
 
-    def settle(self, first: int, end: int) -> None:
-        """Bring the losses of these steps to their final values, before any decision on them."""
+    def note(self, steps: range, losses_K: np.ndarray, seconds: float) -> None:
+        """Keep the losses of these steps, up to the first that has diverged."""
+        self.losses[steps.start : steps.stop] = torch.from_numpy(losses_K)
+        bad_K = ~(losses_K <= self.config.loss_bound)
+        self.diverged = bool(bad_K.any())
+        self.step = steps.start + int(bad_K.argmax()) + 1 if self.diverged else steps.stop
+        self.seconds += seconds
 
-    def validation_loss(self) -> float:
-        return validation_loss(self.model, self.data, self.config, self.dtype)
-
-    def snapshot(self) -> dict[str, Any]:
-        """A copy of the state after the steps taken; later steps leave it as it is."""
-        return copy.deepcopy(
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "losses": self.losses[: self.step],
-                "step": self.step,
-                "diverged": self.diverged,
-                "seconds": self.seconds,
-            }
-        )
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a :meth:`snapshot`, also that of another run of the same model; it can be used
-        again."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(
-            copy.deepcopy(state["optimizer"])
-        )  # torch would share its tensors
-        self.step, self.diverged, self.seconds = state["step"], state["diverged"], state["seconds"]
-        self.losses = torch.full_like(self.losses, float("nan"))  # results hold on to the old ones
-        self.losses[: self.step] = state["losses"]
+    def held_out_loss(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+        """The model's mean loss on these sequences."""
+        return cross_entropy(self.model(inputs_BxT, dtype=self.dtype), targets_BxT)
 
     @flushed_denormals()
     def result(self) -> RunResult:
         """The record of the run, once all steps are taken; takes the validation loss."""
         start = time.perf_counter()
-        val_loss = float("inf") if self.diverged else self.validation_loss()
-        return record(
-            self,
-            self.config,
-            self.losses[: self.step].float().cpu().numpy(),
-            val_loss,
-            self.seconds,
-            time.perf_counter() - start,
-        )
+        val_loss = float("inf") if self.diverged else float(self.validation_loss())
+        losses = self.losses[: self.step].cpu().numpy()
+        validation_seconds = time.perf_counter() - start
+        return self.record(self.config, losses, val_loss, self.seconds, validation_seconds)
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy of the state after the steps taken; later steps leave it as it is."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "losses": self.losses[: self.step],
+            "step": self.step,
+            "diverged": self.diverged,
+            "seconds": self.seconds,
+        }
+        return copy.deepcopy(state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`snapshot`, also that of another run of the same model; it can be used
+        again."""
+        self.model.load_state_dict(state["model"])
+        # Torch would share the tensors of the snapshot, and results hold on to our losses.
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self.losses = torch.full_like(self.losses, float("nan"))
+        self.step = state["step"]
+        self.losses[: self.step] = state["losses"]
+        self.diverged = state["diverged"]
+        self.seconds = state["seconds"]
 
 
-def record(
-    run,
-    config: RunConfig,
-    train_loss: np.ndarray,
-    val_loss: float,
-    training_seconds: float,
-    validation_seconds: float,
-    stacked: int = 1,
-) -> RunResult:
-    """What a :class:`Training`, or one of the ``stacked`` members of a
-    :class:`hpt.training.stacked.Stack`, gave."""
-    tokens = len(train_loss) * config.train.batch_size * config.model.context
-    diverged = not val_loss <= run.bound
-    return RunResult(
-        config=config,
-        run_id=config.run_id(run.data.fingerprint),
-        val_loss=float("inf") if diverged else val_loss,
-        train_loss=train_loss,
-        diverged=diverged,
-        seconds=training_seconds + validation_seconds,
-        tokens_per_second=tokens / training_seconds,
-        parameters=run.parameters,
-        tokens=tokens,
-        device=device_name(run.place),
-        precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[run.dtype],
-        precision_reason=run.precision_reason,
-        data_fingerprint=run.data.fingerprint,
-        versions={
-            "hpt": version("hpt"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        stacked=stacked,
-        threads=torch.get_num_threads(),
-    )
-
-
-def build_model(config: RunConfig) -> Transformer:
-    """The run's model on the CPU, with its initial weights; they depend on the seed, not on the
-    device."""
-    p, c = config.parameterization, config.model
-    # A tied readout starts at the embedding's std 1; the factor gives its logits the untied size.
-    tied = p.scales("readout", c.width, p.multiplier(c.width)).init_std if c.tie_readout else 1.0
-    model = Transformer(c, attention_scale=p.attention_scale(c.d_head), readout_multiplier=tied)
-    init_weights(model, p, generator=torch.Generator().manual_seed(config.seed))
-    return model
+def parts(inputs: Tensor, targets: Tensor, size: int, axis: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and targets of a batch, ``size`` of its sequences at a time."""
+    return list(zip(inputs.split(size, axis), targets.split(size, axis), strict=True))
 
 
 def backward(
-    model: Transformer,
+    model: nn.Module,
     inputs_BxT: Tensor,
     targets_BxT: Tensor,
     dtype: torch.dtype,
-    micro_batch_size: int | None,
+    size: int,
+    unfinished: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> Tensor:
-    """Add the gradients of the batch's mean loss, a micro-batch at a time; returns that loss, nats
-    a token."""
+    """Add the gradients of the batch's mean loss, ``size`` sequences at a time, all but the last of
+    them inside ``unfinished``; returns that loss, nats a token."""
     B = len(inputs_BxT)
     total = torch.zeros((), device=inputs_BxT.device)
-    for x, y in zip(
-        inputs_BxT.split(micro_batch_size or B),
-        targets_BxT.split(micro_batch_size or B),
-        strict=True,
-    ):
-        loss = model(x, y, dtype) * (len(x) / B)
-        loss.backward()
-        total += loss.detach()
-    return total
+    *first, last = parts(inputs_BxT, targets_BxT, size)
+    with unfinished():
+        for x, y in first:
+            total += _add_gradients(model(x, y, dtype) * (len(x) / B))
+    x, y = last
+    return total + _add_gradients(model(x, y, dtype) * (len(x) / B))
 
 
-@torch.no_grad()
-def validation_loss(
-    model: Transformer, data: TokenSource, config: RunConfig, dtype: torch.dtype
-) -> float:
-    """Mean loss on the fixed held-out sequences, nats a token."""
-    inputs_NxT, targets_NxT = data.validation(
-        config.train.validation_sequences, config.model.context
-    )
-    place = next(model.parameters()).device
-    size = config.train.micro_batch_size or config.train.batch_size
-    chunks = zip(inputs_NxT.split(size), targets_NxT.split(size), strict=True)
-    total = sum(model(x.to(place), y.to(place), dtype).double() * len(x) for x, y in chunks)
-    return float(total) / len(inputs_NxT)
+def _add_gradients(loss: Tensor) -> Tensor:
+    loss.backward()
+    return loss.detach()
 
 
-def device_name(place: torch.device) -> str:
+def cross_entropy(logits_BxTxV: Tensor, targets_BxT: Tensor) -> Tensor:
+    """Mean loss of logits, taken in fp32, nats a token."""
+    return F.cross_entropy(logits_BxTxV.flatten(0, 1).float(), targets_BxT.flatten())
+
+
+def device_name(device: torch.device) -> str:
     """The device in words: the GPU's name, or the machine's processor type."""
-    return (
-        torch.cuda.get_device_name(place)
-        if place.type == "cuda"
-        else f"{place.type} ({platform.machine()})"
-    )
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.machine()})"

@@ -1,4 +1,5 @@
-"""The processes of one job: where each computes, and values that all of them share."""
+"""The processes of one job: where each computes, values that all of them share, and checkpoints that
+they write together."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from hpt.device import pick_device
 from hpt.errors import ConfigError
 from hpt.training.loop import Training
 
+SET_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TORCHRUN = "torchrun --nproc-per-node 8 -m hpt wide run.toml, or your script in its place"
 
 
@@ -35,34 +37,33 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
     if dist.is_initialized():
         yield _own_device(device, dist.get_rank())
         return
-    missing = [
-        name
-        for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-        if name not in os.environ
-    ]
+    missing = [name for name in SET_BY_TORCHRUN if name not in os.environ]
     if missing:
         raise ConfigError(
             f"this process belongs to no job: {', '.join(missing)} not set.",
             "it was not started by torchrun",
             TORCHRUN + "; --nproc-per-node 1 makes a job of one",
         )
-    place = _own_device(device, 0)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
-    yield place
-    dist.destroy_process_group()  # not after an error: the others may never come to it
+    own_device = _own_device(device, 0)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if own_device.type == "cuda" else "gloo")
+    yield own_device
+    # Not after an error: the others may never come to it.
+    dist.destroy_process_group()
 
 
 def _own_device(asked: str, default: int) -> torch.device:
-    kind, local = pick_device(asked).type, int(os.environ.get("LOCAL_RANK", default))
+    kind = pick_device(asked).type
     if kind == "mps":
         raise ConfigError(
             'device "mps" has no collectives.', "Apple's GPUs come one a machine", 'device="cpu"'
         )
     if kind == "cpu":
         return torch.device("cpu")
-    if local >= torch.cuda.device_count():
+    local = int(os.environ.get("LOCAL_RANK", default))
+    gpus = torch.cuda.device_count()
+    if local >= gpus:
         raise ConfigError(
-            f"process {local} of this machine sees {torch.cuda.device_count()} GPUs.",
+            f"process {local} of this machine sees {gpus} GPUs.",
             "more processes than GPUs, or a scheduler that gives each process one GPU alone",
             "torchrun --nproc-per-node gpu, started once a machine with all its GPUs visible",
         )
@@ -99,9 +100,8 @@ def save_checkpoint(run: Training, folder: Path) -> None:
 def resume_checkpoint(run: Training, folder: Path) -> bool:
     """Bring a new run to the state that it was last saved in; whether it was."""
     # The index is written last, under another name first: without it a checkpoint is incomplete.
-    steps = [
-        int(index.parent.name.removeprefix("step-")) for index in folder.glob("step-*/.metadata")
-    ]
+    whole = [index.parent.name for index in folder.glob("step-*/.metadata")]
+    steps = [int(name.removeprefix("step-")) for name in whole]
     step = from_first(max(steps, default=None))
     if step is None:
         return False

@@ -4,34 +4,35 @@ in one program.
 The step of a small model spends its time launching operations, not computing; a stack launches each
 operation once for all its members.
 
-Shapes: R members, B batch, T context, S steps, P entries of a group of parameters.
+Shapes: R members, B sequences of a batch, T tokens of context, S steps, K steps between two looks,
+V vocabulary, P entries of a group of parameters.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hpt.data.batches import TokenSource, feed
+from hpt.data.batches import TokenSource
 from hpt.data.source import load
-from hpt.device import flushed_denormals, pick_device, pick_precision
+from hpt.device import flushed_denormals, pick_device
 from hpt.errors import ConfigError
-from hpt.model.transformer import parameter_count
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
-from hpt.runs.train_config import lr_factor
-from hpt.training.adamw import stacked_groups, step_scalars
-from hpt.training.cuda_graph import Captured
-from hpt.training.loop import STEPS_PER_CHECK, build_model, record
-from hpt.training.memory import members_that_fit
+from hpt.training.cuda_graph import CapturedGraph
+from hpt.training.loop import Run, build_model, cross_entropy, parts, rate_groups
+from hpt.training.memory import SHARE, available_bytes, step_bytes
+from hpt.training.optimizers import stacked_optimizer_of
 
 
 def train_stacked(
@@ -59,26 +60,50 @@ def train_stacked(
     check_stackable(configs)
     if not configs:
         return []
-    data, place, results = data or load(configs[0].data), pick_device(device), []
-    for chunk in even_chunks(configs, members_that_fit(configs[0], place)):
-        results += _train_chunk(chunk, data, place)
-    return results
+    data = data or load(configs[0].data)
+    place = pick_device(device)
+    chunks = even_chunks(configs, members_that_fit(configs[0], place))
+    return [result for chunk in chunks for result in _train_chunk(chunk, data, place)]
 
 
-def _train_chunk(
-    configs: Sequence[RunConfig], data: TokenSource, place: torch.device
-) -> list[RunResult]:
+def _train_chunk(configs, data, device) -> list[RunResult]:
     """Train a stack; in halves where the estimate of its memory was too low."""
     try:
-        stack = Stack(configs, data, place)
-        stack.train()
-        return stack.results()
+        return _train_together(configs, data, device)
     except torch.OutOfMemoryError:
         if len(configs) == 1:
             raise
     # Out here, where nothing holds the failed stack's memory any more.
-    stack, halves = None, even_chunks(configs, -(-len(configs) // 2))
-    return [result for half in halves for result in _train_chunk(half, data, place)]
+    halves = even_chunks(configs, math.ceil(len(configs) / 2))
+    return [result for half in halves for result in _train_chunk(half, data, device)]
+
+
+def _train_together(configs, data, device) -> list[RunResult]:
+    stack = Stack(configs, data, device)
+    stack.advance(stack.steps)
+    return stack.results()
+
+
+def members_that_fit(config: RunConfig, device: torch.device, workers: int = 1) -> int:
+    """How many runs of this shape one process trains at once, at least 1.
+
+    Parameters
+    ----------
+    config: any one of the runs; only its shapes matter.
+    device: where they train.
+    workers: how many processes share the device's memory.
+    """
+    member_bytes = step_bytes(config, device, stacked_step)
+    return max(1, int(SHARE * available_bytes(device) / workers / member_bytes))
+
+
+def stacked_step(config: RunConfig, device: torch.device) -> None:
+    """A step of a stack of one."""
+    stack = Stack([config], None, device)
+    ids_RxBxT = torch.zeros(
+        1, config.train.batch_size, config.model.context, dtype=torch.int64, device=device
+    )
+    stack.optimizer_step(ids_RxBxT, ids_RxBxT, stack.optimizer.scalars_Sx3[0])
 
 
 def stack_key(config: RunConfig) -> RunConfig:
@@ -91,36 +116,28 @@ def stack_key(config: RunConfig) -> RunConfig:
 def check_stackable(configs: Sequence[RunConfig]) -> None:
     """Refuse configurations that differ in more than learning rate, weight decay and seed
     (ConfigError)."""
-    for other in configs[1:]:
-        if found := _first_difference(stack_key(configs[0]).to_dict(), stack_key(other).to_dict()):
-            name, a, b = found
+    flat = [pd.json_normalize(stack_key(config).to_dict()).iloc[0] for config in configs]
+    for other in flat[1:]:
+        differing = [name for name in other.index if other[name] != flat[0][name]]
+        if differing:
+            name = differing[0]
             raise ConfigError(
-                f"stacked runs differ in {name}: {a!r} and {b!r}.",
+                f"stacked runs differ in {name}: {flat[0][name]!r} and {other[name]!r}.",
                 "a stack's runs may differ in train.lr, train.weight_decay and seed alone",
                 "hpt.train for each, or hpt.Study, which stacks what goes together",
             )
 
 
-def _first_difference(a: dict, b: dict, path: str = "") -> tuple | None:
-    for key in a:
-        if isinstance(a[key], dict) and isinstance(b[key], dict):
-            if found := _first_difference(a[key], b[key], f"{path}{key}."):
-                return found
-        elif a[key] != b[key]:
-            return f"{path}{key}", a[key], b[key]
-    return None
-
-
-def even_chunks(configs: Sequence[RunConfig], most: int) -> Iterator[tuple[RunConfig, ...]]:
+def even_chunks(configs: Sequence[RunConfig], most: int) -> list[tuple[RunConfig, ...]]:
     """The configurations in as few parts as hold at most ``most`` each, all of one size or one
     less."""
-    parts = -(-len(configs) // most)
-    bounds = [i * len(configs) // parts for i in range(parts + 1)]
-    return (tuple(configs[a:b]) for a, b in itertools.pairwise(bounds))
+    count = math.ceil(len(configs) / most)
+    bounds = [i * len(configs) // count for i in range(count + 1)]
+    return [tuple(configs[start:end]) for start, end in itertools.pairwise(bounds)]
 
 
-class Stack:
-    """Runs under way together: weights, optimizer, and the losses of the steps taken.
+class Stack(Run):
+    """Runs under way together: their weights, optimizer, and the losses of the steps taken.
 
     A member whose loss becomes NaN or passes the bound is dropped at the next look; the rest go on
     without it.
@@ -128,174 +145,144 @@ class Stack:
     Parameters
     ----------
     configs: equal but for learning rate, weight decay and seed.
-    data: the tokens.
-    place: the device.
-    by_role: as in :func:`hpt.training.adamw.stacked_groups`.
+    data: the tokens; None for what never reads any.
+    device: where they train.
+    by_role: as in :class:`hpt.training.adamw.StackedAdamW`.
 
     Attributes
     ----------
     steps, step: how many steps the runs have, and how many are taken.
-    alive: indices of the members that have not diverged, (R,).
+    alive: indices of the members that have not diverged.
     """
-
-    validation_batches = 1  # that go through the model at once
 
     def __init__(
         self,
         configs: Sequence[RunConfig],
-        data: TokenSource,
-        place: torch.device,
+        data: TokenSource | None,
+        device: torch.device,
         by_role: bool = False,
     ):
-        self.configs, self.config, self.data, self.place = configs, configs[0], data, place
-        c = self.config.train
-        self.dtype, self.precision_reason = pick_precision(c.precision, place)
-        self.parameters = parameter_count(self.config.model)
-        self.steps = c.step_count(self.parameters, self.config.model.context)
-        self.bound = self.config.loss_bound
-        starts = {
-            seed: build_model(dataclasses.replace(self.config, seed=seed))
-            for seed in {r.seed for r in configs}
-        }
-        self.groups = stacked_groups(configs, starts, place, by_role)
-        self.step = 0
-        self.model = starts[self.config.seed].to(
-            place
-        )  # for its forward; the weights are the groups'
-        self.scalars_Sx3 = torch.tensor(
-            [
-                step_scalars(lr_factor(c, step, self.steps), step, c.beta1, c.beta2)
-                for step in range(self.steps)
-            ],
-            device=place,
-        )
+        super().__init__(configs[0], data, device)
+        self.configs = configs
+        seeds = {config.seed for config in configs}
+        starts = {seed: build_model(dataclasses.replace(self.config, seed=seed)) for seed in seeds}
+        members = [starts[config.seed] for config in configs]
+        rates = [rate_groups(*member) for member in zip(members, configs, strict=True)]
+        make = stacked_optimizer_of(self.config.train)
+        self.optimizer = make(members, rates, self.config.train, self.steps, device, by_role)
+        # For its forward; the weights are the optimizer's.
+        self.model = members[0].to(device)
+        self.graph = CapturedGraph(device)
         self.alive = np.arange(len(configs))
-        self.taken, self.seconds = np.zeros(len(configs), int), np.zeros(len(configs))
+        self.taken = np.zeros(len(configs), int)
+        self.seconds = np.zeros(len(configs))
         self.losses_RxS = np.full((len(configs), self.steps), np.nan, np.float32)
-        self.take_step = Captured(self._step, place)
 
-    def train(self) -> None:
-        """Take the steps that are left, each member's until it diverges."""
-        self.advance(self.steps)
+    @property
+    def diverged(self) -> bool:
+        """Whether no member is left."""
+        return not len(self.alive)
 
-    @flushed_denormals()
-    def advance(self, until: int) -> None:
-        """Take the steps up to, not with, step ``until``."""
-        start = time.perf_counter()
-        while self.step < until and len(self.alive):
-            steps = range(self.step, min(self.step + STEPS_PER_CHECK, until))
-            # A captured step writes its losses into the same memory each time.
-            losses = [
-                self.take_step(*batch, self.scalars_Sx3[step]).clone()
-                for step, batch in zip(steps, feed(self._read, steps, self.place), strict=True)
-            ]
-            losses_RxK = torch.stack(losses, 1).float().cpu().numpy()
-            self.losses_RxS[self.alive, steps.start : steps.stop] = losses_RxK
-            bad_RxK = ~(losses_RxK <= self.bound)
-            bad_R = bad_RxK.any(1)
-            self.taken[self.alive] = np.where(
-                bad_R, steps.start + bad_RxK.argmax(1) + 1, steps.stop
-            )
-            self.step, now = steps.stop, time.perf_counter()
-            self.seconds[self.alive] += (now - start) / len(self.alive)
-            start = now
-            if bad_R.any():
-                self._drop(bad_R)
-
-    def _drop(self, bad_R: np.ndarray) -> None:
-        self.alive = self.alive[~bad_R]
-        for group in self.groups:
-            group.keep(torch.from_numpy(~bad_R).to(self.place))
-        self.take_step = Captured(self._step, self.place)  # a captured step's shapes are fixed
-
-    def _read(self, step: int) -> tuple[Tensor, Tensor]:
+    def read(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets, RxBxT, on the CPU: members of one seed see the same."""
+        c = self.config
         seeds = [self.configs[i].seed for i in self.alive]
-        shape = self.config.train.batch_size, self.config.model.context
-        batches = {seed: self.data.batch(seed, step, *shape) for seed in set(seeds)}
-        inputs_RxBxT, targets_RxBxT = (
-            torch.stack([batches[seed][i] for seed in seeds]) for i in (0, 1)
-        )
-        return inputs_RxBxT, targets_RxBxT
+        batches = {
+            seed: self.data.batch(seed, step, c.train.batch_size, c.model.context)
+            for seed in set(seeds)
+        }
+        inputs, targets = zip(*(batches[seed] for seed in seeds), strict=True)
+        return torch.stack(inputs), torch.stack(targets)
 
-    def _step(self, inputs_RxBxT: Tensor, targets_RxBxT: Tensor, scalars_3: Tensor) -> Tensor:
-        """One optimizer step of all members; returns their losses before it, (R,)."""
+    def take_step(self, step: int, inputs_RxBxT: Tensor, targets_RxBxT: Tensor) -> Tensor:
+        """One step of all members; returns their losses before it, (R,)."""
+        scalars_3 = self.optimizer.scalars_Sx3[step]
+        losses_R = self.graph.run(self.optimizer_step, inputs_RxBxT, targets_RxBxT, scalars_3)
+        # A captured step writes its losses into the same memory each time.
+        return losses_R.clone()
+
+    def optimizer_step(
+        self, inputs_RxBxT: Tensor, targets_RxBxT: Tensor, scalars_3: Tensor
+    ) -> Tensor:
+        """:meth:`take_step` on tensors alone, all of which keep their place in memory."""
         c = self.config.train
-        size, weights = (
-            c.micro_batch_size or c.batch_size,
-            [w.requires_grad_() for w in self._weights()],
-        )
-        grads, losses_R = None, torch.zeros(len(inputs_RxBxT), device=self.place)
-        for x, y in zip(inputs_RxBxT.split(size, 1), targets_RxBxT.split(size, 1), strict=True):
-            share_R = self._mean_losses(weights, x, y) * (x.shape[1] / c.batch_size)
-            losses_R += share_R.detach()
-            # No loss depends on another member's weights. (torch.func.grad would hold three times
-            # the memory.)
-            more = torch.autograd.grad(share_R.sum(), weights)
-            grads = more if grads is None else [a.add_(b) for a, b in zip(grads, more, strict=True)]
+        grads, losses_R = self.gradients(inputs_RxBxT, targets_RxBxT)
         if c.clip is not None:
+            # As torch's clip_grad_norm_.
             norm_Rx1 = sum(g.square().sum(1, keepdim=True) for g in grads).sqrt()
-            grads = [
-                g * (c.clip / (norm_Rx1 + 1e-6)).clamp(max=1) for g in grads
-            ]  # as torch's clip_grad_norm_
-        for group, grad_RxP in zip(self.groups, grads, strict=True):
-            group.step(grad_RxP, c.beta1, c.beta2, scalars_3)
+            grads = [g * (c.clip / (norm_Rx1 + 1e-6)).clamp(max=1) for g in grads]
+        self.optimizer.step(grads, scalars_3)
         return losses_R
 
-    def _weights(self) -> tuple[Tensor, ...]:
-        return tuple(group.weight_RxP for group in self.groups)
+    def gradients(self, inputs_RxBxT: Tensor, targets_RxBxT: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Gradients RxP of each group, and the losses (R,)."""
+        weights = [weight_RxP.requires_grad_() for weight_RxP in self.optimizer.weights]
+        total_R = torch.zeros(len(inputs_RxBxT), device=self.device)
+        grads = None
+        for x, y in parts(inputs_RxBxT, targets_RxBxT, self.sequences, axis=1):
+            losses_R = self.each_member(self.forward, weights, x, y) * (
+                x.shape[1] / inputs_RxBxT.shape[1]
+            )
+            total_R += losses_R.detach()
+            # No loss depends on another member's weights. (torch.func.grad would hold three times
+            # the memory.)
+            more = torch.autograd.grad(losses_R.sum(), weights)
+            grads = more if grads is None else [a.add_(b) for a, b in zip(grads, more, strict=True)]
+        return grads, total_R
 
-    def _mean_losses(self, weights: Sequence[Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        """Each member's mean loss (R,), on its own tokens RxBxT or on the same tokens BxT for
-        all."""
-        own = 0 if inputs.ndim == 3 else None
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no rule for stacks
-            return vmap(self._mean_loss, in_dims=(0, own, own))(tuple(weights), inputs, targets)
-
-    def _mean_loss(
-        self, weights: tuple[Tensor, ...], inputs_BxT: Tensor, targets_BxT: Tensor
+    def each_member(
+        self, loss: Callable[..., Tensor], *tensors: Sequence[Tensor] | Tensor
     ) -> Tensor:
-        """One member's; ``weights`` are its rows of the groups'."""
-        named = {
-            k: v
-            for group, row_P in zip(self.groups, weights, strict=True)
-            for k, v in group.named(row_P).items()
-        }
+        """``loss`` of each member's share of tensors whose first axis are the members, (R,)."""
+        # The fused kernels of attention have no rule for stacks.
+        with sdpa_kernel(SDPBackend.MATH):
+            return vmap(loss)(*tensors)
+
+    def forward(self, rows, inputs_BxT, targets_BxT=None):
+        """The model's, of one member; ``rows`` are its of the groups' weights."""
+        named = self.optimizer.named(rows)
         return functional_call(self.model, named, (inputs_BxT, targets_BxT, self.dtype))
 
-    @torch.no_grad()
-    def _validation_losses(self) -> np.ndarray:
-        """Mean loss of each member left on the fixed held-out sequences, (R,)."""
-        c = self.config.train
-        inputs_NxT, targets_NxT = self.data.validation(
-            c.validation_sequences, self.config.model.context
-        )
-        size, total_R = self.validation_batches * (c.micro_batch_size or c.batch_size), 0.0
-        for x, y in zip(inputs_NxT.split(size), targets_NxT.split(size), strict=True):
-            total_R += self._mean_losses(
-                self._weights(), x.to(self.place), y.to(self.place)
-            ).double() * len(x)
-        return total_R.cpu().numpy() / len(inputs_NxT)
+    def held_out_loss(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+        """Each member's mean loss (R,), on the same sequences for all."""
+
+        def of_member(rows):
+            return cross_entropy(self.forward(rows, inputs_BxT), targets_BxT)
+
+        return self.each_member(of_member, self.optimizer.weights)
+
+    def note(self, steps: range, losses_RxK: np.ndarray, seconds: float) -> None:
+        """Keep the losses of these steps, and drop the members that have diverged in them."""
+        self.losses_RxS[self.alive, steps.start : steps.stop] = losses_RxK
+        self.seconds[self.alive] += seconds / len(self.alive)
+        bad_RxK = ~(losses_RxK <= self.config.loss_bound)
+        bad_R = bad_RxK.any(1)
+        first_bad_R = steps.start + bad_RxK.argmax(1) + 1
+        self.taken[self.alive] = np.where(bad_R, first_bad_R, steps.stop)
+        self.step = steps.stop
+        if bad_R.any():
+            self.alive = self.alive[~bad_R]
+            self.optimizer.keep(torch.from_numpy(~bad_R).to(self.device))
+            # The shapes of a captured step are fixed.
+            self.graph = CapturedGraph(self.device)
 
     @flushed_denormals()
     def results(self) -> list[RunResult]:
         """The members' records, once all steps are taken; takes the validation losses."""
-        start, val_loss, validation_seconds = (
-            time.perf_counter(),
-            np.full(len(self.configs), np.inf),
-            0.0,
-        )
-        if len(self.alive):
-            val_loss[self.alive] = self._validation_losses()
-            validation_seconds = (time.perf_counter() - start) / len(self.alive)
+        start = time.perf_counter()
+        val_loss_R = np.full(len(self.configs), np.inf)
+        validation_seconds_R = np.zeros(len(self.configs))
+        if not self.diverged:
+            val_loss_R[self.alive] = self.validation_loss().cpu().numpy()
+            seconds = time.perf_counter() - start
+            validation_seconds_R[self.alive] = seconds / len(self.alive)
         return [
-            record(
-                self,
+            self.record(
                 config,
                 self.losses_RxS[i, : self.taken[i]],
-                float(val_loss[i]),
+                float(val_loss_R[i]),
                 float(self.seconds[i]),
-                validation_seconds if i in self.alive else 0.0,
+                float(validation_seconds_R[i]),
                 stacked=len(self.configs),
             )
             for i, config in enumerate(self.configs)

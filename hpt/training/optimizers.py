@@ -1,0 +1,55 @@
+"""The optimizers that a run can name, and what training asks of each: the place to add one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hpt.errors import ConfigError, did_you_mean
+from hpt.runs.train_config import TrainConfig
+from hpt.training import adamw
+from hpt.training.adamw import StackedAdamW
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """What training asks of an optimizer.
+
+    Attributes
+    ----------
+    make: groups of :func:`hpt.param_groups`, configuration, device → the optimizer of one run.
+    state_bytes: of its state, for each parameter.
+    stacked: as :class:`hpt.training.adamw.StackedAdamW`, the optimizer of a stack; None where
+        nobody wrote it.
+    """
+
+    make: Callable[[list[dict[str, Any]], TrainConfig, torch.device], torch.optim.Optimizer]
+    state_bytes: int
+    stacked: type[StackedAdamW] | None = None
+
+
+OPTIMIZERS = {"adamw": OptimizerKind(adamw.make, adamw.STATE_BYTES, StackedAdamW)}
+
+
+def optimizer_of(c: TrainConfig) -> OptimizerKind:
+    """The run's optimizer.  Raises ConfigError for a name that is not in ``OPTIMIZERS``."""
+    if c.optimizer not in OPTIMIZERS:
+        raise ConfigError(
+            f"no run can be trained by {c.optimizer!r}.", did_you_mean(c.optimizer, OPTIMIZERS)
+        )
+    return OPTIMIZERS[c.optimizer]
+
+
+def stacked_optimizer_of(c: TrainConfig) -> type[StackedAdamW]:
+    """The optimizer of a stack of such runs.  Raises ConfigError where there is none."""
+    stacked = optimizer_of(c).stacked
+    if stacked is None:
+        raise ConfigError(
+            f"optimizer={c.optimizer!r} has no step for stacks and compiled programs.",
+            "it was written for one run at a time",
+            "hpt.train(config), or a study with stack=False, compiled=False",
+        )
+    return stacked
