@@ -1,4 +1,4 @@
-from .readout_loss import readout_loss as readout_loss
+from .loss import readout_loss as readout_loss
 from .transformer import ModelConfig as ModelConfig
 from .transformer import Transformer as Transformer
 from .transformer import flops_per_token as flops_per_token

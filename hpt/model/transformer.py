@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hpt.config import config
 from hpt.errors import ConfigError
-from hpt.model.readout_loss import readout_loss
+from hpt.model.loss import readout_loss
 
 
 @config
@@ -134,16 +134,14 @@ class Linear(nn.Linear):
 
 class Projection(Linear):
     """A matrix that attention multiplies by together with its others: it holds weights and is not
-    called."""
+    called, so that a multiplier hooked onto it would be lost."""
 
-    def register_forward_hook(self, *_, **__):
+    def register_forward_pre_hook(self, *_, **__):
         raise ConfigError(
-            "queries, keys and values are no calls to hook.",
-            "attention takes all three in one matmul",
-            "a hook on the attention, whose input they multiply",
+            "a hook of queries, keys or values would never run.",
+            "attention multiplies by all three at once",
+            'forward="absorb" for a multiplier; or a hook on the attention',
         )
-
-    register_forward_pre_hook = register_forward_hook
 
 
 def rotate(x_BxHxTxK, angles_TxK2):
@@ -302,7 +300,7 @@ class Transformer(nn.Module):
         self, ids_BxT: Tensor, targets_BxT: Tensor | None = None, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Logits of shape BxTxV; with targets their mean cross-entropy in nats a token, as
-        :func:`~hpt.model.readout_loss.readout_loss` takes it for training. Matmuls run in
+        :func:`~hpt.model.loss.readout_loss` takes it for training. Matmuls run in
         ``dtype``."""
         x_BxTxD = self.token_embedding(ids_BxT)
         if self.position_embedding is not None:

@@ -55,15 +55,21 @@ def train(config: RunConfig, *, data: TokenSource | None = None, device: str = "
 def build_model(config: RunConfig) -> Transformer:
     """The run's model on the CPU, with its initial weights; they depend on the seed, not on the
     device."""
+    model = raw_model(config)
+    generator = torch.Generator().manual_seed(config.seed)
+    init_weights(model, config.parameterization, generator=generator)
+    return model
+
+
+def raw_model(config: RunConfig) -> Transformer:
+    """The run's model, whose weights the parameterization has yet to draw."""
     c = config.model
     rule = config.parameterization
     multiplier = 1.0
     if c.tie_readout:
         # A tied readout starts at the embedding's std 1; this gives its logits the untied size.
         multiplier = rule.scales("readout", c.width, rule.multiplier(c.width)).init_std
-    model = Transformer(c, rule.attention_scale(c.d_head), multiplier)
-    init_weights(model, rule, generator=torch.Generator().manual_seed(config.seed))
-    return model
+    return Transformer(c, rule.attention_scale(c.d_head), multiplier)
 
 
 def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
@@ -75,7 +81,7 @@ def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
         lr=c.lr,
         weight_decay=c.weight_decay,
         decay=c.decay,
-        optimizer=c.optimizer,
+        optimizer=optimizer_of(c).rates,
     )
 
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from hpt.cache_folder import code_of, kept
 from hpt.config import to_dict
 from hpt.device import pick_precision
-from hpt.model import readout_loss, transformer
+from hpt.model import loss, transformer
 from hpt.runs.run_config import RunConfig
 from hpt.training import adamw, loop
 from hpt.training.optimizers import optimizer_of
@@ -27,7 +27,8 @@ SHARE = 0.8
 def eager_step(config: RunConfig, device: torch.device) -> None:
     """Forward and backward pass of one run, beside the state of its optimizer."""
     c = config.train
-    model = loop.build_model(config).to(device)
+    with device:
+        model = transformer.Transformer(config.model)
     state_bytes = optimizer_of(c).state_bytes * transformer.parameter_count(config.model)
     state = torch.empty(state_bytes, dtype=torch.uint8, device=device)
     size = c.micro_batch_size or c.batch_size
@@ -61,7 +62,7 @@ def step_bytes(
         device.type,
         torch.__version__,
         step.__name__,
-        code_of(readout_loss, transformer, adamw, loop, inspect.getmodule(step)),
+        code_of(loss, transformer, adamw, loop, inspect.getmodule(step)),
     ]
     return kept("memory", depends_on, lambda: _most_bytes(step, config, device))
 
@@ -85,7 +86,7 @@ class _LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
                 self._count(tensor.untyped_storage())
         return made
 

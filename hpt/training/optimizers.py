@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hpt.errors import ConfigError, did_you_mean
+from hpt.parameterization.optimizers import Optimizer
 from hpt.runs.train_config import TrainConfig
 from hpt.training import adamw
 from hpt.training.adamw import StackedAdamW
@@ -20,18 +21,20 @@ class OptimizerKind:
 
     Attributes
     ----------
+    rates: the optimizer of :func:`hpt.param_groups` whose rates it takes.
     make: groups of :func:`hpt.param_groups`, configuration, device → the optimizer of one run.
     state_bytes: of its state, for each parameter.
     stacked: as :class:`hpt.training.adamw.StackedAdamW`, the optimizer of a stack; None where
         nobody wrote it.
     """
 
+    rates: Optimizer
     make: Callable[[list[dict[str, Any]], TrainConfig, torch.device], torch.optim.Optimizer]
     state_bytes: int
     stacked: type[StackedAdamW] | None = None
 
 
-OPTIMIZERS = {"adamw": OptimizerKind(adamw.make, adamw.STATE_BYTES, StackedAdamW)}
+OPTIMIZERS = {"adamw": OptimizerKind("adamw", adamw.make, adamw.STATE_BYTES, StackedAdamW)}
 
 
 def optimizer_of(c: TrainConfig) -> OptimizerKind:

@@ -30,7 +30,7 @@ from hpt.errors import ConfigError
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.training.cuda_graph import CapturedGraph
-from hpt.training.loop import Run, build_model, cross_entropy, parts, rate_groups
+from hpt.training.loop import Run, build_model, cross_entropy, parts, rate_groups, raw_model
 from hpt.training.memory import SHARE, available_bytes, step_bytes
 from hpt.training.optimizers import stacked_optimizer_of
 
@@ -108,9 +108,8 @@ def stacked_step(config: RunConfig, device: torch.device) -> None:
 
 def stack_key(config: RunConfig) -> RunConfig:
     """The configuration without what may differ in a stack: runs with equal keys stack."""
-    return dataclasses.replace(
-        config, seed=0, train=dataclasses.replace(config.train, lr=1.0, weight_decay=0.0)
-    )
+    train = dataclasses.replace(config.train, lr=1.0, weight_decay=0.0)
+    return dataclasses.replace(config, seed=0, train=train)
 
 
 def check_stackable(configs: Sequence[RunConfig]) -> None:
@@ -170,8 +169,10 @@ class Stack(Run):
         rates = [rate_groups(*member) for member in zip(members, configs, strict=True)]
         make = stacked_optimizer_of(self.config.train)
         self.optimizer = make(members, rates, self.config.train, self.steps, device, by_role)
-        # For its forward; the weights are the optimizer's.
-        self.model = members[0].to(device)
+        # For its forward alone; the weights are the optimizer's.
+        with torch.device("meta"):
+            self.model = raw_model(self.config)
+        self.constants = {name: x.to(device) for name, x in members[0].named_buffers()}
         self.graph = CapturedGraph(device)
         self.alive = np.arange(len(configs))
         self.taken = np.zeros(len(configs), int)
@@ -240,7 +241,7 @@ class Stack(Run):
 
     def forward(self, rows, inputs_BxT, targets_BxT=None):
         """The model's, of one member; ``rows`` are its of the groups' weights."""
-        named = self.optimizer.named(rows)
+        named = self.constants | self.optimizer.named(rows)
         return functional_call(self.model, named, (inputs_BxT, targets_BxT, self.dtype))
 
     def held_out_loss(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:

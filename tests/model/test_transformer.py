@@ -159,15 +159,23 @@ def test_all_options_together_run():
 
 
 @pytest.mark.parametrize("options", [{}, {"bias": True, "kv_heads": 1}])
-def test_watched_projections_are_called_and_give_the_same(options):
-    model = Transformer(
-        ModelConfig(width=32, depth=1, d_head=8, vocab_size=20, context=6, **options)
-    )
-    ids, seen = torch.arange(12).view(2, 6), []
-    plain = model(ids)
-    for name in ("query", "key", "value"):
-        getattr(model.blocks[0].attention, name).register_forward_hook(
-            lambda *_, name=name: seen.append(name)
-        )
-    torch.testing.assert_close(model(ids), plain)
-    assert seen == ["query", "key", "value"]
+def test_one_matmul_gives_what_three_projections_give(options):
+    attention = model_of({"width": 32, **options}).blocks[0].attention
+    x_BxTxD = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(3))
+    for heads, layer in zip(
+        attention.query_key_value(x_BxTxD),
+        (attention.query, attention.key, attention.value),
+        strict=True,
+    ):
+        torch.testing.assert_close(heads.transpose(1, 2).flatten(2), layer(x_BxTxD))
+        with pytest.raises(ConfigError, match="hook on the attention"):
+            layer.register_forward_pre_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize("multiplier", [1.0, 0.25])
+def test_with_targets_the_loss_is_that_of_the_logits(multiplier):
+    model = model_of({})
+    model.readout_multiplier = multiplier
+    ids, targets = torch.randint(0, 11, (2, 4, 6), generator=torch.Generator().manual_seed(4))
+    expected = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(model(ids, targets), expected)

@@ -20,7 +20,8 @@ from hpt.study.profiles import load_profile
 from hpt.study.threads import wall_seconds
 from hpt.study.timing import calibrate, shape_of
 from hpt.training.loop import build_model, train
-from hpt.training.memory import OPTIMIZER_BYTES_PER_PARAMETER, step_bytes
+from hpt.training.adamw import STATE_BYTES
+from hpt.training.memory import step_bytes
 
 
 class Here:
@@ -154,14 +155,14 @@ def test_step_bytes_are_what_the_profiler_sees(tiny_run, width, precision):
     model = build_model(run)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        hpt.training.loop.backward(model, ids_BxT, ids_BxT, dtype, None)
+        hpt.training.loop.backward(model, ids_BxT, ids_BxT, dtype, len(ids_BxT))
     now = most = 0
     for event in seen.profiler.kineto_results.events():
         if event.name() == "[memory]":
             now += event.nbytes()
             most = max(most, now)
     weights = sum(p.nbytes for p in model.parameters())
-    adamw = OPTIMIZER_BYTES_PER_PARAMETER * weights // 4
+    adamw = STATE_BYTES * weights // 4
     assert step_bytes(run, torch.device("cpu")) == pytest.approx(most + weights + adamw, rel=0.1)
 
 

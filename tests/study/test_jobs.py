@@ -14,7 +14,8 @@ from hpt.runs.store import Store
 from hpt.study import jobs
 from hpt.study.jobs import plan_jobs, run_job
 from hpt.study.profiles import load_profile
-from hpt.training import memory as capacity
+from hpt.training import stacked
+from hpt.training.memory import SHARE, step_bytes
 from hpt.training.loop import train
 
 
@@ -27,7 +28,7 @@ def runs(tiny_run):
 def gpu(monkeypatch):
     """A GPU as far as plans are concerned."""
     monkeypatch.setattr(jobs, "pick_device", lambda asked: torch.device("cuda"))
-    monkeypatch.setattr(capacity, "available_bytes", lambda place: 80e9)
+    monkeypatch.setattr(stacked, "available_bytes", lambda place: 80e9)
 
 
 def test_jobs_hold_each_run_once_and_only_what_stacks(tiny_study):
@@ -49,8 +50,8 @@ def test_every_worker_gets_a_job(runs):
 
 
 def test_memory_bounds_a_stack(runs, monkeypatch):
-    free = 2.5 * capacity.member_bytes(runs[0]) / capacity.SHARE
-    monkeypatch.setattr(capacity, "available_bytes", lambda place: free)
+    free = 2.5 * step_bytes(runs[0], torch.device("cpu"), stacked.stacked_step) / SHARE
+    monkeypatch.setattr(stacked, "available_bytes", lambda place: free)
     assert [len(job) for job in plan_jobs(runs, "cpu", stack=True)[0]] == [2, 2]
 
 

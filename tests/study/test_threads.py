@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
+import torch
 
 from hpt.model.transformer import ModelConfig
 from hpt.runs.run_config import run_flops
@@ -15,7 +16,7 @@ from hpt.study import threads
 from hpt.study.executor_local import Pool
 from hpt.study.threads import choose_threads
 from hpt.study.timing import Calibration, Timing, shape_of
-from hpt.training import memory as capacity
+from hpt.training.memory import SHARE, step_bytes
 
 
 @pytest.fixture
@@ -97,8 +98,8 @@ def test_a_machine_that_does_more_with_fewer_runs_gets_fewer(machine, grid):
 
 def test_what_does_not_fit_into_memory_runs_with_more_threads(machine, grid, monkeypatch):
     machine(lambda t: t**0.9)
-    need = 10**8 + capacity.member_bytes(shape_of(grid[1][0]))
-    monkeypatch.setattr(threads, "available_bytes", lambda place: 5 * need / capacity.SHARE)
+    need = 10**8 + step_bytes(shape_of(grid[1][0]), torch.device("cpu"))
+    monkeypatch.setattr(threads, "available_bytes", lambda place: 5 * need / SHARE)
     assert threads_by_width(grid[1]) == {128: 4}
 
 

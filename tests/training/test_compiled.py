@@ -18,7 +18,7 @@ from hpt.study import timing as calibration
 from hpt.study.executor_local import Pool
 from hpt.study.jobs import STEPS_TO_COMPILE, plan_jobs, shapes_to_compile
 from hpt.study.timing import shape_of
-from hpt.training import compiled
+from hpt.training import compiled, kernels
 from hpt.training.compiled import Compiled, obstacle, program_key, train_compiled
 from hpt.training.loop import Training, train
 
@@ -73,7 +73,7 @@ def test_a_compiled_run_gives_what_an_eager_one_gives(run, programs):
 
 @needs_compiler
 def test_every_option_of_the_model_compiles(run, monkeypatch):
-    monkeypatch.setattr(compiled, "LONG_ROW", run.model.vocab_size)
+    monkeypatch.setattr(kernels, "LONG_ROW", run.model.vocab_size)
     options = dataclasses.replace(
         run.model,
         kv_heads=1,

@@ -12,7 +12,7 @@ from hpt.data.source import load
 from hpt.parameterization.groups import param_groups
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
 from hpt.runs.train_config import lr_factor
-from hpt.training.loop import Training, build_model, train, validation_loss
+from hpt.training.loop import Training, build_model, train
 
 
 def changed(run, parameterization=None, model=None, **values):
@@ -51,14 +51,12 @@ def test_one_step_is_adamw_at_the_rates_of_the_groups(tiny_run):
     loss.backward()
     result = train(run)
     assert result.train_loss[0] == pytest.approx(loss.item(), rel=1e-6)
-    after = build_model(run)
+    after = Training(run, data, "cpu")
     with torch.no_grad():
         for name, p in before.named_parameters():
             m = 16 if "embedding" in name else 1
-            dict(after.named_parameters())[name].sub_(run.train.lr * m * p.grad.sign())
-    assert validation_loss(after, data, run, torch.float32) == pytest.approx(
-        result.val_loss, rel=1e-4
-    )
+            after.model.get_parameter(name).sub_(run.train.lr * m * p.grad.sign())
+    assert float(after.validation_loss()) == pytest.approx(result.val_loss, rel=1e-4)
 
 
 def test_coupled_and_independent_decay_differ_and_shrink(tiny_run):

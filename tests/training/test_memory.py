@@ -1,4 +1,4 @@
-"""Memory: what a run takes, and how many fit."""
+"""Memory: what a step takes, and how many runs fit."""
 
 import dataclasses
 
@@ -8,10 +8,13 @@ import torch
 
 from hpt.data.source import load
 from hpt.model.transformer import parameter_count
-from hpt.training.memory import available_bytes, member_bytes, members_that_fit
-from hpt.training.stacked import Stack
+from hpt.training import stacked
+from hpt.training.loop import Training
+from hpt.training.memory import available_bytes, eager_step, step_bytes
+from hpt.training.stacked import Stack, members_that_fit, stacked_step
 
 CPU = torch.device("cpu")
+steps = pytest.mark.parametrize("step", [eager_step, stacked_step])
 
 
 def changed(run, architecture=None, **values):
@@ -22,51 +25,65 @@ def changed(run, architecture=None, **values):
     )
 
 
-def test_a_run_takes_more_the_wider_it_is_and_the_more_goes_through_at_once(tiny_run):
-    whole = member_bytes(tiny_run)
-    assert member_bytes(changed(tiny_run, batch_size=8)) == member_bytes(
-        changed(tiny_run, batch_size=99, micro_batch_size=8)
-    )
+@steps
+def test_a_run_takes_more_the_wider_it_is_and_the_more_goes_through_at_once(tiny_run, step):
+    def bytes_of(*architecture, **values):
+        return step_bytes(changed(tiny_run, *architecture, **values), CPU, step)
+
+    whole = bytes_of()
+    # All tokens of a batch are there, and a few more do not count.
+    micro = bytes_of(batch_size=24, micro_batch_size=8)
+    assert micro == pytest.approx(bytes_of(batch_size=96, micro_batch_size=8), rel=0.1)
     weights = 4 * parameter_count(tiny_run.model)
-    assert whole > member_bytes(changed(tiny_run, micro_batch_size=2)) > 6 * weights
-    assert (
-        member_bytes(changed(tiny_run, {"width": 32}))
-        > whole
-        < member_bytes(changed(tiny_run, {"depth": 3}))
-    )
-    assert member_bytes(changed(tiny_run, lr=0.5)) == whole
+    assert whole > bytes_of(micro_batch_size=2) > 4 * weights
+    assert bytes_of({"width": 32}) > whole < bytes_of({"depth": 3})
+    assert bytes_of(lr=0.5) == whole
 
 
-@pytest.mark.parametrize(
-    "architecture", [{}, {"norm": "rmsnorm", "activation": "swiglu", "positions": "rotary"}]
-)
-def test_the_estimate_covers_what_a_stack_holds(tiny_run, architecture):
-    """The largest amount of memory held at once in a step, from torch's own record of
+def most_held(call):
+    """The largest amount of memory held at once in a call, from torch's own record of
     allocations."""
-    run = changed(
-        tiny_run, {"width": 64, "d_head": 16, "context": 64, **architecture}, batch_size=16
-    )
-    stack = Stack([dataclasses.replace(run, seed=seed) for seed in range(4)], load(run.data), CPU)
-    inputs = (*stack._read(0), stack.scalars_Sx3[0])
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
-        stack._step(*inputs)
+        call()
     changes = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = np.cumsum([e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns())])
-    peak = held.max() / 4 + 3 * 4 * parameter_count(
-        run.model
-    )  # weights and moments were there before
-    assert peak < member_bytes(run) < 2 * peak
+    return np.cumsum([e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns())]).max()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "values"),
+    [
+        ({}, {}),
+        ({}, {"precision": "bf16", "micro_batch_size": 4}),
+        ({"norm": "rmsnorm", "activation": "swiglu", "positions": "rotary"}, {}),
+        ({"width": 256}, {"batch_size": 1, "clip": 1.0}),
+    ],
+)
+def test_the_estimate_is_what_a_step_holds(tiny_run, architecture, values):
+    architecture = {"width": 64, "d_head": 16, "context": 64, **architecture}
+    run = changed(tiny_run, architecture, **{"batch_size": 16, **values})
+    weights = 4 * parameter_count(run.model)
+    data = load(run.data)
+    stack = Stack([dataclasses.replace(run, seed=seed) for seed in range(4)], data, CPU)
+    batch = stack.read(0)
+    stacked_peak = most_held(lambda: stack.take_step(0, *batch)) / 4
+    # Weights and moments were there before.
+    assert step_bytes(run, CPU, stacked_step) == pytest.approx(stacked_peak + 3 * weights, rel=0.02)
+    alone = Training(run, data, "cpu")
+    alone.advance(1)
+    batch = alone.read(1)
+    peak = most_held(lambda: alone.take_step(1, *batch))
+    # The gradients of the step before go as this one begins.
+    assert step_bytes(run, CPU) == pytest.approx(peak + 3 * weights, rel=0.02)
 
 
 def test_as_many_fit_as_the_free_memory_holds(tiny_run, monkeypatch):
     assert available_bytes(CPU) > 1e6
-    monkeypatch.setattr(
-        "hpt.training.memory.available_bytes", lambda place: 100 * member_bytes(tiny_run)
-    )
+    member_bytes = step_bytes(tiny_run, CPU, stacked_step)
+    monkeypatch.setattr(stacked, "available_bytes", lambda device: 100 * member_bytes)
     assert (
         members_that_fit(tiny_run, CPU) == 80 and members_that_fit(tiny_run, CPU, workers=4) == 20
     )
-    monkeypatch.setattr("hpt.training.memory.available_bytes", lambda place: 0)
+    monkeypatch.setattr(stacked, "available_bytes", lambda device: 0)
     assert members_that_fit(tiny_run, CPU) == 1

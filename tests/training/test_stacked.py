@@ -11,13 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hpt.data.source import load
 from hpt.errors import ConfigError
-from hpt.model import transformer as model
+from hpt.model import transformer
 from hpt.parameterization.sixteen import Parameterization
-from hpt.training import memory as capacity
 from hpt.training import stacked
-from hpt.training.adamw import StackedGroup, step_scalars
 from hpt.training.loop import train
-from hpt.training.stacked import Stack, train_stacked
+from hpt.training.memory import SHARE, step_bytes
+from hpt.training.stacked import Stack, stacked_step, train_stacked
 
 CPU = torch.device("cpu")
 EVERYTHING = {
@@ -118,53 +117,25 @@ def test_bf16_agrees_to_its_rounding(tiny_run):
     assert {r.precision for r in together} == {"bf16"}
 
 
-def test_each_member_takes_the_steps_of_torchs_adamw():
-    g = torch.Generator().manual_seed(0)
-    lrs, decays, eps, betas = [1e-2, 3e-4], [0.0, 0.3], 1e-6, (0.9, 0.95)
-    start = torch.randn(2, 5, generator=g)
-    group = StackedGroup(
-        {"w": torch.Size([5])},
-        start.clone(),
-        torch.tensor(lrs)[:, None],
-        torch.tensor(decays)[:, None],
-        eps,
-    )
-    alone = [start[i].clone().requires_grad_() for i in range(2)]
-    optimizers = [
-        torch.optim.AdamW([p], lr=lr, weight_decay=decay, eps=eps, betas=betas)
-        for p, lr, decay in zip(alone, lrs, decays, strict=True)
-    ]
-    for step in range(20):
-        grad, factor = torch.randn(2, 5, generator=g) * 1e-4**step, (step + 1) / 20
-        group.step(grad, *betas, torch.tensor(step_scalars(factor, step, *betas)))
-        for i, optimizer in enumerate(optimizers):
-            alone[i].grad, optimizer.param_groups[0]["lr"] = grad[i], lrs[i] * factor
-            optimizer.step()
-    torch.testing.assert_close(
-        group.weight_RxP, torch.stack([p.detach() for p in alone]), rtol=2e-6, atol=1e-8
-    )
-    assert (group.weight_RxP - start).abs().min() > 1e-5
-
-
 def test_memory_cuts_a_stack_into_chunks(tiny_run, monkeypatch):
     runs = [member(tiny_run, -6 - i / 4) for i in range(7)]
     whole = train_stacked(runs)
-    free = 3.5 * capacity.member_bytes(tiny_run) / capacity.SHARE
-    monkeypatch.setattr(capacity, "available_bytes", lambda place: free)
+    free = 3.5 * step_bytes(tiny_run, CPU, stacked_step) / SHARE
+    monkeypatch.setattr(stacked, "available_bytes", lambda place: free)
     chunks = train_stacked(runs)
     assert sorted(r.stacked for r in chunks) == [2, 2, 2, 2, 3, 3, 3]
     same_results(chunks, whole, rtol=2e-5)
 
 
 def test_a_stack_too_large_for_the_memory_goes_on_in_halves(tiny_run, monkeypatch):
-    runs, train_whole, most = [member(tiny_run, -6 - i) for i in range(5)], Stack.train, 2
+    runs, advance, most = [member(tiny_run, -6 - i) for i in range(5)], Stack.advance, 2
 
-    def small_memory(stack):
+    def small_memory(stack, until):
         if len(stack.configs) > most:
             raise torch.OutOfMemoryError("out of memory")
-        train_whole(stack)
+        advance(stack, until)
 
-    monkeypatch.setattr(Stack, "train", small_memory)
+    monkeypatch.setattr(Stack, "advance", small_memory)
     results = train_stacked(runs)
     assert [r.config for r in results] == runs and [r.stacked for r in results] == [2, 2, 1, 2, 2]
     most = 0
@@ -214,9 +185,9 @@ class NoValues(TorchDispatchMode):
 def test_a_step_asks_for_no_value(tiny_run):
     run = variant(tiny_run, "μP", clip=1.0, micro_batch_size=2, precision="bf16")
     stack = Stack([run, member(run, -3, 0.1, 1)], load(run.data), CPU)
-    batch = stack._read(0)
+    batch = stack.read(0)
     with NoValues():
-        losses_R = stack._step(*batch, stack.scalars_Sx3[0])
+        losses_R = stack.optimizer_step(*batch, stack.optimizer.scalars_Sx3[0])
         with pytest.raises(AssertionError, match="local_scalar"):
             losses_R[0].item()
 
@@ -231,7 +202,7 @@ def test_the_gpus_attention_stacks_too(tiny_run, monkeypatch):
         calls.append(q.device)
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
-    monkeypatch.setattr(model, "attend", attend)
+    monkeypatch.setattr(transformer, "attend", attend)
     same_results(train_stacked(runs), written_out, rtol=2e-5)
     assert calls
 

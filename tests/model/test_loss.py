@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hpt.model import readout_loss as cross_entropy
-from hpt.model.readout_loss import readout_loss
+from hpt.model import loss as module
+from hpt.model.loss import readout_loss
 
 
 def inputs(dtype=torch.float32, N=24, D=8, V=50):
@@ -25,7 +25,7 @@ def both(x, weight, targets, multiplier=1.0):
 @pytest.mark.parametrize("multiplier", [1.0, 0.25])
 @pytest.mark.parametrize("at_a_time", [2**24, 350, 1])
 def test_equals_torch_in_fp32_however_it_is_chunked(multiplier, at_a_time, monkeypatch):
-    monkeypatch.setattr(cross_entropy, "LOGITS_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(module, "LOGITS_AT_A_TIME", at_a_time)
     for ours, plain in zip(*both(*inputs(), multiplier), strict=True):
         torch.testing.assert_close(ours, plain)
 
