@@ -45,7 +45,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_code_is_the_source():
-    assert "class _Gelu" in code_of(kernels) and code_of(kernels, transformer) == code_of(
+    assert "class Gelu" in code_of(kernels) and code_of(kernels, transformer) == code_of(
         kernels
     ) + code_of(transformer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import weakref
 from collections.abc import Callable
@@ -54,7 +55,10 @@ def step_bytes(
     config, device: what is trained, and where.
     step: sets a run up and takes a step: :func:`eager_step`, or that of a stack of one.
     """
-    c = config.train
+    # A third micro-batch takes no more than the second.
+    most = 2 * (config.train.micro_batch_size or config.train.batch_size)
+    c = dataclasses.replace(config.train, batch_size=min(config.train.batch_size, most))
+    config = dataclasses.replace(config, train=c)
     depends_on = [
         to_dict(config.model),
         [c.optimizer, c.batch_size, c.micro_batch_size, c.clip],

@@ -218,17 +218,15 @@ class Stack(Run):
     def gradients(self, inputs_RxBxT: Tensor, targets_RxBxT: Tensor) -> tuple[list[Tensor], Tensor]:
         """Gradients RxP of each group, and the losses (R,)."""
         weights = [weight_RxP.requires_grad_() for weight_RxP in self.optimizer.weights]
-        total_R = torch.zeros(len(inputs_RxBxT), device=self.device)
         grads = None
+        total_R = torch.zeros(len(inputs_RxBxT), device=self.device)
         for x, y in parts(inputs_RxBxT, targets_RxBxT, self.sequences, axis=1):
-            losses_R = self.each_member(self.forward, weights, x, y) * (
-                x.shape[1] / inputs_RxBxT.shape[1]
-            )
-            total_R += losses_R.detach()
+            share = x.shape[1] / inputs_RxBxT.shape[1]
+            losses_R = self.each_member(self.forward, weights, x, y) * share
             # No loss depends on another member's weights. (torch.func.grad would hold three times
             # the memory.)
-            more = torch.autograd.grad(losses_R.sum(), weights)
-            grads = more if grads is None else [a.add_(b) for a, b in zip(grads, more, strict=True)]
+            grads = _sums(grads, torch.autograd.grad(losses_R.sum(), weights))
+            total_R += losses_R.detach()
         return grads, total_R
 
     def each_member(
@@ -288,3 +286,10 @@ class Stack(Run):
             )
             for i, config in enumerate(self.configs)
         ]
+
+
+def _sums(grads, more):
+    """Gradients and those of a further micro-batch, in the memory of the first."""
+    if grads is None:
+        return more
+    return [grad.add_(other) for grad, other in zip(grads, more, strict=True)]

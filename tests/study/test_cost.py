@@ -19,8 +19,8 @@ from hpt.study.plan import forecast
 from hpt.study.profiles import load_profile
 from hpt.study.threads import wall_seconds
 from hpt.study.timing import calibrate, shape_of
-from hpt.training.loop import build_model, train
 from hpt.training.adamw import STATE_BYTES
+from hpt.training.loop import build_model, train
 from hpt.training.memory import step_bytes
 
 

@@ -15,8 +15,8 @@ from hpt.study import jobs
 from hpt.study.jobs import plan_jobs, run_job
 from hpt.study.profiles import load_profile
 from hpt.training import stacked
-from hpt.training.memory import SHARE, step_bytes
 from hpt.training.loop import train
+from hpt.training.memory import SHARE, step_bytes
 
 
 @pytest.fixture
@@ -26,7 +26,12 @@ def runs(tiny_run):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A GPU as far as plans are concerned."""
+    """A GPU as far as plans are concerned; a step holds there what it holds on the CPU."""
+
+    def on_the_cpu(config, device, step):
+        return step_bytes(config, torch.device("cpu"), step)
+
+    monkeypatch.setattr(stacked, "step_bytes", on_the_cpu)
     monkeypatch.setattr(jobs, "pick_device", lambda asked: torch.device("cuda"))
     monkeypatch.setattr(stacked, "available_bytes", lambda place: 80e9)
 
