@@ -36,16 +36,14 @@ from steps import elapsed, profile_step, time_step, time_threads
 
 from hpt.cache_folder import cache_root
 from hpt.data.source import DataConfig, load
-from hpt.device import pick_device, pick_precision
+from hpt.device import cores_here, pick_device, pick_precision
 from hpt.model.transformer import flops_per_token
 from hpt.runs.run_config import RunConfig, run_flops
 from hpt.runs.store import Store
-from hpt.study.executor_local import Pool, _start_worker, choose_workers
-from hpt.study.jobs import shapes_to_compile
+from hpt.study.executor_local import LocalExecutor, _start_worker
 from hpt.study.plan import forecast
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
-from hpt.study.threads import choose_threads
 
 
 def seconds(task, times: int = 5) -> float:
@@ -85,7 +83,7 @@ def steps_by_width(
     """Tokens per second of the baseline and of hpt, and the step beside its matmuls, for each width
     and vocabulary."""
     rows, context = [], multiprocessing.get_context("spawn")
-    workers, _, _ = choose_workers(len(widths))
+    workers = min(cores_here(), len(widths))
     for vocabulary, width in itertools.product(vocabularies, widths):
         config = at_width(base, width, vocabulary)
         with ProcessPoolExecutor(1, context, _start_worker) as alone:
@@ -136,24 +134,22 @@ def whole_study(study: Study, repeats: int) -> dict:
     width in turns.
 
     A whole run is all its steps and the validation. The baseline is charged its runs alone, hpt
-    also the start of its workers, the choice of their threads and the making of its programs, as in
-    the first study of these shapes; ``study_ratio_again`` is without the last two. All
-    parameterizations cost the same.
+    also the start of its workers and the making of its programs, as in the first study of these
+    shapes; ``study_ratio_again`` is without the latter. All parameterizations cost the same.
     """
-    now, later, _ = forecast(study.plan, {})
+    now, later, _ = forecast(study, {})
     runs, data = [*now, *later], load(study.base.data)
-    shapes, _ = shapes_to_compile(now)
     rows, losses, step = [], [], itertools.count()
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        with Pool(Store(folder), runs=len(runs)) as pool:
-            workers = pool.workers
-            for future in [pool.submit(os.getpid) for _ in range(workers)]:
+        with LocalExecutor(Store(folder), compiled=False) as executor:
+            start = time.perf_counter()
+            executor.prepare(now, runs)
+            workers = executor.workers
+            for future in [executor.submit(os.getpid) for _ in range(workers)]:
                 future.result()
-            started, start = time.perf_counter() - start, time.perf_counter()
-            pool.threads, why = choose_threads(pool, now)
-            threads = time.perf_counter() - start
-            compiled = elapsed(lambda: pool.compile(shapes))
+            started = time.perf_counter() - start
+        with LocalExecutor(Store(folder)) as executor:
+            compiled = elapsed(lambda: executor.prepare(now, runs)) - started
             for turn, width in itertools.product(range(repeats), study.widths):
                 middle = study.log2_lrs[width][len(study.log2_lrs[width]) // 2]
                 count = 2 * workers  # so that, as in a study, no worker waits long for another
@@ -164,7 +160,7 @@ def whole_study(study: Study, repeats: int) -> dict:
                     for i in range(count)
                 ]
                 start = time.perf_counter()
-                ours = list(pool.run(configs))
+                ours = list(executor.run(configs))
                 taken = (time.perf_counter() - start) / count
                 start = time.perf_counter()
                 _, plain_loss = plain_run(configs[0], data)
@@ -189,7 +185,7 @@ def whole_study(study: Study, repeats: int) -> dict:
     ours, plain = totals[:repeats], totals[repeats:]
     first, again = (
         [p / (o + started + extra) for o, p in zip(ours, plain, strict=True)]
-        for extra in (threads + compiled, 0.0)
+        for extra in (compiled, 0.0)
     )
     return {
         "study_ratio": statistics.median(first),
@@ -197,17 +193,14 @@ def whole_study(study: Study, repeats: int) -> dict:
         "study_ratios": first,
         "study_runs": len(runs),
         "workers": workers,
-        "workers_why": f"{pool.why}; {why}",
+        "workers_why": executor.why,
         "start_seconds": started,
-        "threads_seconds": threads,
         "compile_seconds": compiled,
         "batch_seconds": seconds(
             lambda: data.batch(0, next(step), now[0].train.batch_size, now[0].model.context),
             times=100,
         ),
-        "runs_per_hour": 3600
-        * len(runs)
-        / (statistics.median(ours) + started + threads + compiled),
+        "runs_per_hour": 3600 * len(runs) / (statistics.median(ours) + started + compiled),
         "plain_runs_per_hour": 3600 * len(runs) / statistics.median(plain),
         "seconds_per_run": turns.groupby("width")["seconds"].median().to_dict(),
         "plain_seconds_per_run": turns.groupby("width")["plain_seconds"].median().to_dict(),

@@ -67,18 +67,6 @@ def test_transfer_tells_a_bad_table(tmp_path):
     assert done.exit_code == 1 and "lr" in done.output and "-1" in done.output
 
 
-def test_own_profiles_are_checked(tmp_path):
-    file = tmp_path / "mine.toml"
-    file.write_text(
-        '[mine]\nparameterizations = ["SP"]\n[mine.log2_lrs]\n16 = [-8, -7, -6]\n'
-        "[mine.base.train]\nstepz = 4\n"
-    )
-    with pytest.raises(ConfigError, match="stepz"):
-        load_profile("mine", file)
-    with pytest.raises(ConfigError, match="cannot read"):
-        load_profile("mine", tmp_path / "absent.toml")
-
-
 def test_a_run_is_read_from_json_and_from_the_toml_of_the_docs(tmp_path):
     point = load_profile("gpu").run_config(Parameterization.parse("SP+Embd"), 2048, -13)
     (tmp_path / "run.json").write_text(json.dumps(point.to_dict()))

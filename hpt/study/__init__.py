@@ -1,8 +1,9 @@
 """Study: a grid of runs: what is missing, what it costs, who trains it.
 
-Read :mod:`hpt.study.study` and :mod:`~hpt.study.plan` (which runs), then :mod:`~hpt.study.cost`
-with :mod:`~hpt.study.timing`, :mod:`~hpt.study.jobs` and the executors: this machine or a Ray
-cluster.
+Read :mod:`hpt.study.study`; then which runs: :mod:`~hpt.study.plan` and
+:mod:`~hpt.study.adaptive`; who trains them: :mod:`~hpt.study.executor`, its two kinds (this machine,
+or a Ray cluster) and their :mod:`~hpt.study.jobs`; and what that costs: :mod:`~hpt.study.timing`,
+:mod:`~hpt.study.cost` and, while it runs, :mod:`~hpt.study.progress`.
 """
 
 from lazy_loader import attach_stub

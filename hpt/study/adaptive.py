@@ -1,26 +1,34 @@
 """Which learning rates to try next, so that the intervals of η* shrink most for the fewest runs.
 
 A grid spends most of its runs where they say little: far outside the basin, or at its flat bottom.
-    Here every cell (one
-width of one group) starts with four rates: the narrowest width with every second one of its grid,
-    every other with
-two on each side of where its narrower neighbour's optimum points. It goes on outwards while the
-best rate is at an edge. Then runs are added, a few at a time, where they reduce the variance of
-log2 η* most in the skewed wells of :mod:`hpt.metrics.basin`, whose skew the widths share, until the
-interval of every cell, as :func:`hpt.basins` gives it, is below the target. Rates lie on a lattice
-of half the grid's spacing that holds the grid's own, so that plans share records.
+Here every cell (one width of one group) is asked, in this order:
+
+1. Was it begun? It starts with four rates: the narrowest width with every second one of its grid,
+   every other with two on each side of where its narrower neighbour's optimum points.
+2. Is its best rate at an edge? It goes on outwards.
+3. Has it four rates in the basin, and a well through them? Else the rates next to the best are added.
+4. Once no cell answers any of these: which runs, a few at a time, reduce the variance of log2 η* most
+   in the skewed wells of :mod:`hpt.metrics.basin`, whose skew the widths share? They are added until
+   the interval of every cell, as :func:`hpt.basins` gives it, is below the target.
+
+Rates lie on a lattice of half the grid's spacing that holds the grid's own, so that plans share
+records.
+
+Shapes: K rates tried in a cell, C learning rates, M = 3W + 1 numbers that describe the wells of W
+widths: L*, ln η* and h of each, and the skew.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import exprel
+from scipy.optimize import approx_fprime
 
 from hpt.metrics.basin import (
     LN2,
@@ -33,18 +41,26 @@ from hpt.metrics.basin import (
     edge_of,
     gather,
     middle,
-    phi2,
+    well_loss,
 )
 from hpt.metrics.transfer import basins
 
-LATTICE = 2  # points of the lattice in one step of the grid
-LEAST_RATES = 4  # in a basin: three fit any well, whatever its skew
-MOST_AT_ONCE = 2  # runs a cell gets in one round; the next ones are placed better
-FLAT_BOTTOM = (
-    0.75  # grid steps around the optimum where new rates say little, and make the best one doubtful
-)
-REPEAT_WEIGHT = 0.75  # of a run with another seed, whose batches shift the loss as well
-NOMINAL_NOISE = 0.02  # nats of one run: what the prior of the skew weighs, on which little depends
+#: Points of the lattice in one step of the grid.
+LATTICE = 2
+#: Rates in a basin: three fit any well, whatever its skew.
+LEAST_RATES = 4
+#: Runs a cell gets in one round; the next ones are placed better.
+MOST_AT_ONCE = 2
+#: Grid steps around the optimum where new rates say little, and make the best one doubtful.
+FLAT_BOTTOM = 0.75
+#: Share of RISE_NATS up to which a well is trusted to say where a run would lie.
+INSIDE = 0.8
+#: Weight of a run with another seed, whose batches shift the loss as well.
+REPEAT_WEIGHT = 0.75
+#: Nats of one run: what the prior of the skew weighs, on which little depends.
+NOMINAL_NOISE = 0.02
+#: Octaves that an interval counts as where it has no end.
+OPEN_SPAN = 9.0
 BOOTSTRAPS = 400
 
 
@@ -58,14 +74,14 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Search:
     """What is searched.
 
     Attributes
     ----------
     grids: group, width and log2 learning rates of each cell: where the optimum is expected.
     target: width of the 95 % interval of log2 η*, octaves, at which a cell is done.
-    seeds: of every rate. most_seeds: that one rate gets at most.
+    seeds: of every rate. most_seeds: that one rate gets at most, no fewer than ``seeds``.
     extend: steps of the grid that the search may go beyond it.
     """
 
@@ -77,280 +93,279 @@ class Plan:
 
     def runs(self, loss_of: Callable[[Run], float | None]) -> list[Run]:
         """All runs, as far as the losses known tell; the losses of other runs change nothing."""
-        runs: list[Run] = []
+        runs = []
         while True:
             losses = {run: loss_of(run) for run in runs}
-            if None in losses.values() or not (
-                new := _next_runs(self, tuple(sorted(losses.items())))
-            ):
+            if None in losses.values():
+                return runs
+            new = _next_runs(self, tuple(sorted(losses.items())))
+            if not new:
                 return runs
             runs += new
 
 
+@functools.lru_cache(maxsize=512)
+def _next_runs(search: Search, known: tuple[tuple[Run, float], ...]) -> list[Run]:
+    """The runs that follow once all of ``known`` are done; none where the plan is complete."""
+    losses = {run: loss if np.isfinite(loss) else np.inf for run, loss in known}
+    groups = _groups(search, losses)
+    new = [run for cells in groups for run in _explore(cells)]
+    if new or not losses:
+        return new
+    span_of = _spans(losses)
+    return [run for cells in groups for run in _sharpen(cells, span_of, search.target)]
+
+
+@dataclass
 class Cell:
-    """One width of one group: its lattice, and what was tried."""
+    """One width of one group: its lattice, what was tried, and the well through that.
 
-    def __init__(
-        self,
-        plan: Plan,
-        group: int,
-        width: int,
-        grid: tuple[float, ...],
-        losses: Mapping[Run, float],
-    ):
-        self.plan, self.group, self.width, self.grid = plan, group, width, grid
-        self.spacing, self.losses = grid[1] - grid[0], losses
-        self.low, self.high = (
-            grid[0] - plan.extend * self.spacing,
-            grid[-1] + plan.extend * self.spacing,
-        )
-        self.x_K = np.unique([run.log2_lr for run in losses])
-        self.loss_K = np.array(
-            [np.mean([v for run, v in losses.items() if run.log2_lr == x]) for x in self.x_K]
-        )
-        self.edge = edge_of(self.x_K, self.loss_K) if losses else ""
+    Attributes
+    ----------
+    losses: of its runs, nats, inf where diverged.
+    x_K, loss_K, seeds_K: log2 of the rates tried, mean loss and number of seeds of each.
+    edge: on which the best rate sits, "low" or "high".
+    well: None where the optimum does not lie between rates tried.
+    """
 
-    def rate(self, x: float) -> float:
+    search: Search
+    group: int
+    width: int
+    grid: tuple[float, ...]
+    losses: dict[Run, float]
+    well: Well | None = None
+
+    def __post_init__(self):
+        self.spacing = self.grid[1] - self.grid[0]
+        self.middle = (self.grid[0] + self.grid[-1]) / 2
+        beyond = self.search.extend * LATTICE
+        steps = np.arange(-beyond, (len(self.grid) - 1) * LATTICE + beyond + 1)
+        self.lattice = self.grid[0] + steps * self.spacing / LATTICE
+        rates = [run.log2_lr for run in self.losses]
+        self.x_K, at_N, self.seeds_K = np.unique(rates, return_inverse=True, return_counts=True)
+        self.loss_K = np.bincount(at_N, list(self.losses.values())) / self.seeds_K
+        self.edge = edge_of(self.x_K, self.loss_K) if self.losses else ""
+
+    def rate(self, x):
         """The nearest rate of the lattice."""
-        steps = np.round((np.clip(x, self.low, self.high) - self.grid[0]) * LATTICE / self.spacing)
-        return float(self.grid[0] + steps * self.spacing / LATTICE)
+        return float(self.lattice[np.abs(self.lattice - x).argmin()])
 
-    def runs_at(self, rates: Iterable[float]) -> list[Run]:
+    def runs_at(self, rates) -> list[Run]:
         """The first seeds of new rates."""
-        new = dict.fromkeys(self.rate(x) for x in rates)
-        return [
-            Run(self.group, self.width, x, s)
-            for x in new
-            if x not in self.x_K
-            for s in range(self.plan.seeds)
-        ]
+        new = [x for x in dict.fromkeys(map(self.rate, rates)) if x not in self.x_K]
+        seeds = range(self.search.seeds)
+        return [Run(self.group, self.width, x, seed) for x in new for seed in seeds]
 
-    def start(self, expected: float | None) -> list[Run]:
-        """Four rates about where the optimum is expected, further apart where nothing says
-        where."""
-        first, last = self.grid[0], self.grid[-1]
-        centre = self.rate(
-            (first + last) / 2 if expected is None else np.clip(expected, first, last)
-        )
-        steps = (-3, -1, 1, 3) if expected is None else (-2, -1, 1, 2)
-        return self.runs_at(centre + k * self.spacing for k in steps)
+    def start(self, expected):
+        """Four rates about where the optimum is expected, octaves from the middle of the grid;
+        further apart where nothing says where."""
+        if expected is None:
+            centre = self.middle
+            steps = (-3, -1, 1, 3)
+        else:
+            centre = np.clip(self.middle + expected, self.grid[0], self.grid[-1])
+            steps = (-2, -1, 1, 2)
+        return self.runs_at(self.rate(centre) + step * self.spacing for step in steps)
 
-    def outwards(self) -> list[Run]:
+    def outwards(self):
         """The next rate beyond the edge where the best one sits, while there is room."""
-        ends = {"low": (self.x_K[0], -2), "high": (self.x_K[-1], 2)} if self.edge else {}
-        return self.runs_at(
-            end + steps * self.spacing for side, (end, steps) in ends.items() if side == self.edge
-        )
+        if self.edge == "low":
+            return self.runs_at([self.x_K[0] - 2 * self.spacing])
+        if self.edge == "high":
+            return self.runs_at([self.x_K[-1] + 2 * self.spacing])
+        return []
+
+    def fill(self):
+        """Untried rates next to the best one, the nearest first."""
+        best = self.x_K[np.argmin(self.loss_K)]
+        steps = (-1, 1, -2, 2, -3, 3, -4, 4)
+        return self.runs_at(best + step * self.spacing / LATTICE for step in steps)[: self.room]
 
     @property
-    def bracketed(self) -> bool:
-        return bool(self.losses) and not self.edge
-
-    @property
-    def room(self) -> int:
+    def room(self):
         """Runs that the cell may still get: no more in all than the grid's plan would give it."""
-        p = self.plan
-        beyond = max(self.grid[0] - self.x_K[0], self.x_K[-1] - self.grid[-1], 0) / self.spacing
-        most = len(self.grid) * p.seeds + 3 * max(p.most_seeds - p.seeds, 0) + round(beyond)
+        beyond = max(self.grid[0] - self.x_K[0], self.x_K[-1] - self.grid[-1], 0)
+        repeats = 3 * (self.search.most_seeds - self.search.seeds)
+        most = len(self.grid) * self.search.seeds + repeats + round(beyond / self.spacing)
         return min(MOST_AT_ONCE, most - len(self.losses))
 
     @property
-    def in_basin(self) -> np.ndarray:
+    def window(self):
         """The rates in the basin."""
-        return self.x_K[basin_window(self.x_K, self.loss_K)]
-
-    def repeats(self, x: float) -> int:
-        return sum(run.log2_lr == x for run in self.losses)
-
-    def fill(self) -> list[Run]:
-        """Untried rates next to the best one, the nearest first."""
-        best = self.x_K[np.argmin(self.loss_K)]
-        around = [
-            best + sign * steps * self.spacing / LATTICE
-            for steps in (1, 2, 3, 4)
-            for sign in (-1, 1)
-        ]
-        return self.runs_at(around)[: self.room]
+        return basin_window(self.x_K, self.loss_K)
 
 
-@dataclass(frozen=True)
-class Wells:
-    """The wells of one group: (log2 η*, h) by width, and the skew."""
+class Well(NamedTuple):
+    """The basin of one width: log2 η*, curvature h (nats) and the skew that its group shares."""
 
-    of: dict[int, tuple[float, float]]
+    log2_lr: float
+    h: float
     skew: float
 
-    def gradient(self, width: int, x) -> np.ndarray:
-        """Derivatives of the loss at log2 rates ``x`` (C,) by L*, ln η*, h of each width and the
-        skew: (C, 3W + 1)."""
-        (at, h), s, i = self.of[width], self.skew, 3 * sorted(self.of).index(width)
-        u_C = (np.atleast_1d(x) - at) * LN2
-        g_Cx = np.zeros((len(u_C), 3 * len(self.of) + 1))
-        g_Cx[:, i : i + 3] = np.stack(
-            [np.ones_like(u_C), -h * u_C * exprel(s * u_C), u_C**2 * phi2(s * u_C)], axis=1
-        )
-        g_Cx[:, -1] = h * u_C**2 * (phi2((s + 1e-4) * u_C) - phi2((s - 1e-4) * u_C)) / 2e-4
-        return g_Cx
+    def rise(self, x_C):
+        """Nats above the optimum at log2 rates."""
+        return well_loss((x_C - self.log2_lr) * LN2, 0.0, self.h, self.skew)
 
-    def rise(self, width: int, x) -> np.ndarray:
-        """Nats above the optimum."""
-        at, h = self.of[width]
-        u = (x - at) * LN2
-        return h * u**2 * phi2(self.skew * u)
+    def slopes(self, x_C):
+        """Derivatives of the loss at log2 rates by L*, ln η*, h and the skew: (C, 4)."""
+        u_C = (x_C - self.log2_lr) * LN2
+
+        def loss(numbers):
+            least, shift, h, skew = numbers
+            return well_loss(u_C - shift, least, h, skew)
+
+        return np.atleast_2d(approx_fprime([0.0, 0.0, self.h, self.skew], loss))
 
 
-@functools.lru_cache(maxsize=512)
-def _next_runs(plan: Plan, known: tuple[tuple[Run, float], ...]) -> tuple[Run, ...]:
-    """The runs that follow once all of ``known`` are done; none where the plan is complete."""
-    losses = {run: loss if np.isfinite(loss) else np.inf for run, loss in known}
-    cells = [
-        Cell(plan, g, w, grid, {run: v for run, v in losses.items() if run[:2] == (g, w)})
-        for g, w, grid in sorted(plan.grids)
-    ]
-    groups = [[c for c in cells if c.group == g] for g in sorted({c.group for c in cells})]
-    new = []
+def _groups(search, losses) -> list[list[Cell]]:
+    """The cells of each group, the narrowest width first, with their wells."""
+    cells = []
+    for group, width, grid in sorted(search.grids):
+        own = {run: loss for run, loss in losses.items() if run[:2] == (group, width)}
+        cells.append(Cell(search, group, width, grid, own))
+    groups = [list(group) for _, group in itertools.groupby(cells, lambda cell: cell.group)]
     for group in groups:
-        wells = _fit(group)
-        for i, cell in enumerate(group):
-            if not cell.losses and (
-                i == 0 or (group[i - 1].losses and not group[i - 1].outwards())
-            ):
-                new += cell.start(_expected(cell, group[:i], wells))
-            elif cell.losses and cell.edge:
-                new += cell.outwards()
-            elif cell.losses and (len(cell.in_basin) < LEAST_RATES or cell.width not in wells.of):
-                new += cell.fill()
-    if new or not losses:
-        return tuple(new)
-    span = _spans(losses)
-    return tuple(run for group in groups for run in _sharpen(group, _fit(group), span, plan.target))
+        _fit(group)
+    return groups
 
 
-def _fit(group: list[Cell]) -> Wells:
-    rows = [
-        (run.width, run.log2_lr, run.seed, loss)
-        for c in group
-        if c.bracketed
-        for run, loss in c.losses.items()
-    ]
-    if rows:
-        points = gather(pd.DataFrame(rows, columns=["width", "log2_lr", "seed", "loss"]), "width")
-        part = points.take(points.reason_W == "")
-        if len(part.scale_W):
-            skew = common_skew(part)
-            fit = WellFit(part, skew)(part.loss_WxP[None])
-            wells = zip(
-                part.scale_W,
-                part.origin_W + fit.u_BxW[0] / LN2,
-                fit.h_BxW[0],
-                part.tried_Wx2,
-                strict=True,
-            )
-            return Wells(
-                {
-                    int(w): (float(x), float(h))
-                    for w, x, h, (low, high) in wells
-                    if low <= x <= high
-                },
-                skew,
-            )
-    return Wells({}, SKEW_PRIOR[0])
+def _fit(cells) -> None:
+    """Give the cells of a group their wells."""
+    bracketed = [cell for cell in cells if cell.losses and not cell.edge]
+    rows = [(*run, loss) for cell in bracketed for run, loss in cell.losses.items()]
+    if not rows:
+        return
+    points = gather(_table(rows), "width")
+    points = points.take(points.reason_W == "")
+    if not len(points.scale_W):
+        return
+    skew = common_skew(points)
+    fit = WellFit(points, skew)(points.loss_WxP[None])
+    x_W = points.origin_W + fit.u_BxW[0] / LN2
+    cell_of = {cell.width: cell for cell in bracketed}
+    for width, x, h, tried in zip(points.scale_W, x_W, fit.h_BxW[0], points.tried_Wx2, strict=True):
+        if tried[0] <= x <= tried[1]:
+            cell_of[width].well = Well(x, h, skew)
 
 
-def _expected(cell: Cell, narrower: list[Cell], wells: Wells) -> float | None:
-    """As far from the middle of its grid as the optimum of the nearest narrower width is from that
-    of its own."""
-    for other in reversed(narrower):
-        if other.width in wells.of:
-            return (
-                wells.of[other.width][0]
-                + (cell.grid[0] + cell.grid[-1] - other.grid[0] - other.grid[-1]) / 2
-            )
-    return None
+def _table(rows):
+    return pd.DataFrame(rows, columns=["parameterization", "width", "log2_lr", "seed", "loss"])
 
 
-def _spans(losses: Mapping[Run, float]) -> dict[tuple[int, int], float]:
+def _explore(cells) -> list[Run]:
+    """Runs that bracket each width's optimum and fill its basin; none where that is done."""
+    new = []
+    expected = None
+    narrower_is_bracketed = True
+    for cell in cells:
+        outwards = cell.outwards()
+        if cell.edge:
+            new += outwards
+        elif cell.losses and (len(cell.x_K[cell.window]) < LEAST_RATES or not cell.well):
+            new += cell.fill()
+        elif not cell.losses and narrower_is_bracketed:
+            new += cell.start(expected)
+        narrower_is_bracketed = cell.losses and not outwards
+        if cell.well:
+            # As far from the middle of the grid the next width's optimum is expected.
+            expected = cell.well.log2_lr - cell.middle
+    return new
+
+
+def _spans(losses) -> dict[tuple[int, int], float]:
     """Width of the interval of log2 η*, octaves, by group and width."""
-    table = pd.DataFrame(
-        [(*run, loss) for run, loss in losses.items()],
-        columns=["parameterization", "width", "log2_lr", "seed", "loss"],
-    )
-    found = basins(table, bootstraps=BOOTSTRAPS)
-    spans = (found.log2_lr_high - found.log2_lr_low).fillna(np.inf)
-    return dict(zip(zip(found.parameterization, found.width, strict=True), spans, strict=True))
+    table = _table((*run, loss) for run, loss in losses.items())
+    found = basins(table, bootstraps=BOOTSTRAPS).set_index(["parameterization", "width"])
+    return (found.log2_lr_high - found.log2_lr_low).fillna(np.inf).to_dict()
 
 
-def _sharpen(
-    group: list[Cell], wells: Wells, span: Mapping[tuple[int, int], float], target: float
-) -> list[Run]:
+class Candidate(NamedTuple):
+    """A run that might be next, what it weighs beside a first seed, and its loss's derivatives."""
+
+    run: Run
+    weight: float
+    gradient_M: np.ndarray
+
+
+def _sharpen(cells, span_of, target) -> list[Run]:
     """The next runs of a group: those that shrink the intervals above the target most, all widths
     together."""
-    spans = {c.width: span[c.group, c.width] for c in group if c.width in wells.of}
-    wide = [w for w, value in spans.items() if value > target]
-    left = {c.width: c.room for c in group}
-    candidates = [
-        (run, weight) for c in group if c.width in wells.of for run, weight in _candidates(c, wells)
-    ]
-    if not wide or not candidates:
-        return []
-    at = {w: 3 * i + 1 for i, w in enumerate(sorted(wells.of))}
-    g_Cx = np.concatenate([wells.gradient(run.width, run.log2_lr) for run, _ in candidates])
-    weight_C = np.array([weight for _, weight in candidates])
-    C = np.linalg.inv(_information(group, wells))
-    first = {w: C[at[w], at[w]] for w in wide}
-    chosen: list[Run] = []
+    fitted = {cell.width: cell for cell in cells if cell.well}
+    optimum = {width: 3 * i + 1 for i, width in enumerate(fitted)}
+    room = {width: cell.room for width, cell in fitted.items()}
+    candidates = [candidate for width in fitted for candidate in _candidates(fitted, width)]
+    covariance_MxM = np.linalg.inv(_information(fitted))
+    variance_M = covariance_MxM.diagonal()
+    wide = list(fitted)
+    chosen = []
     while len(chosen) < MOST_AT_ONCE * len(wide):
-        wide = [
-            w for w in wide if min(spans[w], 9.0) * np.sqrt(C[at[w], at[w]] / first[w]) > target
-        ]
-        free_C = np.array([run not in chosen and left[run.width] > 0 for run, _ in candidates])
-        if not wide or not free_C.any():
+        shrunk_M = np.sqrt(covariance_MxM.diagonal() / variance_M)
+        spans = {w: min(span_of[cells[0].group, w], OPEN_SPAN) * shrunk_M[optimum[w]] for w in wide}
+        wide = [width for width in wide if spans[width] > target]
+        candidates = [c for c in candidates if c.run not in chosen and room[c.run.width] > 0]
+        if not wide or not candidates:
             break
-        Cg_Cx = g_Cx @ C
-        loss_C = 1 + weight_C * (Cg_Cx * g_Cx).sum(1)
-        shrunk_C = sum(
-            np.sqrt(C[at[w], at[w]])
-            - np.sqrt(C[at[w], at[w]] - weight_C * Cg_Cx[:, at[w]] ** 2 / loss_C)
-            for w in wide
-        )
-        k = int(np.argmax(np.where(free_C, shrunk_C, -1.0)))
-        chosen.append(candidates[k][0])
-        left[candidates[k][0].width] -= 1
-        C = C - weight_C[k] * np.outer(Cg_Cx[k], Cg_Cx[k]) / loss_C[k]
+        after = [_with_run(covariance_MxM, candidate) for candidate in candidates]
+        optima = [optimum[width] for width in wide]
+        best = np.argmin([np.sqrt(c_MxM.diagonal()[optima]).sum() for c_MxM in after])
+        covariance_MxM = after[best]
+        chosen.append(candidates[best].run)
+        room[chosen[-1].width] -= 1
     return chosen
 
 
-def _candidates(cell: Cell, wells: Wells) -> list[tuple[Run, float]]:
-    """Runs that would lie in the basin, and their weights: new rates, and further seeds of those
-    tried."""
-    if not cell.bracketed:
-        return []
-    x_C = np.arange(cell.low, cell.high + 1e-9, cell.spacing / LATTICE)
-    bad = ~(cell.loss_K - cell.loss_K.min() <= RISE_NATS)
-    centre = middle(cell.x_K, cell.loss_K)
-    below, above = cell.x_K[bad & (cell.x_K < centre)], cell.x_K[bad & (cell.x_K > centre)]
-    inside = (
-        (np.abs(x_C - centre) <= REACH_OCTAVES + 1e-6)
-        & (wells.rise(cell.width, x_C) <= 0.8 * RISE_NATS)
-        & (x_C > below.max(initial=-np.inf))
-        & (x_C < above.min(initial=np.inf))
-    )
+def _with_run(covariance_MxM, candidate):
+    """The covariance once a run is done, by the formula of Sherman and Morrison."""
+    _, weight, gradient_M = candidate
+    shift_M = covariance_MxM @ gradient_M
+    spread = 1 + weight * (shift_M @ gradient_M)
+    return covariance_MxM - weight * np.outer(shift_M, shift_M) / spread
+
+
+def _candidates(fitted, width) -> list[Candidate]:
+    """Runs that would lie in a width's basin: new rates outside its flat bottom, and one more seed
+    of those tried."""
+    cell = fitted[width]
+    x_C = cell.lattice[_inside(cell)]
+    seeds_of = dict(zip(cell.x_K, cell.seeds_K, strict=True))
     found = []
-    for x in map(cell.rate, x_C[inside]):
-        n = cell.repeats(x)
-        if n == 0 and abs(x - wells.of[cell.width][0]) >= FLAT_BOTTOM * cell.spacing:
-            found += [(run, 1.0) for run in cell.runs_at([x])]
-        elif 0 < n < cell.plan.most_seeds:
-            found.append((Run(cell.group, cell.width, x, n), REPEAT_WEIGHT))
+    for x, gradient_M in zip(x_C, _gradient(fitted, width, x_C), strict=True):
+        seeds = int(seeds_of.get(x, 0))
+        if not seeds and abs(x - cell.well.log2_lr) >= FLAT_BOTTOM * cell.spacing:
+            found += [Candidate(run, 1.0, gradient_M) for run in cell.runs_at([x])]
+        elif 0 < seeds < cell.search.most_seeds:
+            run = Run(cell.group, width, float(x), seeds)
+            found.append(Candidate(run, REPEAT_WEIGHT, gradient_M))
     return found
 
 
-def _information(group: list[Cell], wells: Wells) -> np.ndarray:
-    """Fisher information of the runs in the group's basins, in units of one run's noise."""
-    J = np.diag([1e-6] * (3 * len(wells.of)) + [(NOMINAL_NOISE / SKEW_PRIOR[1]) ** 2])
-    for cell in group:
-        if cell.width in wells.of:
-            x_K = cell.in_basin
-            g_Kx = wells.gradient(cell.width, x_K)
-            J += (g_Kx.T * [1 + REPEAT_WEIGHT * (cell.repeats(x) - 1) for x in x_K]) @ g_Kx
-    return J
+def _inside(cell):
+    """Which rates of the lattice would lie in the basin, as far as its well and the runs around it
+    tell."""
+    x_C = cell.lattice
+    centre = middle(cell.x_K, cell.loss_K)
+    outside_K = cell.x_K[cell.loss_K - cell.loss_K.min() > RISE_NATS]
+    below = outside_K[outside_K < centre].max(initial=-np.inf)
+    above = outside_K[outside_K > centre].min(initial=np.inf)
+    near_C = np.abs(x_C - centre) <= REACH_OCTAVES + 1e-6
+    return near_C & (cell.well.rise(x_C) <= INSIDE * RISE_NATS) & (below < x_C) & (x_C < above)
+
+
+def _gradient(fitted, width, x_C):
+    """Derivatives of a width's loss at log2 rates by the M numbers: (C, M)."""
+    first = 3 * list(fitted).index(width)
+    gradient_CxM = np.zeros((len(x_C), 3 * len(fitted) + 1))
+    gradient_CxM[:, [first, first + 1, first + 2, -1]] = fitted[width].well.slopes(x_C)
+    return gradient_CxM
+
+
+def _information(fitted):
+    """Fisher information of the runs in the basins about the M numbers, in units of one run's
+    noise."""
+    skew_prior = (NOMINAL_NOISE / SKEW_PRIOR[1]) ** 2
+    information_MxM = np.diag([1e-6] * (3 * len(fitted)) + [skew_prior])
+    for width, cell in fitted.items():
+        gradient_KxM = _gradient(fitted, width, cell.x_K[cell.window])
+        weight_K = 1 + REPEAT_WEIGHT * (cell.seeds_K[cell.window] - 1)
+        information_MxM += (gradient_KxM.T * weight_K) @ gradient_KxM
+    return information_MxM

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+import heapq
 import html
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import psutil
 
-from hpt.device import pick_device
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
-from hpt.study.plan import Plan, forecast
-from hpt.study.threads import wall_seconds
-from hpt.study.timing import (
-    Calibration,
-    Workers,
-    at_once,
-    calibrate_as_trained,
-    shape_of,
-    threads_of,
-)
-from hpt.training.memory import step_bytes
+from hpt.study.executor import Executor
+from hpt.study.plan import forecast
+from hpt.study.timing import Calibration
 
 #: Of a record: a loss in the shortest decimals that give its float32 back; all but configuration and losses.
 LOSS_BYTES, REST_BYTES = 10.3, 600
 #: What file systems give out at a time.
 BLOCK_BYTES = 4096
+TOO_LITTLE_MEMORY = "give fewer workers, or a smaller micro_batch_size"
+TOO_LITTLE_DISK = "make room, or give another store"
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,6 @@ class Cost:
     by_width: one row a width: runs, flops, seconds (of all its runs, one after another),
         memory_bytes (of one worker).
     calibration: how long a run takes.
-    at_once: how many runs of a shape train at a time.
     """
 
     name: str
@@ -79,7 +72,6 @@ class Cost:
     notes: tuple[str, ...]
     by_width: pd.DataFrame = field(repr=False, compare=False)
     calibration: Calibration = field(repr=False)
-    at_once: Mapping[RunConfig, int] = field(repr=False)
 
     @property
     def runs(self) -> int:
@@ -88,60 +80,51 @@ class Cost:
 
     def seconds_more(self, config: RunConfig) -> float:
         """By how much one run more makes the study longer."""
-        return self.calibration.run_seconds(config) / self.at_once.get(
-            shape_of(config), self.workers
-        )
+        return self.calibration.run_seconds(config) / self.workers
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What will not fit."""
-        found = []
-        if self.memory_bytes > self.free_memory_bytes:
-            found.append(
-                f"{in_bytes(self.memory_bytes)} of memory are needed and {in_bytes(self.free_memory_bytes)} "
-                "are free: give fewer workers, or a smaller micro_batch_size"
-            )
-        if self.disk_bytes > self.free_disk_bytes:
-            found.append(
-                f"{in_bytes(self.disk_bytes)} of disk are needed and {in_bytes(self.free_disk_bytes)} "
-                "are free: make room, or give another store"
-            )
-        return tuple(found)
+        needs = {
+            "memory": (self.memory_bytes, self.free_memory_bytes, TOO_LITTLE_MEMORY),
+            "disk": (self.disk_bytes, self.free_disk_bytes, TOO_LITTLE_DISK),
+        }
+        return tuple(
+            f"{in_bytes(needed)} of {kind} are needed and {in_bytes(free)} are free: {remedy}"
+            for kind, (needed, free, remedy) in needs.items()
+            if needed > free
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row a width, see ``by_width``."""
         return self.by_width.copy()
 
     def __str__(self) -> str:
-        later = f", then about {self.later} as the results ask" if self.later else ""
-        more = (
-            f"; up to {self.at_most_more} more if an optimum sits at an edge"
-            if self.at_most_more
-            else ""
-        )
-        wall_time = "unknown" if math.isnan(self.seconds) else f"about {duration(self.seconds)}"
-        return "\n".join(
-            [
-                f"{self.name}: {self.done} done, {self.now} to run{later}{more}",
-                f"  FLOPs   {self.flops:.2g}",
-                f"  time    {wall_time} ({self.why})",
-                f"  memory  {in_bytes(self.memory_bytes)}, {in_bytes(self.free_memory_bytes)} free",
-                f"  disk    {in_bytes(self.disk_bytes)}, {in_bytes(self.free_disk_bytes)} free",
-                *(f"  note: {line}" for line in self.notes),
-                *(f"  WARNING: {line}" for line in self.warnings),
-            ]
-        )
+        runs = f"{self.name}: {self.done} done, {self.now} to run"
+        if self.later:
+            runs += f", then about {self.later} as the results ask"
+        if self.at_most_more:
+            runs += f"; up to {self.at_most_more} more if an optimum sits at an edge"
+        known = math.isfinite(self.seconds)
+        lines = [
+            runs,
+            f"  FLOPs   {self.flops:.2g}",
+            f"  time    {f'about {duration(self.seconds)}' if known else 'unknown'} ({self.why})",
+            f"  memory  {in_bytes(self.memory_bytes)}, {in_bytes(self.free_memory_bytes)} free",
+            f"  disk    {in_bytes(self.disk_bytes)}, {in_bytes(self.free_disk_bytes)} free",
+        ]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  WARNING: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def reckon(
-    name: str,
-    plan: Plan,
+    study,
     losses: Mapping[RunConfig, float],
-    pool: Workers | None,
-    prepare: Callable[[], str],
+    executor: Executor,
     store: str | os.PathLike[str],
     notes: Sequence[str] = (),
 ) -> Cost:
@@ -149,69 +132,56 @@ def reckon(
 
     Parameters
     ----------
-    name, plan: of the study.
+    study: a :class:`hpt.Study`.
     losses: of the runs that are done.
-    pool: the workers that will train, in which steps are timed; None leaves time and memory
-        unknown.
-    prepare: makes the workers ready and returns why there are so many, or why there is no pool. It
-        is called once all is counted that needs no workers: they start meanwhile.
+    executor: who will train, made ready by its ``prepare``.
     store: where records go.
     notes: what else is worth saying.
     """
-    begun, place, nan = time.perf_counter(), pool and pick_device(pool.device), float("nan")
-    now, later, at_most_more = forecast(plan, losses)
-    runs = [*now, *later]
-    shapes = list(dict.fromkeys(map(shape_of, runs)))
-    found, memory, start = (
-        Calibration({}, nan, nan),
-        dict.fromkeys(shapes, nan),
-        nan if runs else 0.0,
+    begun = time.perf_counter()
+    expected = forecast(study, losses)
+    runs = [*expected.now, *expected.later]
+    timed = executor.time(runs) if runs else Calibration()
+    start_seconds = time.perf_counter() - begun if runs else 0.0
+    rows = pd.DataFrame(
+        [
+            (run.model.width, 1, run_flops(run), timed.run_seconds(run), timed.memory_bytes(run))
+            for run in runs
+        ],
+        columns=["width", "runs", "flops", "seconds", "memory_bytes"],
     )
-    tensors = {s: step_bytes(s, place) for s in shapes} if pool is not None else {}
-    counted = time.perf_counter() - begun
-    why, begun = prepare(), time.perf_counter()
-    workers, cores, threads, number = 1, 1, dict.fromkeys(shapes, 1), dict.fromkeys(shapes, 1)
-    if runs and pool is not None:
-        workers, cores, room = pool.workers, pool.cores, psutil.virtual_memory().available
-        threads |= {s: threads_of(pool, s) for s in shapes}
-        number |= {s: at_once(pool, threads[s]) for s in shapes}
-        fit = [
-            s for s in shapes if number[s] * tensors[s] < room
-        ]  # trying must not fill the machine
-        found = calibrate_as_trained(pool, fit)
-        memory = {s: found.base_bytes + size for s, size in tensors.items()}
-        start = counted + time.perf_counter() - begun
-    rows = [
-        (c.model.width, 1, run_flops(c), found.run_seconds(c), memory[shape_of(c)]) for c in runs
-    ]
-    table = pd.DataFrame(rows, columns=["width", "runs", "flops", "seconds", "memory_bytes"])
-    by_width = table.groupby("width", as_index=False)
+    waves = [map(timed.run_seconds, wave) for wave in (expected.now, expected.later)]
+    by_width = rows.groupby("width", as_index=False)
     return Cost(
-        name=name,
+        name=study.name,
         done=len(losses),
-        now=len(now),
-        later=len(later),
-        at_most_more=at_most_more,
-        workers=workers,
-        why=why,
-        flops=float(table.flops.sum()),
-        start_seconds=start,
-        seconds=start
-        + sum(
-            wall_seconds([(found.run_seconds(c), threads[shape_of(c)]) for c in wave], cores)
-            for wave in (now, later)
-        ),
-        memory_bytes=max((number[s] * size for s, size in memory.items()), default=0.0),
-        free_memory_bytes=found.free_bytes,
+        now=len(expected.now),
+        later=len(expected.later),
+        at_most_more=expected.at_most_more,
+        workers=executor.workers,
+        why=executor.why,
+        flops=float(rows.flops.sum()),
+        seconds=start_seconds + sum(wall_seconds(wave, executor.workers) for wave in waves),
+        start_seconds=start_seconds,
+        memory_bytes=executor.workers * float(rows.memory_bytes.max()) if runs else 0.0,
+        free_memory_bytes=timed.free_bytes,
         disk_bytes=float(sum(map(record_bytes, runs))),
         free_disk_bytes=free_disk(store),
         notes=tuple(notes),
         by_width=by_width.sum(min_count=1).assign(
             memory_bytes=by_width.memory_bytes.max().memory_bytes
         ),
-        calibration=found,
-        at_once=number,
+        calibration=timed,
     )
+
+
+def wall_seconds(runs: Iterable[float], workers: int) -> float:
+    """When the last of these runs, seconds each, ends: the longest first, each as a worker is free."""
+    ends = [0.0] * workers
+    for seconds in sorted(runs, reverse=True):
+        heapq.heapreplace(ends, ends[0] + seconds)
+    # Unlike the builtin, it passes nan on.
+    return float(np.max(ends))
 
 
 def record_bytes(config: RunConfig) -> float:
@@ -225,27 +195,35 @@ def free_disk(store: str | os.PathLike[str]) -> float:
     machine."""
     if "://" in str(store):
         return float("nan")
-    there = next(p for p in (Path(store).absolute(), *Path(store).absolute().parents) if p.exists())
-    return float(shutil.disk_usage(there).free)
+    folder = Path(store).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return float(shutil.disk_usage(folder).free)
 
 
 def in_bytes(size: float) -> str:
-    """Bytes as people say them: "512 B", "3.1 MB", "24 GB"."""
+    """Bytes in words: "512 B", "3.14 MB", "24.1 GB"."""
     if math.isnan(size):
         return "unknown"
-    unit = max(0, min(4, int(math.log10(max(size, 1)) / 3)))
-    return f"{size / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
 
 
 def duration(seconds: float) -> str:
     """A duration in words: "0.8 s", "42 s", "3 min 12 s", "2 h 05 min", "3.2 days"."""
     if not math.isfinite(seconds):
         return "an unknown time"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 2 * 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole / 86400:.1f} days"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_rest = divmod(minutes, 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if hours == 0:
+        return f"{minutes} min {rest:02d} s"
+    if hours < 48:
+        return f"{hours} h {minutes_rest:02d} min"
+    return f"{seconds / 86400:.1f} days"

@@ -9,139 +9,141 @@ import os
 import platform
 import threading
 import warnings
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
 from hpt.device import cores_here, pick_device
-from hpt.errors import CompileWarning, StudyError
+from hpt.errors import CompileWarning, ConfigError, StudyError
 from hpt.runs.result import RunResult
-from hpt.runs.run_config import RunConfig, run_flops
-from hpt.runs.store import Store
-from hpt.study.jobs import plan_jobs, run_job
-from hpt.study.timing import shape_of, threads_of
+from hpt.runs.run_config import RunConfig
+from hpt.study.executor import Executor
+from hpt.study.jobs import run_job, shapes_to_compile
+from hpt.study.timing import Calibration, calibrate, results_of, shape_of, shapes_of
 from hpt.training.compiled import try_to_compile
-
-#: Runs that a worker trains together.
-Job = tuple[RunConfig, ...]
+from hpt.training.memory import SHARE, available_bytes, step_bytes
 
 #: How often the pool is started anew after a worker was killed.
 RESTARTS = 3
 #: Programs that are on disk are there by then.
 SECONDS_TO_LOAD = 10
+#: Memory of a worker beside its run's tensors: Python, torch and what they load. An estimate.
+WORKER_BYTES = 4e8
 
 
 def choose_workers(
-    runs: int, device: str = "auto", asked: int | None = None
-) -> tuple[int, int, str]:
-    """How many worker processes serve ``runs`` runs best here, how many cores they have for their
-    threads, and why."""
-    if asked:
-        return asked, asked, f"processes {asked}, as asked"
-    if pick_device(device).type != "cpu":
-        return 1, 1, "one process keeps an accelerator busy"
-    workers, cores = max(1, min(cores_here(), runs)), cores_here()
-    return workers, cores, f"processes {workers}, cores {cores}"
+    configs: Sequence[RunConfig], device: str = "auto", asked: int | None = None
+) -> tuple[int, str]:
+    """How many worker processes train these runs, and why.
 
-
-class Pool:
-    """Worker processes that train runs into a store; use it in a ``with`` block.
-
-    Parameters
-    ----------
-    store: where each worker puts its results; None where no run is to be trained.
-    workers: how many processes; by default as many as serve ``runs`` runs best.
-    device: as in :func:`hpt.train`.
-    stack: as in :func:`hpt.study.jobs.plan_jobs`.
-    runs: how many there are.
-
-    Attributes
-    ----------
-    why: why so many workers.
-    cores: that the workers share.
-    threads: of a run of each shape, one where a shape is not named; runs start as their threads
-        find free cores.
-    compiled: shapes whose steps are compiled, once :meth:`compile` was called.
+    On a CPU each core gets a run of its own, as far as the workers fit into memory.
     """
+    if asked:
+        return asked, f"processes {asked}, as asked"
+    picked = pick_device(device)
+    if picked.type != "cpu":
+        return 1, "one process keeps an accelerator busy"
+    cores = cores_here()
+    workers = min(cores, len(configs))
+    largest = max(step_bytes(shape, picked) for shape in shapes_of(configs))
+    fit = max(1, int(SHARE * available_bytes(picked) / (WORKER_BYTES + largest)))
+    if fit < workers:
+        return fit, f"processes {fit}, cores {cores}: as many as fit into memory"
+    return workers, f"processes {workers}, cores {cores}"
 
-    def __init__(
-        self,
-        store: Store | None,
-        workers: int | None = None,
-        device: str = "auto",
-        stack: bool | None = None,
-        runs: int = 1,
-    ):
-        self.store, self.device, self.stack = store, device, stack
-        self.workers, self.cores, self.why = choose_workers(runs, device, workers)
-        self.threads: dict[RunConfig, int] = {}
-        self.compiled: frozenset[RunConfig] = frozenset()
-        self._restarts_left = RESTARTS
-        self._pool = self._start()
 
-    def _start(self) -> futures.ProcessPoolExecutor:
-        context = multiprocessing.get_context(
-            "spawn"
-        )  # a fork would inherit the parent's thread pools
-        return futures.ProcessPoolExecutor(self.workers, context, _start_worker)
+class LocalExecutor(Executor):
+    """Worker processes of one thread each, as many as :func:`choose_workers` says."""
 
-    def __enter__(self) -> Pool:
-        for _ in range(self.workers):
-            self._pool.submit(os.getpid)  # one worker starts for each, while this process goes on
-        return self
+    _pool: futures.ProcessPoolExecutor | None = None
+    _deaths = 0
+
+    def __post_init__(self):
+        if self.compile and self.stack:
+            raise ConfigError(
+                "compiled=True with stack=True.",
+                "a compiled step is that of a single run",
+                "compiled=None",
+            )
+        if self.address is not None or self.gpus_per_job is not None:
+            raise ConfigError(
+                f"address={self.address!r}, gpus_per_job={self.gpus_per_job!r}: "
+                "only a cluster has these.",
+                "",
+                'executor="ray"',
+            )
 
     def __exit__(self, kind, *_) -> None:
+        if self._pool is None:
+            return
         if kind is not None:
+            # Runs in hand repeat the next time; waiting for them would block Ctrl-C.
             for process in list((self._pool._processes or {}).values()):
-                process.terminate()  # runs in hand repeat the next time; waiting for them would block Ctrl-C
+                process.terminate()
         self._pool.shutdown(cancel_futures=True)
+
+    def require_gpu(self) -> bool:
+        """Whether this machine's device is a CUDA GPU."""
+        return pick_device(self.device).type == "cuda"
+
+    def prepare(
+        self, grid: Sequence[RunConfig], missing: Sequence[RunConfig], quiet: bool = False
+    ) -> None:
+        """Start as many workers as serve the missing runs best, and have the steps compiled where
+        that pays.
+
+        Raises
+        ------
+        ConfigError: compiled steps are wanted and cannot be had.
+        StudyError: a worker died.
+        """
+        if not missing:
+            return
+        wanted = False if self.stack else self.compile
+        shapes, why_compiled = shapes_to_compile(grid, self.device, wanted)
+        self.workers, why_workers = choose_workers(missing, self.device, self.asked)
+        self._start()
+        self._compile(shapes, quiet)
+        _, why_jobs = self.jobs(missing)
+        self.why = f"{why_workers}; {why_compiled}; {why_jobs}"
+
+    def _start(self):
+        # A fork would inherit the parent's thread pools.
+        context = multiprocessing.get_context("spawn")
+        self._pool = futures.ProcessPoolExecutor(self.workers, context, _start_worker)
+        # One worker starts for each, while this process goes on.
+        for _ in range(self.workers):
+            self.submit(os.getpid)
 
     def submit(self, task: Callable, *args) -> futures.Future:
         """Have a worker do ``task(*args)``."""
         return self._pool.submit(task, *args)
 
-    def compile(self, shapes: Collection[RunConfig], quiet: bool = False) -> None:
+    def _compile(self, shapes, quiet):
         """Have the steps of these shapes compiled where they are not on disk; one that fails runs
-        as it is.
-
-        Raises
-        ------
-        StudyError: a worker died.
-        """
-        tasks = {
-            self._pool.submit(_with_threads, threads_of(self, shape), try_to_compile, shape): shape
-            for shape in sorted(shapes, key=run_flops, reverse=True)
-        }
+        as it is."""
+        shapes = shapes_of(shapes)[::-1]
+        tasks = [self.submit(try_to_compile, shape) for shape in shapes]
         waiting = futures.wait(tasks, timeout=SECONDS_TO_LOAD).not_done
         if waiting and not quiet:
             print(
-                f"compiling the training steps of {len(waiting)} shapes, once; a core takes about 20 s for each"
+                f"compiling the training steps of {len(waiting)} shapes, once; "
+                "a core takes about 20 s for each"
             )
-        try:
-            failures = {shape: task.result() for task, shape in tasks.items()}
-        except BrokenProcessPool:
-            raise StudyError(
-                "a worker died while steps were compiled.",
-                "the machine ran out of memory",
-                "fewer workers, or compiled=False",
-            ) from None
-        for shape, failure in failures.items():
-            if failure:
-                warnings.warn(
-                    f"the step at width {shape.model.width} could not be compiled and runs as it is: "
-                    f"{failure}",
-                    CompileWarning,
-                    stacklevel=2,
-                )
-        self.compiled = frozenset(shape for shape, failure in failures.items() if not failure)
+        failures = dict(zip(shapes, results_of(tasks, "compiled", "compiled=False"), strict=True))
+        self.compiled = frozenset(shape for shape in shapes if not failures[shape])
+        for shape in failures.keys() - self.compiled:
+            warnings.warn(
+                f"the step at width {shape.model.width} could not be compiled and runs as it is: "
+                f"{failures[shape]}",
+                CompileWarning,
+                stacklevel=2,
+            )
 
-    def plan(self, configs: Sequence[RunConfig]) -> tuple[list[Job], str]:
-        """The jobs that :meth:`run` makes of runs, and the reason in words."""
-        return plan_jobs(
-            configs, self.device, workers=self.workers, stack=self.stack, compiled=self.compiled
-        )
+    def time(self, configs: Sequence[RunConfig]) -> Calibration:
+        """How long such runs take while all workers are busy."""
+        return calibrate(self, configs)
 
     def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
         """Train every configuration and yield each result as it is stored.
@@ -153,65 +155,37 @@ class Pool:
         ------
         StudyError: when workers keep dying; whatever was stored stays.
         """
-        jobs, _ = self.plan(configs)
-        waiting, running = deque(jobs), {}
-        while waiting or running:
-            run_ids = []
+        left, _ = self.jobs(configs)
+        while left:
             try:
-                self._start_jobs(waiting, running)
-                done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
-                run_ids = [run_id for task in done for run_id in task.result()]
-                for task in done:
-                    del running[task]
-                self._start_jobs(
-                    waiting, running
-                )  # before whoever takes the results lets a core idle
+                tasks = {self._submit(job): job for job in left}
+                for task in futures.as_completed(tasks):
+                    run_ids = task.result()
+                    left.remove(tasks[task])
+                    yield from map(self.store.load, run_ids)
             except BrokenProcessPool:
-                self._pool.shutdown(cancel_futures=True)
-                waiting.extendleft(running.values())
-                running.clear()
-                if not self._restarts_left:
-                    raise StudyError(
-                        f"worker processes died {RESTARTS + 1} times, with {sum(map(len, waiting))} runs left.",
-                        "the machine ran out of memory, or something kills them",
-                        f"the same command with fewer workers than {self.workers}; finished runs are kept",
-                    ) from None
-                self._restarts_left -= 1
-                self._pool = self._start()
-            yield from map(self.store.load, run_ids)
+                self._restart(sum(map(len, left)))
 
-    def _start_jobs(self, waiting: deque[Job], running: dict[futures.Future, Job]) -> None:
-        """Start jobs in their order as long as there are cores for the next."""
-        while waiting:
-            shape = shape_of(waiting[0][0])
-            threads, busy = (
-                threads_of(self, shape),
-                sum(threads_of(self, shape_of(job[0])) for job in running.values()),
-            )
-            if busy + threads > self.cores:
-                return
-            task = self._pool.submit(
-                _with_threads,
-                threads,
-                run_job,
-                waiting[0],
-                str(self.store.path),
-                self.device,
-                self.stack,
-                shape in self.compiled,
-            )
-            running[task] = waiting.popleft()
+    def _submit(self, job):
+        compiled = shape_of(job[0]) in self.compiled
+        return self.submit(run_job, job, str(self.store.path), self.device, self.stack, compiled)
+
+    def _restart(self, runs_left):
+        self._pool.shutdown(cancel_futures=True)
+        self._deaths += 1
+        if self._deaths > RESTARTS:
+            raise StudyError(
+                f"worker processes died {self._deaths} times, with {runs_left} runs left.",
+                "the machine ran out of memory, or something kills them",
+                f"the same command with fewer workers than {self.workers}; finished runs are kept",
+            ) from None
+        self._start()
 
 
-def _start_worker() -> None:
+def _start_worker():
     torch.set_num_threads(1)
     keep_freed_memory()
     threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _with_threads(threads: int, task: Callable, *args):
-    torch.set_num_threads(threads)
-    return task(*args)
 
 
 def keep_freed_memory() -> None:
@@ -223,7 +197,7 @@ def keep_freed_memory() -> None:
             libc.mallopt(parameter, 1 << 30)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent():
     """A killed parent cannot tell its workers; they would wait for ever."""
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -18,9 +18,9 @@ from hpt.device import cores_here
 from hpt.errors import ConfigError, DataError, HptError, StoreError, StudyError
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
-from hpt.runs.store import Store
+from hpt.study.executor import Executor
 from hpt.study.executor_local import keep_freed_memory
-from hpt.study.jobs import plan_jobs, run_job
+from hpt.study.jobs import Job, run_job
 
 #: How often a job is repeated after its worker or its machine was lost.
 RETRIES = 3
@@ -32,86 +32,86 @@ STORE_SECONDS = 60.0
 OBJECT_STORE_BYTES = 80_000_000
 
 
-class RayPool:
-    """Tasks on a Ray cluster that train runs into a store; use it in a ``with`` block, as
-    :class:`hpt.study.executor_local.Pool`.
+class RayExecutor(Executor):
+    """Tasks on a Ray cluster, which the ``with`` block joins.
 
     A job takes one CPU, with as many torch threads, and ``gpus_per_job`` GPUs. Each machine reads
-    and tokenizes its own text, whose fingerprint has to be that of this machine.
+    and tokenizes its own text, whose fingerprint has to be that of this machine. Steps are neither
+    compiled nor timed: the machines may differ.
 
     Parameters
     ----------
-    store: where each worker puts its results: on a file system that all machines share, or behind a
-        URL.
-    workers: at most so many jobs at a time; by default as many as the cluster holds.
+    store: on a file system that all machines share, or behind a URL.
+    asked: at most so many jobs at a time; by default as many as the cluster holds.
     device: "auto" (a GPU where the cluster has one), "cpu", "cuda".
     address: of the cluster, "host:port", or "auto", the one that this machine is part of; by
         default $RAY_ADDRESS, else "local", one of this machine alone, started for the study and
         ended with it.
     gpus_per_job: a fraction lets jobs share a GPU; by default 1 on GPUs.
-    stack: as in :meth:`hpt.Study.run`.
-
-    Raises
-    ------
-    ConfigError: Ray is not installed, or the cluster has no GPU and the job wants one.
-    StudyError: the cluster cannot be reached.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        workers: int | None = None,
-        device: str = "auto",
-        *,
-        address: str | None = None,
-        gpus_per_job: float | None = None,
-        stack: bool | None = None,
-    ):
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault(
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-        )  # what Ray's FutureWarning recommends
-        try:
-            import ray
-        except ImportError as error:
+    def __post_init__(self):
+        if self.compile:
             raise ConfigError(
-                f'executor="ray" needs Ray: {error}.',
-                "an installation without it",
-                'pip install "hpt[ray]"',
-            ) from None
-        self.store, self.stack, self._ray, self._connected = (
-            store,
-            stack,
-            ray,
-            not ray.is_initialized(),
-        )
-        if self._connected:
-            _connect(ray, address)
+                'compiled=True with executor="ray".',
+                "a compiled step is that of a single run by this machine's processes",
+                "compiled=None",
+            )
+
+    def require_gpu(self) -> bool:
+        """Have each job take a GPU of the cluster; this machine may have none."""
+        if self.device == "auto":
+            self.device = "cuda"
+        return self.device == "cuda"
+
+    def __enter__(self) -> RayExecutor:
+        """Join the cluster.
+
+        Raises
+        ------
+        ConfigError: Ray is not installed, or the cluster has no GPU and the job wants one.
+        StudyError: the cluster cannot be reached.
+        """
+        self._ray = _import_ray()
+        self._joined = not self._ray.is_initialized()
+        if self._joined:
+            _join(self._ray, self.address)
         try:
-            self._head = ray.get_runtime_context().gcs_address
-            self._node = ray.get_runtime_context().get_node_id()
-            self._seen = time.monotonic()
-            resources = ray.cluster_resources()
-            cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
-            self.gpus_per_job = _gpus_per_job(gpus, device, gpus_per_job)
+            self._look_around()
         except BaseException:
             self.__exit__()
             raise
-        self.device = "cuda" if self.gpus_per_job else "cpu" if device == "auto" else device
-        room = min(cpus, int(gpus / self.gpus_per_job)) if self.gpus_per_job else cpus
-        self._most = workers or float("inf")  # not room: machines may join later
-        self.workers = max(1, min(room, self._most))
-        self.why = (
-            f"Ray at {self._head}: machines {sum(n['Alive'] for n in ray.nodes())}, CPUs {cpus}, "
-            f"GPUs {gpus:g}; {self.workers} jobs at a time"
-        )
-
-    def __enter__(self) -> RayPool:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._connected:
-            self._ray.shutdown()  # the cluster ends what this driver started; runs in hand repeat the next time
+        if self._joined:
+            # The cluster ends what this driver started; runs in hand repeat the next time.
+            self._ray.shutdown()
+
+    def _look_around(self):
+        """What the cluster has, and how many jobs it does at a time."""
+        context = self._ray.get_runtime_context()
+        self._head = context.gcs_address
+        self._node = context.get_node_id()
+        self._seen = time.monotonic()
+        resources = self._ray.cluster_resources()
+        cpus = int(resources.get("CPU", 0))
+        gpus = resources.get("GPU", 0.0)
+        self.gpus_per_job = _gpus_per_job(gpus, self.device, self.gpus_per_job)
+        room = cpus
+        if self.gpus_per_job:
+            room = min(cpus, int(gpus / self.gpus_per_job))
+            self.device = "cuda"
+        elif self.device == "auto":
+            self.device = "cpu"
+        # Not room: machines may join later.
+        self._most = self.asked or float("inf")
+        self.workers = max(1, min(room, self._most))
+        machines = sum(node["Alive"] for node in self._ray.nodes())
+        self.why = (
+            f"Ray at {self._head}: machines {machines}, CPUs {cpus}, GPUs {gpus:g}; "
+            f"{self.workers} jobs at a time"
+        )
 
     def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
         """Train every configuration and yield each result as it is stored.
@@ -124,48 +124,50 @@ class RayPool:
         StoreError: this machine does not see what a worker stored.
         DataError: a machine's text differs from this machine's.
         """
-        ray = self._ray
-        fingerprints = {data: load(data).fingerprint for data in {c.data for c in configs}}
-        path = str(
-            self.store.path.resolve() if isinstance(self.store.path, Path) else self.store.path
-        )
-        # Retries are counted here: Ray itself repeats a job that ran out of memory without end.
-        task = ray.remote(num_cpus=1, num_gpus=self.gpus_per_job, max_retries=0)(_run_job)
-        waiting, running = deque((job, 0) for job in self._jobs(configs)), {}
+        start = self._starter(configs)
+        waiting = deque((job, 0) for job in self.jobs(configs)[0])
+        running = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self._most:
                     job, losses = waiting.popleft()
-                    running[
-                        task.remote(job, path, self.device, fingerprints[job[0].data], self.stack)
-                    ] = job, losses
-                done, _ = ray.wait(list(running), timeout=LOOK_SECONDS)
+                    running[start(job)] = job, losses
+                done, _ = self._ray.wait(list(running), timeout=LOOK_SECONDS)
                 self._look(len(running) + len(waiting))
-                for ref in done:
-                    job, losses = running.pop(ref)
+                for task in done:
+                    job, losses = running.pop(task)
                     try:
-                        run_ids = ray.get(ref)
-                    except ray.exceptions.RayTaskError as error:  # the job's own error
-                        raise (
-                            error.cause if isinstance(error.cause, HptError) else error
-                        ) from None
-                    except ray.exceptions.RayError as error:
+                        run_ids = self._ray.get(task)
+                    except self._ray.exceptions.RayTaskError as error:
+                        # The job's own error.
+                        own = isinstance(error.cause, HptError)
+                        raise (error.cause if own else error) from None
+                    except self._ray.exceptions.RayError as error:
                         if losses == RETRIES:
                             raise _gave_up(job, error) from error
                         waiting.appendleft((job, losses + 1))
                     else:
                         yield from map(self._load, run_ids)
         finally:
-            for ref in running:
-                ray.cancel(ref, force=True)
+            for task in running:
+                self._ray.cancel(task, force=True)
 
-    def _jobs(self, configs: Sequence[RunConfig]) -> list[tuple[RunConfig, ...]]:
+    def jobs(self, configs: Sequence[RunConfig]) -> tuple[list[Job], str]:
         """Stacks and single runs; how many fit into a GPU is known only where there is one."""
         if self.device == "cpu" or torch.cuda.is_available():
-            return plan_jobs(configs, self.device, workers=self.workers, stack=self.stack)[0]
-        return [(config,) for config in configs]
+            return super().jobs(configs)
+        return [(config,) for config in configs], "one by one"
 
-    def _look(self, left: int) -> None:
+    def _starter(self, configs):
+        """What starts a job and gives Ray's reference to it."""
+        path = self.store.path
+        shared = str(path.resolve() if isinstance(path, Path) else path)
+        where = (shared, self.device, load(configs[0].data).fingerprint, self.stack)
+        # Retries are counted here: Ray itself repeats a job that ran out of memory without end.
+        task = self._ray.remote(num_cpus=1, num_gpus=self.gpus_per_job, max_retries=0)(_run_job)
+        return lambda job: task.remote(job, *where)
+
+    def _look(self, left):
         """Fail when the head, or this machine's part in the cluster, has been away for
         ``LOST_SECONDS``.
 
@@ -175,19 +177,19 @@ class RayPool:
             return
         try:
             _reach(self._head)
-            if any(n["NodeID"] == self._node and n["Alive"] for n in self._ray.nodes()):
-                self._seen = time.monotonic()
-                return
+            alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
         except OSError:
-            pass
-        if time.monotonic() - self._seen > LOST_SECONDS:
+            alive = ()
+        if self._node in alive:
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > LOST_SECONDS:
             raise StudyError(
                 f"the Ray cluster at {self._head} is lost, with {left} jobs left.",
                 "its head, or Ray on this machine, was stopped or cannot be reached",
                 "the same command once the cluster runs again; finished runs are kept",
             )
 
-    def _load(self, run_id: str) -> RunResult:
+    def _load(self, run_id):
         """What a worker stored, as soon as this machine sees it."""
         deadline = time.monotonic() + STORE_SECONDS
         while (result := self.store.load(run_id)) is None:
@@ -198,11 +200,27 @@ class RayPool:
                     "a folder on a shared file system, or a URL such as s3://bucket/runs",
                 )
             time.sleep(0.2)
-            list(self.store.run_ids())  # reading the folder renews what NFS knows of it
+            # Reading the folder renews what NFS knows of it.
+            list(self.store.run_ids())
         return result
 
 
-def _connect(ray, address: str | None) -> None:
+def _import_ray():
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What Ray's FutureWarning recommends.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(
+            f'executor="ray" needs Ray: {error}.',
+            "an installation without it",
+            'pip install "hpt[ray]"',
+        ) from None
+    return ray
+
+
+def _join(ray, address):
     """Join the cluster, or start one of this machine."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -227,18 +245,17 @@ def _connect(ray, address: str | None) -> None:
         ) from error
 
 
-def _reach(address: str) -> None:
+def _reach(address):
     """Fail with OSError where nothing listens at "host:port"."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
 
 
-def _gpus_per_job(gpus: float, device: str, asked: float | None) -> float:
-    wanted = (
-        asked
-        if asked is not None
-        else float(device.startswith("cuda") or (device == "auto" and gpus > 0))
-    )
+def _gpus_per_job(gpus, device, asked) -> float:
+    """How many of the cluster's GPUs a job takes, as far as it was asked for."""
+    wanted = asked
+    if asked is None:
+        wanted = float(device.startswith("cuda") or (device == "auto" and gpus > 0))
     if wanted < 0 or (wanted > 1 and wanted % 1):
         raise ConfigError(
             f"gpus_per_job={asked} is no number of GPUs.",
@@ -258,9 +275,7 @@ def _gpus_per_job(gpus: float, device: str, asked: float | None) -> float:
     return wanted
 
 
-def _run_job(
-    configs: Sequence[RunConfig], store_path: str, device: str, fingerprint: str, stack: bool | None
-) -> list[str]:
+def _run_job(configs, store_path, device, fingerprint, stack) -> list[str]:
     """What a worker of the cluster does; returns the ids of the job's runs."""
     torch.set_num_threads(1)  # as many as the task has CPUs
     keep_freed_memory()
@@ -274,7 +289,7 @@ def _run_job(
     return run_job(configs, store_path, device, stack)
 
 
-def _gave_up(job: Sequence[RunConfig], error: Exception) -> StudyError:
+def _gave_up(job, error) -> StudyError:
     c = job[0]
     reason = str(error).strip().partition("\n")[0]
     return StudyError(

@@ -4,15 +4,17 @@ to."""
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 
 import torch
 
-from hpt.data.source import DataConfig, load
+from hpt.data.source import load
 from hpt.device import pick_device
 from hpt.errors import ConfigError
+from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.runs.store import Store
 from hpt.study.timing import shape_of
@@ -20,19 +22,23 @@ from hpt.training.compiled import obstacle, train_compiled
 from hpt.training.loop import train
 from hpt.training.stacked import even_chunks, members_that_fit, stack_key, train_stacked
 
-#: A GPU is taken as full when a kernel launch does so many FLOPs: what 400 TFLOP/s do while one kernel starts, in
-#: about 2.5 µs. An estimate, not measured.
+#: Runs that one worker trains together.
+Job = tuple[RunConfig, ...]
+
+#: A GPU is taken as full when a kernel launch does so many FLOPs: what 400 TFLOP/s do while one kernel
+#: starts, in about 2.5 µs. An estimate, not measured.
 FLOPS_TO_FILL_A_GPU = 1e9
 #: Kernel launches of a bf16 training step, as counted from its operations: so many a block, so many beside.
 LAUNCHES_PER_BLOCK, LAUNCHES_BESIDE = 90, 70
-#: On a CPU, steps of fewer FLOPs go faster in a stack. Gains measured on one thread of a Xeon with AMX, whole runs in
-#: stacks of 5 or 7, bf16 and fp32: 2.1 and 1.7 at 8e6 FLOPs a step, 1.9 and 1.6 at 2e7, 1.7 and 1.4 at 5e7, 1.4 and 1.1
-#: at 2e8, 1.3 and 1.0 at 5e8. Where little is to be gained, the bits of a run trained alone are worth more.
+#: On a CPU, steps of fewer FLOPs go faster in a stack. Gains measured on one thread of a Xeon with AMX,
+#: whole runs in stacks of 5 or 7, bf16 and fp32: 2.1 and 1.7 at 8e6 FLOPs a step, 1.9 and 1.6 at 2e7,
+#: 1.7 and 1.4 at 5e7, 1.4 and 1.1 at 2e8, 1.3 and 1.0 at 5e8. Where little is to be gained, the bits of
+#: a run trained alone are worth more.
 FLOPS_TO_STACK_ON_A_CPU = 5e7
 #: More members share the launches further, and the caches too; 5 and 7 were measured.
 MOST_ON_A_CPU = 8
-#: A study compiles the step of a shape that takes so many steps in all. A program takes 15 to 20 s to make and saves
-#: 4 to 16 ms a step, as measured at widths 32 to 512, 1024 tokens a step.
+#: A study compiles the step of a shape that takes so many steps in all. A program takes 15 to 20 s to
+#: make and saves 4 to 16 ms a step, as measured at widths 32 to 512, 1024 tokens a step.
 STEPS_TO_COMPILE = 5000
 WHY = {
     "cpu": f"on a CPU stacks pay below {FLOPS_TO_STACK_ON_A_CPU:.0e} FLOPs a step",
@@ -53,28 +59,24 @@ def shapes_to_compile(
     ------
     ConfigError: where it is wanted and cannot be.
     """
-    hindrance, steps = obstacle(pick_device(device)), Counter()
     if wanted is False:
         return frozenset(), "steps not compiled, as asked"
+    hindrance = obstacle(pick_device(device))
     if hindrance and wanted:
         raise ConfigError("compiled=True cannot be had here.", hindrance, "compiled=None")
     if hindrance:
         return frozenset(), f"steps not compiled: {hindrance}"
+    steps = Counter()
     for config in configs:
-        if (
-            not config.train.micro_batch_size
-        ):  # a program of many micro-batches takes minutes to make
+        # A program of many micro-batches takes minutes to make.
+        if not config.train.micro_batch_size:
             steps[shape_of(config)] += run_steps(config)
-    found = frozenset(
-        shape for shape, count in steps.items() if wanted or count >= STEPS_TO_COMPILE
-    )
-    widths = ", ".join(map(str, sorted({shape.model.width for shape in found})))
-    return (
-        found,
-        f"steps compiled at width {widths}"
-        if found
-        else "steps not compiled: too few to pay for it",
-    )
+    least = 0 if wanted else STEPS_TO_COMPILE
+    shapes = frozenset(shape for shape, count in steps.items() if count >= least)
+    if not shapes:
+        return shapes, "steps not compiled: too few to pay for it"
+    widths = sorted({shape.model.width for shape in shapes})
+    return shapes, f"steps compiled at width {', '.join(map(str, widths))}"
 
 
 def plan_jobs(
@@ -84,7 +86,7 @@ def plan_jobs(
     workers: int = 1,
     stack: bool | None = None,
     compiled: Collection[RunConfig] = (),
-) -> tuple[list[tuple[RunConfig, ...]], str]:
+) -> tuple[list[Job], str]:
     """Group runs into jobs: a stack of runs that train at once, or a run alone.
 
     Parameters
@@ -100,46 +102,46 @@ def plan_jobs(
     -------
     The jobs, longest first, and the reason in words.
     """
-    place, alike = pick_device(device), defaultdict(list)
+    picked = pick_device(device)
+    alike = defaultdict(list)
     for config in configs:
         alike[stack_key(config)].append(config)
-    share, jobs, sizes = -(-len(configs) // workers), [], {}
+    share = math.ceil(len(configs) / workers)
+    jobs = []
     for key, runs in alike.items():
-        wanted = members_wanted(key, place) if stack is None else len(runs) if stack else 1
-        wanted = 1 if shape_of(key) in compiled else wanted
-        most = min(wanted, share, members_that_fit(key, place, workers)) if wanted > 1 else 1
-        chunks = list(even_chunks(runs, most))
-        sizes[key.model.width] = max(sizes.get(key.model.width, 1), *map(len, chunks))
-        jobs += chunks
+        most = members_wanted(key, picked) if stack is None else len(runs)
+        if stack is False or shape_of(key) in compiled:
+            most = 1
+        most = min(most, share)
+        if most > 1:
+            most = min(most, members_that_fit(key, picked, workers))
+        jobs += even_chunks(runs, most)
+    why = WHY.get(picked.type, f"no gain is known on {picked.type}")
+    if stack is not None:
+        why = "as asked"
+    # The longest job of a width is seen last.
+    sizes = {job[0].model.width: len(job) for job in sorted(jobs, key=len) if len(job) > 1}
+    stacks = ", ".join(f"{size} at width {width}" for width, size in sorted(sizes.items()))
     jobs.sort(key=lambda job: sum(map(run_flops, job)), reverse=True)
-    stacks = ", ".join(
-        f"{size} at width {width}" for width, size in sorted(sizes.items()) if size > 1
-    )
-    why = (
-        "as asked"
-        if stack is not None
-        else WHY.get(place.type, f"no gain is known on {place.type}")
-    )
     return jobs, f"stacks of {stacks}; {why}" if stacks else f"one by one; {why}"
 
 
-def members_wanted(config: RunConfig, place: torch.device) -> int:
+def members_wanted(config: RunConfig, device: torch.device) -> int:
     """How many runs of a shape keep the device busy when they train at once; 1 where stacking does
     not pay."""
-    c = config.train
+    train = config.train
     flops_a_step = run_flops(config) / run_steps(config)
-    if place.type == "cpu":
+    if device.type == "cpu":
         return MOST_ON_A_CPU if flops_a_step < FLOPS_TO_STACK_ON_A_CPU else 1
-    if place.type == "cuda":
-        micro_batches = -(-c.batch_size // (c.micro_batch_size or c.batch_size))
+    if device.type == "cuda":
+        micro_batches = math.ceil(train.batch_size / (train.micro_batch_size or train.batch_size))
         launches = micro_batches * (LAUNCHES_PER_BLOCK * config.model.depth + LAUNCHES_BESIDE)
         return max(1, round(FLOPS_TO_FILL_A_GPU * launches / flops_a_step))
     return 1
 
 
-@functools.lru_cache(maxsize=4)
-def _data(config: DataConfig):
-    return load(config)
+#: Sources stay open in a worker from job to job.
+_open_source = functools.lru_cache(maxsize=4)(load)
 
 
 def run_job(
@@ -156,21 +158,25 @@ def run_job(
     on how many were missing, as far as the device's batched matmuls do not.
     """
     store = Store(store_path)
-    by_id = {config.run_id(_data(config.data).fingerprint): config for config in configs}
+    data = _open_source(configs[0].data)
+    by_id = {config.run_id(data.fingerprint): config for config in configs}
     with ExitStack() as locks:
-        for run_id in sorted(
-            i for i in by_id if i not in store
-        ):  # sorted: two jobs never wait for each other
-            locks.enter_context(store.lock(run_id))
+        # Sorted, so that two jobs never wait for each other.
+        for run_id in sorted(by_id):
+            if run_id not in store:
+                locks.enter_context(store.lock(run_id))
         missing = [config for run_id, config in by_id.items() if run_id not in store]
-        data = _data(configs[0].data)
-        stacked = stack is not False and members_wanted(configs[0], pick_device(device)) > 1
-        if compiled:
-            results = [train_compiled(config, data=data) for config in missing]
-        elif len(missing) > 1 or (missing and stacked):
-            results = train_stacked(missing, data=data, device=device)
-        else:
-            results = [train(config, data=data, device=device) for config in missing]
-        for result in results:
+        for result in _train(missing, data, device, stack, compiled):
             store.save(result)
     return list(by_id)
+
+
+def _train(configs, data, device, stack, compiled) -> list[RunResult]:
+    if not configs:
+        return []
+    if compiled:
+        return [train_compiled(config, data=data) for config in configs]
+    stacked = stack is not False and members_wanted(configs[0], pick_device(device)) > 1
+    if stacked or len(configs) > 1:
+        return train_stacked(configs, data=data, device=device)
+    return [train(config, data=data, device=device) for config in configs]

@@ -1,66 +1,131 @@
-"""Which runs a study will ask for, before their losses are known."""
+"""Which runs a study consists of, as far as the losses known so far tell, and how many more may come.
+
+Each plan is a function of the study and the losses alone, so that an interrupted study goes on as if
+it had not been interrupted. ``study`` is a :class:`hpt.Study`.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
+from hpt.metrics.basin import edge_of
 from hpt.runs.run_config import RunConfig
+from hpt.study.adaptive import Search
 
-#: A study's plan: from losses known so far to all runs they ask for, see :meth:`hpt.Study.plan`.
-Plan = Callable[[dict[RunConfig, float]], Sequence[RunConfig]]
+Losses = Mapping[RunConfig, float]
 
 
-def forecast(
-    plan: Plan, losses: Mapping[RunConfig, float]
-) -> tuple[list[RunConfig], list[RunConfig], int]:
-    """Runs to train now; those that results will ask for if optima lie inside the grid; how many
-    more at most.
+def grid_plan(study, losses: Losses) -> list[RunConfig]:
+    """The grid; then, where the best grid point of seed 0 is at an edge, one more learning rate beyond
+    it at a time; then more seeds at the best one and its neighbours."""
+    cells = itertools.product(study.parameterizations, study.weight_decays, study.widths)
+    return [run for cell in cells for run in _cell_plan(study, *cell, losses)]
 
-    Parameters
+
+def adaptive_plan(study, losses: Losses) -> list[RunConfig]:
+    """The runs of the adaptive search, see :mod:`hpt.study.adaptive`."""
+    groups = list(itertools.product(study.parameterizations, study.weight_decays))
+    search = Search(
+        grids=tuple((g, w, study.log2_lrs[w]) for g in range(len(groups)) for w in study.widths),
+        target=study.target,
+        seeds=study.seeds,
+        most_seeds=max(study.seeds, study.best_seeds),
+        extend=study.extend,
+    )
+
+    def config_of(run):
+        parameterization, decay = groups[run.group]
+        return study.run_config(parameterization, run.width, run.log2_lr, decay, run.seed)
+
+    return [config_of(run) for run in search.runs(lambda run: losses.get(config_of(run)))]
+
+
+def _cell_plan(study, parameterization, decay, width, losses):
+    """The grid's plan for one parameterization, weight decay and width."""
+    run_at = functools.partial(study.run_config, parameterization, width, weight_decay=decay)
+    grid = study.log2_lrs[width]
+    spacing = grid[1] - grid[0]
+    # Half a step more than may be added, for rounding.
+    reach = (study.extend + 0.5) * spacing
+    loss_at = {x: losses.get(run_at(x)) for x in grid}
+    while None not in loss_at.values():
+        edge = edge_of(list(loss_at), list(loss_at.values()))
+        x = {"low": min(loss_at) - spacing, "high": max(loss_at) + spacing}.get(edge)
+        if x is None or not grid[0] - reach < x < grid[-1] + reach:
+            break
+        loss_at[x] = losses.get(run_at(x))
+    rates = sorted(loss_at)
+    found = [loss_at[x] for x in rates]
+    runs = [run_at(x, seed=seed) for x in rates for seed in range(study.seeds)]
+    if None in found or not np.isfinite(found).any():
+        return runs
+    best = int(np.nanargmin(found))
+    near = rates[max(best - 1, 0) : best + 2]
+    more_seeds = range(study.seeds, study.best_seeds)
+    return runs + [run_at(x, seed=seed) for x in near for seed in more_seeds]
+
+
+class Forecast(NamedTuple):
+    """Runs that a study lacks.
+
+    Attributes
     ----------
-    plan: of the study.
-    losses: of the runs that are done.
+    now: runs to start with.
+    later: runs that results will ask for if every optimum lies inside the grid.
+    at_most_more: how many more come if every optimum sits at an edge.
     """
-    first = plan(dict(losses))
-    now = [c for c in first if c not in losses]
-    inside = _asked_for(plan, losses, _optimum_at(first, None))
+
+    now: list[RunConfig]
+    later: list[RunConfig]
+    at_most_more: int
+
+
+def forecast(study, losses: Losses) -> Forecast:
+    """What is to be trained once ``losses`` are known.
+
+    An adaptive search is counted as the grid: it asks for fewer runs, nobody knows beforehand which.
+    """
+    first = grid_plan(study, losses)
+    grids = _grids(first)
+    middles = {cell: np.median(rates) for cell, rates in grids.items()}
+    inside = _asked_for(study, losses, middles)
     most = len(inside)
-    for beyond in (
-        itertools.count()
-    ):  # the further out the optimum, the more learning rates are added, up to a limit
-        asked = len(_asked_for(plan, losses, _optimum_at(first, beyond)))
-        if asked <= most and beyond > 0:
+    # The further out the optimum, the more learning rates are added, up to a limit.
+    for steps in itertools.count():
+        outside = {cell: rates[-1] + steps * np.diff(rates).min() for cell, rates in grids.items()}
+        asked = len(_asked_for(study, losses, outside))
+        if steps > 0 and asked <= most:
             break
         most = max(most, asked)
-    begun = set(now)
-    return now, [c for c in inside if c not in begun], most - len(inside)
+    now = [run for run in first if run not in losses]
+    return Forecast(now, inside[len(now) :], most - len(inside))
 
 
-def _asked_for(
-    plan: Plan, losses: Mapping[RunConfig, float], guess: Callable[[RunConfig], float]
-) -> list[RunConfig]:
-    """All runs that are missing, if each comes out as guessed."""
+def _grids(runs):
+    """The log2 learning rates of each cell, ascending."""
+    rates = defaultdict(set)
+    for run in runs:
+        rates[_cell(run)].add(_log2_lr(run))
+    return {cell: sorted(found) for cell, found in rates.items()}
+
+
+def _asked_for(study, losses, optima):
+    """All runs that are missing, if the loss of each cell is least at these log2 learning rates."""
     known = dict(losses)
-    while new := [c for c in plan(known) if c not in known]:
-        known |= {c: guess(c) for c in new}
-    return [c for c in known if c not in losses]
+    while new := [run for run in grid_plan(study, known) if run not in known]:
+        known |= {run: abs(_log2_lr(run) - optima[_cell(run)]) for run in new}
+    return [run for run in known if run not in losses]
 
 
-def _optimum_at(configs: Sequence[RunConfig], beyond: int | None) -> Callable[[RunConfig], float]:
-    """A loss that is least in the middle of each grid, or so many of its steps beyond its upper
-    edge."""
-    rates: dict[tuple, set[float]] = {}
-    for c in configs:
-        rates.setdefault(_cell(c), set()).add(float(np.log2(c.train.lr)))
-    best = {}
-    for cell, grid in rates.items():
-        spacing = min(np.diff(sorted(grid)), default=0.0)
-        best[cell] = np.median(list(grid)) if beyond is None else max(grid) + beyond * spacing
-    return lambda c: float(abs(np.log2(c.train.lr) - best[_cell(c)]))
+def _cell(run):
+    return run.parameterization, run.model.width, run.train.weight_decay
 
 
-def _cell(config: RunConfig) -> tuple:
-    return config.parameterization, config.model.width, config.train.weight_decay
+def _log2_lr(run):
+    return float(np.log2(run.train.lr))

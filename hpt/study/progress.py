@@ -13,6 +13,12 @@ from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.study.cost import Cost, duration
 
+#: The estimate beforehand counts as much as so many seconds of experience.
+SECONDS_OF_TRUST = 60
+
+#: A run, from a row of the table of results.
+RUN = "{parameterization} width {width} log2 lr {log2_lr:g} seed {seed}"
+
 
 def watched() -> bool:
     """Whether a person looks at the output: a terminal or a live notebook, and HPT_HEADLESS is not
@@ -33,22 +39,20 @@ class Progress:
     """
 
     def __init__(self, name: str, cost: Cost | None):
-        self.name, self.cost = name, cost
+        self.name = name
+        self.cost = cost
         self.bar: tqdm | None = None
-        self.done = self.left = self.diverged = 0
-        self.expected_left = self.expected_done = 0.0
         self.started: float | None = None
-        self.first: tuple[float, float] | None = None
+        self.first_result: float | None = None
+        self.expected_since = 0.0
 
     def round(self, stored: Collection[RunResult], missing: Sequence[RunConfig]) -> None:
         """Say what is done and what is to run; called anew when results ask for more runs."""
         if self.cost is None:
             return
-        self.done, self.diverged, self.left = (
-            len(stored),
-            sum(r.diverged for r in stored),
-            len(missing),
-        )
+        self.done = len(stored)
+        self.left = len(missing)
+        self.diverged = sum(result.diverged for result in stored)
         if self.started is None:
             self.started = time.perf_counter()
             self.expected_left = self.cost.seconds - self.cost.start_seconds
@@ -60,50 +64,52 @@ class Progress:
                 "(beyond an edge of the grid, or more seeds at the best)"
             )
         if watched():
-            self.bar = self.bar or tqdm(
+            self._show_bar()
+
+    def _show_bar(self):
+        if self.bar is None:
+            self.bar = tqdm(
                 desc=self.name,
                 initial=self.done,
                 dynamic_ncols=True,
                 mininterval=1.0,
                 bar_format="{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
             )
-            self.bar.total = self.done + self.left
-            self.bar.refresh()
+        self.bar.total = self.done + self.left
+        self.bar.refresh()
 
     def finished(self, result: RunResult) -> None:
         """Count one more run."""
         if self.cost is None:
             return
-        seconds = self.cost.seconds_more(result.config)
-        self.done, self.left, self.diverged = (
-            self.done + 1,
-            self.left - 1,
-            self.diverged + result.diverged,
-        )
-        self.expected_done, self.expected_left = (
-            self.expected_done + seconds,
-            self.expected_left - seconds,
-        )
-        now = time.perf_counter()
-        self.first = self.first or (now, self.expected_done)
-        # The first guess, as good as a minute of experience, is corrected by the pace since the
-        # first result.
-        since, known = now - self.first[0], self.expected_done - self.first[1]
-        left = duration(max(self.expected_left * (60 + since) / (60 + known), 0.0))
+        self.done += 1
+        self.left -= 1
+        self.diverged += result.diverged
+        left = duration(self._seconds_left(result.config))
         if self.bar is not None:
-            self.bar.set_postfix_str(
-                f"{self.left} left, {self.diverged} diverged, about {left}", refresh=False
-            )
+            postfix = f"{self.left} left, {self.diverged} diverged, about {left}"
+            self.bar.set_postfix_str(postfix, refresh=False)
             self.bar.update(1)
             return
-        row = result.row()
-        loss = "diverged" if result.diverged else f"loss {result.val_loss:.3f}"
+        outcome = "diverged" if result.diverged else f"loss {result.val_loss:.3f}"
         print(
-            f"{self.name} {self.done}/{self.done + self.left}  {row['parameterization']} width {row['width']} "
-            f"log2 lr {row['log2_lr']:g} seed {row['seed']}: {loss}, {result.seconds:.0f} s; "
-            f"{self.diverged} diverged, about {left} left",
+            f"{self.name} {self.done}/{self.done + self.left}  {RUN.format(**result.row())}: {outcome}, "
+            f"{result.seconds:.0f} s; {self.diverged} diverged, about {left} left",
             flush=True,
         )
+
+    def _seconds_left(self, done):
+        """The estimate of what is left, corrected by the pace since the first result."""
+        now = time.perf_counter()
+        expected = self.cost.seconds_more(done)
+        self.expected_left -= expected
+        if self.first_result is None:
+            self.first_result = now
+        else:
+            self.expected_since += expected
+        since = now - self.first_result
+        pace = (SECONDS_OF_TRUST + since) / (SECONDS_OF_TRUST + self.expected_since)
+        return max(self.expected_left * pace, 0.0)
 
     def close(self) -> None:
         """Leave the last state standing."""
@@ -111,9 +117,8 @@ class Progress:
             self.bar.close()
         if self.started is not None:
             took = duration(time.perf_counter() - self.started)
-            self._say(
-                f"{self.name}: all {self.done} runs done, {self.diverged} diverged; this call took {took}"
-            )
+            runs = f"all {self.done} runs done, {self.diverged} diverged"
+            self._say(f"{self.name}: {runs}; this call took {took}")
 
-    def _say(self, line: str) -> None:
+    def _say(self, line):
         tqdm.write(line) if watched() else print(line, flush=True)

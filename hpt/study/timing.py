@@ -3,16 +3,18 @@ busy."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import os
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -28,6 +30,7 @@ from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.runs.store import Store
 from hpt.training.compiled import Compiled
 from hpt.training.loop import Training
+from hpt.training.memory import step_bytes
 
 #: Seconds of steps that are timed, over all shapes and for one.
 SECONDS, SECONDS_A_SHAPE = 1.2, 0.3
@@ -36,25 +39,13 @@ MOST_STEP_FLOPS = {"cpu": 3e10, "cuda": 3e13, "mps": 1e12}
 #: Steps before the timing: kernels are chosen and memory is fetched in them.
 COLD_STEPS = 2
 MOST_STEPS = 2000
+#: Steps between two looks at the clock, at most.
+MOST_AT_ONCE = 25
 #: Seconds that a worker waits for the others to start.
 PATIENCE = 60
 
 
-class Workers(Protocol):
-    """What :class:`hpt.study.executor_local.Pool` is: ``workers`` processes on ``cores`` cores,
-    each taking one task at a time."""
-
-    workers: int
-    cores: int
-    device: str
-    threads: Mapping[RunConfig, int]
-    compiled: frozenset[RunConfig]
-
-    def submit(self, task, *args): ...
-
-
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Seconds of one shape's run in a worker: its set-up with its record's writing, a step, a
     validation sequence."""
 
@@ -65,18 +56,20 @@ class Timing:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a machine's workers take for runs of some shapes.
+    """What a machine's workers take for runs of some shapes; by default nothing is known.
 
     Attributes
     ----------
     timings: by shape, see :func:`shape_of`; empty where every shape is too large to try.
+    tensor_bytes: at the fullest moment of a training step, by shape.
     base_bytes: memory that a worker takes beside its run's tensors; 0 on a GPU.
     free_bytes: memory that was free before the workers started; on a GPU, once they had.
     """
 
-    timings: dict[RunConfig, Timing]
-    base_bytes: int
-    free_bytes: int
+    timings: dict[RunConfig, Timing] = field(default_factory=dict)
+    tensor_bytes: dict[RunConfig, int] = field(default_factory=dict)
+    base_bytes: float = float("nan")
+    free_bytes: float = float("nan")
 
     def run_seconds(self, config: RunConfig) -> float:
         """Seconds of a run in a worker, while the others are busy too; nan where nothing was timed.
@@ -84,18 +77,19 @@ class Calibration:
         A shape that was too large to try is taken to need as long for a FLOP as the largest that
         was tried.
         """
-        shape = shape_of(config)
-        if shape in self.timings:
-            found = self.timings[shape]
-            return (
-                found.setup_seconds
-                + run_steps(config) * found.step_seconds
-                + config.train.validation_sequences * found.sequence_seconds
-            )
         if not self.timings:
             return float("nan")
-        largest = max(self.timings, key=run_flops)
-        return run_flops(config) * self.timings[largest].step_seconds / run_flops(largest)
+        timing = self.timings.get(shape_of(config))
+        if timing is None:
+            largest = max(self.timings, key=run_flops)
+            return run_flops(config) * self.timings[largest].step_seconds / run_flops(largest)
+        steps = run_steps(config) * timing.step_seconds
+        validation = config.train.validation_sequences * timing.sequence_seconds
+        return timing.setup_seconds + steps + validation
+
+    def memory_bytes(self, config: RunConfig) -> float:
+        """Memory of a worker that trains such a run; nan where nobody can tell."""
+        return self.base_bytes + self.tensor_bytes.get(shape_of(config), 0)
 
 
 def shape_of(config: RunConfig) -> RunConfig:
@@ -114,112 +108,86 @@ def shape_of(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, seed=0, parameterization=Parameterization(), train=train)
 
 
-def threads_of(workers: Workers, shape: RunConfig) -> int:
-    """How many threads the workers give a run of a shape."""
-    return workers.threads.get(shape, 1)
+def shapes_of(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The shapes of runs, each once, the smallest first."""
+    return sorted(dict.fromkeys(map(shape_of, configs)), key=run_flops)
 
 
-def at_once(workers: Workers, threads: int) -> int:
-    """How many runs with so many threads each the workers train at a time."""
-    return max(1, min(workers.workers, workers.cores // threads))
+def calibrate(executor, configs: Sequence[RunConfig]) -> Calibration:
+    """Time runs like these in all workers at once: a step is slower while the other cores are busy.
 
+    The ``executor`` is a :class:`hpt.study.executor_local.LocalExecutor`.
 
-def calibrate(
-    workers: Workers, configs: Sequence[RunConfig], threads: int = 1, seconds: float = SECONDS
-) -> Calibration:
-    """Time runs like these in as many workers as train at once: a step is slower while the other
-    cores are busy.
-
-    Parameters
-    ----------
-    workers, configs: the processes, and what to time.
-    threads: of each run.
-    seconds: of steps, over all shapes.
+    Shapes that do not fit into the free memory are not tried, nor those whose steps take too long.
 
     Raises
     ------
     StudyError: a worker died.
     """
-    place = pick_device(workers.device)
-    most = MOST_STEP_FLOPS[place.type]
-    shapes = sorted(dict.fromkeys(map(shape_of, configs)), key=run_flops)
-    shapes = [s for s in shapes if run_flops(s) / s.train.batch_size <= most]
-    with tempfile.TemporaryDirectory() as meeting:
-        free = psutil.virtual_memory().available
-        number = at_once(workers, threads)
-        each = min(SECONDS_A_SHAPE, seconds / max(len(shapes), 1))
-        tasks = [
-            workers.submit(
-                _measure, shapes, workers.device, meeting, number, workers.compiled, threads, each
-            )
-            for _ in range(number)
-        ]
-        try:
-            found = [task.result() for task in tasks]
-        except BrokenProcessPool:
-            raise StudyError(
-                "a worker died while steps were tried.",
-                "the machine ran out of memory",
-                "fewer workers, or a smaller micro_batch_size",
-            ) from None
-    timings, base, free_for_worker = zip(*found, strict=True)
-    mean = {
-        s: Timing(*np.mean([dataclasses.astuple(t[s]) for t in timings], axis=0).tolist())
-        for s in shapes
-        if all(s in t for t in timings)
-    }
-    return Calibration(mean, max(base), min(free_for_worker) if place.type == "cuda" else free)
-
-
-def calibrate_as_trained(workers: Workers, configs: Sequence[RunConfig]) -> Calibration:
-    """:func:`calibrate` with as many threads for each shape as the workers give its runs."""
-    alike = defaultdict(list)
-    for config in configs:
-        alike[threads_of(workers, shape_of(config))].append(config)
-    parts = [
-        calibrate(workers, tried, threads) for threads, tried in sorted(alike.items() or [(1, ())])
+    device = pick_device(executor.device)
+    free = psutil.virtual_memory().available
+    tensor_bytes = {shape: step_bytes(shape, device) for shape in shapes_of(configs)}
+    tried = [
+        shape
+        for shape, size in tensor_bytes.items()
+        if executor.workers * size < free
+        and run_flops(shape) / shape.train.batch_size <= MOST_STEP_FLOPS[device.type]
     ]
-    return Calibration(
-        {shape: timing for part in parts for shape, timing in part.timings.items()},
-        max(part.base_bytes for part in parts),
-        parts[0].free_bytes,
-    )
+    with tempfile.TemporaryDirectory() as meeting:
+        workers = executor.workers
+        task = (_measure, tried, executor.device, meeting, workers, executor.compiled)
+        tasks = [executor.submit(*task) for _ in range(workers)]
+        found = results_of(tasks, "tried", "a smaller micro_batch_size")
+    timings, base_bytes, free_on_gpu = zip(*found, strict=True)
+    # On a GPU the largest shapes may lack, in some workers more than in others.
+    seconds = [np.mean(of_one, axis=0) for of_one in zip(*timings, strict=False)]
+    if device.type == "cuda":
+        free = min(free_on_gpu)
+    timing_of = dict(zip(tried, itertools.starmap(Timing, seconds), strict=False))
+    return Calibration(timing_of, tensor_bytes, max(base_bytes), free)
 
 
-def _measure(
-    shapes: Sequence[RunConfig],
-    device: str,
-    meeting: str,
-    workers: int,
-    compiled: Collection[RunConfig],
-    threads: int,
-    seconds: float,
-):
-    """In a worker: timings by shape, memory that the process takes by itself, and what a GPU has
-    free then."""
-    torch.set_num_threads(threads)
-    place, own = pick_device(device), f"{meeting}/{os.getpid()}"
-    free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else 0
+def results_of(tasks: Sequence[Future], done: str, remedy: str) -> list:
+    """What workers made of tasks that have to do with steps.
+
+    Raises
+    ------
+    StudyError: a worker died.
+    """
+    try:
+        return [task.result() for task in tasks]
+    except BrokenProcessPool:
+        raise StudyError(
+            f"a worker died while steps were {done}.",
+            "the machine ran out of memory",
+            f"fewer workers, or {remedy}",
+        ) from None
+
+
+def _measure(shapes, device, meeting, workers, compiled) -> tuple[list[Timing], int, int]:
+    """In a worker: timings of the shapes, memory that the process takes by itself, and what a GPU
+    has free then."""
+    picked = pick_device(device)
+    on_gpu = picked.type == "cuda"
+    free = torch.cuda.mem_get_info(picked)[0] if on_gpu else 0
+    store = f"{meeting}/{os.getpid()}"
+    # The first run of each kind also loads what torch loads late.
     smallest = {shape in compiled: shape for shape in reversed(shapes)}
-    for (
-        is_compiled,
-        shape,
-    ) in smallest.items():  # the first run of each kind also loads what torch loads late
-        _time(shape, device, 0.0, own, is_compiled)
-    base = (
-        0 if place.type == "cuda" else psutil.Process().memory_full_info().uss
-    )  # unshared pages alone
+    for is_compiled, shape in smallest.items():
+        _time(shape, device, 0.0, store, is_compiled)
+    # Unshared pages alone.
+    base = 0 if on_gpu else psutil.Process().memory_full_info().uss
     _meet(Path(meeting), workers)
-    timings = {}
-    for shape in shapes:
-        try:
-            timings[shape] = _time(shape, device, seconds, own, shape in compiled)
-        except torch.OutOfMemoryError:  # a GPU's; the larger ones will not fit either
-            break
+    seconds = min(SECONDS_A_SHAPE, SECONDS / max(len(shapes), 1))
+    timings = []
+    with contextlib.suppress(torch.OutOfMemoryError):
+        # A GPU's; what is larger will not fit either.
+        for shape in shapes:
+            timings.append(_time(shape, device, seconds, store, shape in compiled))
     return timings, base, free
 
 
-def _meet(folder: Path, workers: int) -> None:
+def _meet(folder, workers):
     """Wait until so many processes are here."""
     (folder / f"{os.getpid()}.here").touch()
     end = time.monotonic() + PATIENCE
@@ -227,53 +195,63 @@ def _meet(folder: Path, workers: int) -> None:
         time.sleep(0.002)
 
 
-def _time(shape: RunConfig, device: str, seconds: float, store: str, compiled: bool) -> Timing:
+def _time(shape, device, seconds, store, compiled) -> Timing:
     """Set a run up, take steps for so many seconds and validate, by the code that trains."""
     batch = shape.train.batch_size
-    tried = max(
-        1, min(batch, int(batch * MOST_STEP_FLOPS[pick_device(device).type] / run_flops(shape)))
-    )
-    config = dataclasses.replace(
-        shape,
-        train=dataclasses.replace(
-            shape.train, steps=MOST_STEPS, batch_size=tried, validation_sequences=tried
-        ),
-    )
-    data, compiled = _stand_in(config), compiled and tried == batch  # a program's batch is fixed
-    if compiled:
-        Compiled(config, data)  # loads the program, once in a process
-    start = time.perf_counter()
-    run = Compiled(config, data) if compiled else Training(config, data, device)
-    setup = time.perf_counter() - start
-    run.advance(COLD_STEPS)  # waits for the device at its end, as does each call below
-    start, chunk = time.perf_counter(), 1
-    while run.step == COLD_STEPS or (
-        run.step < run.steps and time.perf_counter() - start < seconds
-    ):
-        run.advance(min(run.step + chunk, run.steps))
-        chunk = min(2 * chunk, 25)
-    step = (time.perf_counter() - start) / (run.step - COLD_STEPS)
-    if tried < batch:  # the optimizer's share does not grow with the batch
-        start = time.perf_counter()
-        run.optimizer.step()
-        run.losses[0].item()  # waits for the device
-        optimizer = min(time.perf_counter() - start, step)
+    most_flops = MOST_STEP_FLOPS[pick_device(device).type]
+    tried = max(1, min(batch, int(batch * most_flops / run_flops(shape))))
+    sizes = {"steps": MOST_STEPS, "batch_size": tried, "validation_sequences": tried}
+    config = dataclasses.replace(shape, train=dataclasses.replace(shape.train, **sizes))
+    data = _stand_in(config)
+    # A program's batch is fixed.
+    if compiled and tried == batch:
+        # Loads the program, once in a process.
+        Compiled(config, data)
+        setup, run = _timed(Compiled, config, data)
+    else:
+        setup, run = _timed(Training, config, data, device)
+    step = _seconds_a_step(run, seconds)
+    if tried < batch:
+        # The optimizer's share does not grow with the batch.
+        optimizer = min(_timed(_optimizer_step, run)[0], step)
         step = optimizer + (step - optimizer) * batch / tried
+    validation, result = _timed(run.result)
+    saving, _ = _timed(Store(store).save, result)
+    return Timing(setup + saving, step, validation / tried)
+
+
+def _timed(function, *args):
+    """Seconds that a call takes, and what it gives."""
     start = time.perf_counter()
-    result = run.result()
-    validated = time.perf_counter() - start
-    Store(store).save(result)
-    return Timing(setup + time.perf_counter() - start - validated, step, validated / tried)
+    given = function(*args)
+    return time.perf_counter() - start, given
 
 
-def _stand_in(config: RunConfig) -> TokenSource:
+def _seconds_a_step(run, seconds):
+    # Each call waits for the device at its end.
+    run.advance(COLD_STEPS)
+    spent = 0.0
+    chunk = 1
+    while run.step == COLD_STEPS or (run.step < run.steps and spent < seconds):
+        spent += _timed(run.advance, min(run.step + chunk, run.steps))[0]
+        chunk = min(2 * chunk, MOST_AT_ONCE)
+    return spent / (run.step - COLD_STEPS)
+
+
+def _optimizer_step(run):
+    run.optimizer.step()
+    # Waits for the device.
+    run.losses[0].item()
+
+
+def _stand_in(config) -> TokenSource:
     """Tokens to take steps on: the synthetic source itself; for text, random ones in memory."""
     if config.data.source == "synthetic":
         return load(config.data)
-    context, vocabulary = config.model.context, config.data.vocab_size
-    size = max(1_000_000, 4 * (context + 1) * config.train.batch_size)
-    ids = np.random.default_rng(0).integers(vocabulary, size=size, dtype=np.uint32)
-    ids = ids.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
+    vocabulary = config.data.vocab_size
+    size = max(1_000_000, 4 * (config.model.context + 1) * config.train.batch_size)
+    dtype = np.uint16 if vocabulary <= 1 << 16 else np.uint32
+    ids = np.random.default_rng(0).integers(vocabulary, size=size, dtype=dtype)
     return TextSource(
         vocab_size=vocabulary,
         fingerprint="none",

@@ -1,8 +1,8 @@
 """What a study costs before it starts."""
 
+import concurrent.futures
 import dataclasses
 import math
-import time
 
 import psutil
 import pytest
@@ -14,55 +14,30 @@ import hpt.study.cost
 import hpt.training.loop
 from hpt.cli import main
 from hpt.runs.store import Store
-from hpt.study.cost import duration, in_bytes, record_bytes
-from hpt.study.plan import forecast
+from hpt.study.cost import duration, in_bytes, record_bytes, wall_seconds
+from hpt.study.executor_local import LocalExecutor
 from hpt.study.profiles import load_profile
-from hpt.study.threads import wall_seconds
-from hpt.study.timing import calibrate, shape_of
 from hpt.training.adamw import STATE_BYTES
 from hpt.training.loop import build_model, train
 from hpt.training.memory import step_bytes
 
 
-class Here:
+class InProcess:
     """One worker: this process."""
 
-    workers, cores, device, stack, why, threads, compiled = (
-        1,
-        1,
-        "cpu",
-        None,
-        "here",
-        {},
-        frozenset(),
-    )
-
-    def compile(self, shapes, quiet=False):
-        self.compiled = shapes
-
     def submit(self, task, *args):
-        self.value = task(*args)
-        return self
+        done = concurrent.futures.Future()
+        done.set_result(task(*args))
+        return done
 
-    def result(self):
-        return self.value
+    def shutdown(self, cancel_futures):
+        pass
 
 
 @pytest.fixture
 def no_pool(monkeypatch):
     """Studies' workers are this process, which saves their start."""
-    monkeypatch.setattr("hpt.study.study.Pool", lambda *_, **__: _Opened())
-
-
-class _Opened(Here):
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def plan(self, configs):
-        return [(c,) for c in configs], "one by one"
+    monkeypatch.setattr(LocalExecutor, "_start", lambda self: setattr(self, "_pool", InProcess()))
 
 
 def wider(run, width):
@@ -71,81 +46,6 @@ def wider(run, width):
 
 def changed(run, **values):
     return dataclasses.replace(run, train=dataclasses.replace(run.train, **values))
-
-
-def test_a_shape_is_all_that_costs_time(tiny_run):
-    alike = [
-        tiny_run,
-        dataclasses.replace(tiny_run, seed=3, parameterization="mup"),
-        changed(tiny_run, lr=0.5),
-    ]
-    assert len(set(map(shape_of, alike))) == 1
-    others = [wider(tiny_run, 32), changed(tiny_run, batch_size=2), changed(tiny_run, clip=1.0)]
-    assert len(set(map(shape_of, [tiny_run, *others]))) == 4
-
-
-def test_the_estimate_grows_with_steps_and_width(tiny_run):
-    wide = wider(tiny_run, 256)
-    found = calibrate(Here(), [tiny_run, wide])
-    assert 0 < found.run_seconds(tiny_run) < found.run_seconds(wide)
-    timing = found.timings[shape_of(wide)]
-    more = found.run_seconds(changed(wide, steps=112)) - found.run_seconds(wide)
-    assert more == pytest.approx(100 * timing.step_seconds)
-    assert found.base_bytes > 5e7 and found.free_bytes > 0
-
-
-def test_calibration_times_the_code_that_trains(tiny_run, monkeypatch):
-    """Whatever makes a training step slower makes the estimate longer by as much, step by step."""
-    backward, pause = hpt.training.loop.backward, 0.02
-
-    def slow(*args):
-        time.sleep(pause)
-        return backward(*args)
-
-    usual = calibrate(Here(), [tiny_run]).timings[shape_of(tiny_run)]
-    monkeypatch.setattr(hpt.training.loop, "backward", slow)
-    slowed = calibrate(Here(), [tiny_run]).timings[shape_of(tiny_run)]
-    assert slowed.step_seconds > usual.step_seconds + 0.5 * pause and slowed.step_seconds > pause
-
-
-def test_large_shapes_are_tried_on_fewer_sequences_or_not_at_all(tiny_run, monkeypatch):
-    monkeypatch.setattr("hpt.study.timing.SECONDS_A_SHAPE", 0.0)
-    flops = hpt.study.cost.run_flops(shape_of(tiny_run))
-    monkeypatch.setitem(
-        hpt.study.timing.MOST_STEP_FLOPS, "cpu", flops / 2
-    )  # two of its four sequences
-    large = wider(tiny_run, 128)
-    found = calibrate(Here(), [tiny_run, large])
-    assert list(found.timings) == [shape_of(tiny_run)]
-    step = found.timings[shape_of(tiny_run)].step_seconds
-    assert found.run_seconds(large) == pytest.approx(step * hpt.study.cost.run_flops(large) / flops)
-    monkeypatch.setitem(hpt.study.timing.MOST_STEP_FLOPS, "cpu", flops / 9)
-    assert math.isnan(calibrate(Here(), [tiny_run]).run_seconds(tiny_run))
-
-
-def test_workers_are_timed_together_before_a_study_runs(tmp_path, tiny_study, capsys):
-    """The one test with processes of its own."""
-    table = tiny_study.select(["SP"], [8]).run(tmp_path, workers=2)
-    said = capsys.readouterr().out
-    assert said.startswith("tiny: 0 done, 3 to run, then about 3 as the results ask; up to 1 more")
-    assert "time    about" in said and "memory" in said and "disk" in said
-    assert 5 <= len(table) <= 7
-
-
-def test_forecast_bounds_every_outcome(tiny_study):
-    now, later, more = forecast(tiny_study.plan, {})
-    assert (len(now), len(later)) == (12, 12)
-    finals = []
-    for optimum in range(-40, 41):
-        known = {}
-        while new := [c for c in tiny_study.plan(known) if c not in known]:
-            known |= {c: abs(math.log2(c.train.lr) - optimum / 2) for c in new}
-        finals.append(len(known))
-    assert max(finals) == len(now) + len(later) + more
-    half = dict.fromkeys(now[:6], 1.0)
-    assert len(forecast(tiny_study.plan, half)[0]) >= 6 and not set(half) & set(
-        forecast(tiny_study.plan, half)[0]
-    )
 
 
 @pytest.mark.parametrize(("width", "precision"), [(32, "fp32"), (128, "bf16")])
@@ -189,7 +89,14 @@ def test_dry_run_says_all_and_trains_nothing(tmp_path, tmp_path_factory, monkeyp
     monkeypatch.setattr("hpt.study.timing.SECONDS", 0.1)
     for command in ("study", "notebooks"):
         done = CliRunner().invoke(
-            main, [command, "--dry-run", "--profile=smoke", f"--store={tmp_path / 'store'}"]
+            main,
+            [
+                command,
+                "--dry-run",
+                "--profile=smoke",
+                "--workers=1",
+                f"--store={tmp_path / 'store'}",
+            ],
         )
         assert done.exit_code == 0, done.output
         for words in ("60 to run", "FLOPs", "time    about", "memory", "disk", "tokenized"):
@@ -199,7 +106,7 @@ def test_dry_run_says_all_and_trains_nothing(tmp_path, tmp_path_factory, monkeyp
 
 @pytest.mark.usefixtures("no_pool")
 def test_cost_by_width_and_in_words(tmp_path, tiny_study):
-    cost = tiny_study.cost(tmp_path)
+    cost = tiny_study.cost(tmp_path, workers=1)
     frame = cost.to_frame()
     assert frame.width.tolist() == [8, 16] and frame.runs.sum() == cost.runs == 24
     assert (
@@ -216,7 +123,7 @@ def test_short_memory_and_disk_are_told(tmp_path, tiny_study, monkeypatch):
     memory = psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=10_000_000))
     monkeypatch.setattr("hpt.study.cost.free_disk", lambda _: 5000.0)
-    cost = tiny_study.cost(tmp_path)
+    cost = tiny_study.cost(tmp_path, workers=1)
     assert len(cost.warnings) == 2 and cost.seconds > 0
     assert (
         "10 MB are free" in str(cost)
@@ -224,7 +131,7 @@ def test_short_memory_and_disk_are_told(tmp_path, tiny_study, monkeypatch):
         and str(cost).count("WARNING") == 2
     )
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=10_000))
-    assert math.isnan(tiny_study.cost(tmp_path).seconds)  # what cannot fit is not tried
+    assert math.isnan(tiny_study.cost(tmp_path, workers=1).seconds)  # what cannot fit is not tried
 
 
 @pytest.mark.usefixtures("no_pool")
@@ -232,7 +139,7 @@ def test_a_finished_study_costs_nothing(tmp_path, tiny_study):
     study = dataclasses.replace(tiny_study.select(["SP"], [8]), best_seeds=1, extend=0)
     for config in study.plan({}):
         Store(tmp_path).save(train(config))
-    cost = study.cost(tmp_path)
+    cost = study.cost(tmp_path, workers=1)
     assert (cost.done, cost.runs, cost.seconds, cost.memory_bytes, cost.disk_bytes) == (
         3,
         0,
@@ -259,12 +166,8 @@ def test_durations_in_words():
 
 
 def test_workers_share_the_runs_longest_first():
-    assert (
-        wall_seconds([(1, 1), (1, 1), (1, 1), (3, 1)], 2) == 3
-        and wall_seconds([(2, 1)] * 3, 2) == 4
-    )
-    assert wall_seconds([(2, 2), (1, 1), (1, 1), (1, 1)], 2) == 4  # two threads have both cores
-    assert wall_seconds([], 2) == 0
+    assert wall_seconds([1, 1, 1, 3], 2) == 3 and wall_seconds([2, 2, 2], 2) == 4
+    assert wall_seconds([], 2) == 0 and math.isnan(wall_seconds([math.nan], 2))
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from hpt import cli
 from hpt.errors import ConfigError, DataError, StoreError, StudyError
 from hpt.runs.store import Store
-from hpt.study import executor_ray as ray_pool
-from hpt.study.executor_ray import RayPool
+from hpt.study import executor_ray
+from hpt.study.executor_ray import RayExecutor
 
 # read when Ray is imported; with RAY_AUTH_MODE it writes no token into the user's home
 os.environ |= {
@@ -37,7 +37,7 @@ cluster_utils = pytest.importorskip("ray.cluster_utils")
 NODE = {
     "num_cpus": 1,
     "num_gpus": 0,
-    "object_store_memory": ray_pool.OBJECT_STORE_BYTES,
+    "object_store_memory": executor_ray.OBJECT_STORE_BYTES,
     "include_dashboard": False,
 }
 TIMES = ["seconds", "tokens_per_second"]
@@ -99,12 +99,11 @@ def when_stored(folder, count, action):
     def watch():
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            stored, workers = (
-                len(list((folder / "records").glob("*.json"))),
-                ray_processes("ray::_run_job"),
-            )
+            stored = len(list((folder / "records").glob("*.json")))
+            workers = ray_processes("ray::_run_job")
             if stored >= count and workers:
-                return action(workers)
+                action(workers)
+                break
             time.sleep(0.005)
 
     thread = threading.Thread(target=watch)
@@ -139,7 +138,7 @@ def assert_same_bits(study, table, folder, local):
     ],
 )
 def test_gpus_per_job(gpus, device, asked, wanted):
-    assert ray_pool._gpus_per_job(gpus, device, asked) == wanted
+    assert executor_ray._gpus_per_job(gpus, device, asked) == wanted
 
 
 @pytest.mark.parametrize(
@@ -148,12 +147,13 @@ def test_gpus_per_job(gpus, device, asked, wanted):
 )
 def test_gpus_per_job_refuses(gpus, device, asked):
     with pytest.raises(ConfigError, match=r"GPU|gpus_per_job"):
-        ray_pool._gpus_per_job(gpus, device, asked)
+        executor_ray._gpus_per_job(gpus, device, asked)
 
 
 def test_no_cluster_there_is_told(tmp_path):
-    with pytest.raises(StudyError, match="cannot join"):
-        RayPool(Store(tmp_path), address="127.0.0.1:9")
+    executor = RayExecutor(Store(tmp_path), address="127.0.0.1:9")
+    with pytest.raises(StudyError, match="cannot join"), executor:
+        pass
 
 
 def test_a_lost_worker_and_a_lost_machine_change_no_bit(cluster, local, tmp_path, tiny_study):
@@ -179,14 +179,14 @@ def test_a_lost_worker_and_a_lost_machine_change_no_bit(cluster, local, tmp_path
 
 
 def test_a_job_that_always_dies_ends_the_study(cluster, tmp_path, tiny_study, monkeypatch):
-    monkeypatch.setattr(ray_pool, "RETRIES", 1)
-    monkeypatch.setattr(ray_pool, "_run_job", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(executor_ray, "RETRIES", 1)
+    monkeypatch.setattr(executor_ray, "_run_job", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(StudyError, match=r"lost 2 times(.|\n)*finished runs are kept"):
         tiny_study.run(tmp_path, executor="ray", address=cluster.address, workers=1, quiet=True)
 
 
 def test_other_text_on_a_machine_is_told(cluster, tmp_path, tiny_study, monkeypatch):
-    monkeypatch.setattr(ray_pool, "load", lambda config: SimpleNamespace(fingerprint="0123abc"))
+    monkeypatch.setattr(executor_ray, "load", lambda config: SimpleNamespace(fingerprint="0123abc"))
     with pytest.raises(
         DataError, match=r"fingerprint [0-9a-f]{64}, that of the study 0123abc(.|\n)*lock"
     ):
@@ -195,7 +195,7 @@ def test_other_text_on_a_machine_is_told(cluster, tmp_path, tiny_study, monkeypa
 
 
 def test_a_store_that_is_not_shared_is_told(cluster, tiny_study, monkeypatch):
-    monkeypatch.setattr(ray_pool, "STORE_SECONDS", 0)
+    monkeypatch.setattr(executor_ray, "STORE_SECONDS", 0)
     with pytest.raises(StoreError, match="not shared"):
         tiny_study.run("memory://alone", executor="ray", address=cluster.address, quiet=True)
 
@@ -220,7 +220,7 @@ def test_a_lost_head_ends_the_study_and_the_next_cluster_resumes_it(
     cluster, local, tmp_path, tiny_study, monkeypatch
 ):
     """The last test here: it leaves no cluster."""
-    monkeypatch.setattr(ray_pool, "LOST_SECONDS", 2)
+    monkeypatch.setattr(executor_ray, "LOST_SECONDS", 2)
     study = longer(tiny_study, 100)
 
     def kill_all(workers):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -25,8 +24,8 @@ from hpt.config import from_dict
 from hpt.study.study import Study
 if __name__ == "__main__":
     quiet = sys.argv[3].endswith("expected")
-    table = from_dict(Study, json.loads(sys.argv[1])).run(sys.argv[2], workers=2, stack=False,
-    quiet=quiet) table.to_pickle(sys.argv[3])
+    study = from_dict(Study, json.loads(sys.argv[1]))
+    study.run(sys.argv[2], workers=2, stack=False, quiet=quiet).to_pickle(sys.argv[3])
 """
 
 
@@ -45,50 +44,6 @@ def start(tmp_path, study, store, out="table"):
 
 def same_table(a, b):
     pd.testing.assert_frame_equal(a.drop(columns=TIMES), b.drop(columns=TIMES))
-
-
-def losses_of(study, loss_at):
-    """Losses of all runs that the plan asks for, wave by wave, from a function of (log2_lr, width,
-    seed)."""
-    known = {}
-    while new := [c for c in study.plan(known) if c not in known]:
-        known |= {c: loss_at(np.log2(c.train.lr), c.model.width, c.seed) for c in new}
-    return known
-
-
-def rates(known, width, seed=0, name="SP"):
-    return sorted(
-        np.log2(c.train.lr)
-        for c in known
-        if c.model.width == width and c.seed == seed and str(c.parameterization) == name
-    )
-
-
-def test_plan_is_the_grid_then_seeds_around_the_best(tiny_study):
-    assert len(tiny_study.plan({})) == 2 * 2 * 3
-    known = losses_of(tiny_study, lambda x, width, seed: (x + 6) ** 2)
-    assert rates(known, 8) == [-8, -6, -4] == rates(known, 8, seed=1)
-    assert not rates(known, 8, seed=2)
-
-
-def test_plan_extends_an_edge_up_to_the_limit(tiny_study):
-    low = losses_of(tiny_study, lambda x, width, seed: (x + 9.4) ** 2)
-    assert rates(low, 8) == [-10, -8, -6, -4] and rates(low, 8, seed=1) == [-10, -8]
-    far = losses_of(tiny_study, lambda x, width, seed: (x - 40) ** 2)
-    assert rates(far, 8) == [-8, -6, -4, -2] and rates(far, 8, seed=1) == [-4, -2]
-    both = losses_of(
-        dataclasses.replace(tiny_study, extend=9), lambda x, width, seed: (x + 2 * width) ** 2
-    )
-    assert rates(both, 8)[0] == -18 and rates(both, 16)[0] == -26  # nine are the most
-
-
-def test_plan_stands_divergence(tiny_study):
-    known = losses_of(tiny_study, lambda x, width, seed: np.inf if x > -5 else x + 6)
-    assert rates(known, 8) == [-10, -8, -6, -4]
-    hopeless = losses_of(
-        tiny_study, lambda *_: np.inf
-    )  # lower learning rates are tried, no seeds are wasted
-    assert rates(hopeless, 8) == [-10, -8, -6, -4] and not rates(hopeless, 8, seed=1)
 
 
 def test_run_resumes_and_only_trains_what_is_missing(tmp_path, tiny_study, capsys):
@@ -195,13 +150,17 @@ def test_an_interrupt_while_writing_leaves_no_record(tmp_path, tiny_study):
 
 
 def test_studies_refuse_nonsense(tmp_path, tiny_study):
-    with pytest.raises(ConfigError, match="local"):
-        tiny_study.run(tmp_path, executor="locla")
     with pytest.raises(ConfigError, match="no such part"):
         tiny_study.select(["SP+Attn"])
     with pytest.raises(ConfigError, match="evenly"):
         dataclasses.replace(tiny_study, log2_lrs={8: (-8, -7, -5)})
     with pytest.raises(ConfigError, match="widths"):
         from_dict(Study, {**to_dict(tiny_study), "widths": [8]})
-    with pytest.raises(ConfigError, match="CUDA"):
-        dataclasses.replace(tiny_study, needs="cuda").run(tmp_path, device="cpu")
+
+
+def test_the_cost_is_told_before_the_first_run(tmp_path, tiny_study, capsys):
+    table = tiny_study.select(["SP"], [8]).run(tmp_path, workers=2)
+    said = capsys.readouterr().out
+    assert said.startswith("tiny: 0 done, 3 to run, then about 3 as the results ask; up to 1 more")
+    assert "time    about" in said and "memory" in said and "disk" in said
+    assert 5 <= len(table) <= 7

@@ -15,7 +15,7 @@ from hpt.data.source import load
 from hpt.errors import CompileWarning, ConfigError
 from hpt.runs.store import Store
 from hpt.study import timing as calibration
-from hpt.study.executor_local import Pool
+from hpt.study.executor_local import LocalExecutor
 from hpt.study.jobs import STEPS_TO_COMPILE, plan_jobs, shapes_to_compile
 from hpt.study.timing import shape_of
 from hpt.training import compiled, kernels
@@ -192,11 +192,11 @@ def test_a_step_that_cannot_be_compiled_runs_as_it_is(run, tmp_path, monkeypatch
     monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("CXX", "false")
     store = Store(tmp_path / "store")
-    with Pool(store, 1, "cpu") as pool:
+    with LocalExecutor(store, 1, "cpu", compile=True) as executor:
         with pytest.warns(CompileWarning, match="width 16 could not be compiled"):
-            pool.compile({shape_of(run)}, quiet=True)
-        assert not pool.compiled
-        (result,) = pool.run([run])
+            executor.prepare([run], [run], quiet=True)
+        assert not executor.compiled
+        (result,) = executor.run([run])
     assert not result.compiled and not list(tmp_path.glob("programs/*.pt2"))
 
 
@@ -223,7 +223,7 @@ def test_a_study_of_compiled_runs_is_the_study(run, tiny_study, tmp_path, capsys
 @needs_compiler
 def test_an_estimate_times_the_compiled_step(run, monkeypatch):
     class Here:
-        workers, cores, device, compiled = 1, 1, "cpu", {shape_of(run)}
+        workers, device, compiled = 1, "cpu", {shape_of(run)}
 
         def submit(self, task, *args):
             done = concurrent.futures.Future()

@@ -1,0 +1,74 @@
+"""Which runs a study consists of, and how many more may come."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from hpt.study.plan import forecast, grid_plan
+
+
+def losses_of(study, loss_at):
+    """Losses of all runs that the plan asks for, wave by wave, from a function of (log2_lr, width,
+    seed)."""
+    known = {}
+    while new := [c for c in study.plan(known) if c not in known]:
+        known |= {c: loss_at(np.log2(c.train.lr), c.model.width, c.seed) for c in new}
+    return known
+
+
+def rates(known, width, seed=0, name="SP"):
+    return sorted(
+        np.log2(c.train.lr)
+        for c in known
+        if c.model.width == width and c.seed == seed and str(c.parameterization) == name
+    )
+
+
+def test_plan_is_the_grid_then_seeds_around_the_best(tiny_study):
+    assert len(tiny_study.plan({})) == 2 * 2 * 3
+    known = losses_of(tiny_study, lambda x, width, seed: (x + 6) ** 2)
+    assert rates(known, 8) == [-8, -6, -4] == rates(known, 8, seed=1)
+    assert not rates(known, 8, seed=2)
+
+
+def test_plan_extends_an_edge_up_to_the_limit(tiny_study):
+    low = losses_of(tiny_study, lambda x, width, seed: (x + 9.4) ** 2)
+    assert rates(low, 8) == [-10, -8, -6, -4] and rates(low, 8, seed=1) == [-10, -8]
+    far = losses_of(tiny_study, lambda x, width, seed: (x - 40) ** 2)
+    assert rates(far, 8) == [-8, -6, -4, -2] and rates(far, 8, seed=1) == [-4, -2]
+    both = losses_of(
+        dataclasses.replace(tiny_study, extend=9), lambda x, width, seed: (x + 2 * width) ** 2
+    )
+    assert rates(both, 8)[0] == -18 and rates(both, 16)[0] == -26  # nine are the most
+
+
+def test_plan_stands_divergence(tiny_study):
+    known = losses_of(tiny_study, lambda x, width, seed: np.inf if x > -5 else x + 6)
+    assert rates(known, 8) == [-10, -8, -6, -4]
+    hopeless = losses_of(
+        tiny_study, lambda *_: np.inf
+    )  # lower learning rates are tried, no seeds are wasted
+    assert rates(hopeless, 8) == [-10, -8, -6, -4] and not rates(hopeless, 8, seed=1)
+
+
+def test_forecast_bounds_every_outcome(tiny_study):
+    now, later, more = forecast(tiny_study, {})
+    assert (len(now), len(later)) == (12, 12)
+    finals = []
+    for optimum in range(-40, 41):
+        known = {}
+        while new := [c for c in tiny_study.plan(known) if c not in known]:
+            known |= {c: abs(math.log2(c.train.lr) - optimum / 2) for c in new}
+        finals.append(len(known))
+    assert max(finals) == len(now) + len(later) + more
+    half = dict.fromkeys(now[:6], 1.0)
+    assert len(forecast(tiny_study, half)[0]) >= 6 and not set(half) & set(
+        forecast(tiny_study, half)[0]
+    )
+
+
+def test_an_adaptive_search_is_forecast_as_the_grid(tiny_study):
+    adaptive = dataclasses.replace(tiny_study, search="adaptive")
+    assert forecast(adaptive, {}) == forecast(tiny_study, {})
+    assert adaptive.plan({}) != grid_plan(adaptive, {}) == tiny_study.plan({})
