@@ -6,20 +6,14 @@ import math
 
 import psutil
 import pytest
-import torch
 from click.testing import CliRunner
-from torch.profiler import ProfilerActivity, profile
 
-import hpt.study.cost
-import hpt.training.loop
 from hpt.cli import main
 from hpt.runs.store import Store
 from hpt.study.cost import duration, in_bytes, record_bytes, wall_seconds
 from hpt.study.executor_local import LocalExecutor
 from hpt.study.profiles import load_profile
-from hpt.training.adamw import STATE_BYTES
-from hpt.training.loop import build_model, train
-from hpt.training.memory import step_bytes
+from hpt.training.loop import train
 
 
 class InProcess:
@@ -46,32 +40,6 @@ def wider(run, width):
 
 def changed(run, **values):
     return dataclasses.replace(run, train=dataclasses.replace(run.train, **values))
-
-
-@pytest.mark.parametrize(("width", "precision"), [(32, "fp32"), (128, "bf16")])
-def test_step_bytes_are_what_the_profiler_sees(tiny_run, width, precision):
-    run = changed(wider(tiny_run, width), precision=precision, batch_size=16)
-    ids_BxT = torch.zeros(16, run.model.context, dtype=torch.int64)
-    model = build_model(run)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        hpt.training.loop.backward(model, ids_BxT, ids_BxT, dtype, len(ids_BxT))
-    now = most = 0
-    for event in seen.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            most = max(most, now)
-    weights = sum(p.nbytes for p in model.parameters())
-    adamw = STATE_BYTES * weights // 4
-    assert step_bytes(run, torch.device("cpu")) == pytest.approx(most + weights + adamw, rel=0.1)
-
-
-def test_micro_batches_need_less_memory(tiny_run):
-    whole, parts = (
-        step_bytes(changed(tiny_run, batch_size=64, micro_batch_size=m), torch.device("cpu"))
-        for m in (None, 8)
-    )
-    assert parts < 0.5 * whole
 
 
 def test_record_bytes_are_those_of_a_record(tmp_path, tiny_run):

@@ -9,7 +9,8 @@ import torch
 from hpt.data.source import load
 from hpt.model.transformer import parameter_count
 from hpt.training import stacked
-from hpt.training.loop import Training
+from hpt.training.adamw import STATE_BYTES
+from hpt.training.loop import Training, backward, build_model
 from hpt.training.memory import available_bytes, eager_step, step_bytes
 from hpt.training.stacked import Stack, members_that_fit, stacked_step
 
@@ -48,6 +49,26 @@ def most_held(call):
         call()
     changes = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     return np.cumsum([e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns())]).max()
+
+
+@pytest.mark.parametrize(("width", "precision"), [(32, "fp32"), (128, "bf16")])
+def test_the_backward_pass_takes_what_the_profiler_sees(tiny_run, width, precision):
+    run = changed(tiny_run, {"width": width}, precision=precision, batch_size=16)
+    ids_BxT = torch.zeros(16, run.model.context, dtype=torch.int64)
+    model = build_model(run)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    most = most_held(lambda: backward(model, ids_BxT, ids_BxT, dtype, len(ids_BxT)))
+    weights = sum(p.nbytes for p in model.parameters())
+    assert step_bytes(run, CPU) == pytest.approx(
+        most + weights + STATE_BYTES * weights // 4, rel=0.1
+    )
+
+
+def test_micro_batches_need_less_memory(tiny_run):
+    whole, parts = (
+        step_bytes(changed(tiny_run, batch_size=64, micro_batch_size=m), CPU) for m in (None, 8)
+    )
+    assert parts < 0.5 * whole
 
 
 @pytest.mark.parametrize(
