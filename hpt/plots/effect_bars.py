@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from hpt.metrics.quantities import QUANTITIES, group_name
 from hpt.plots.style import GREY, add_note, new_figure, shades
@@ -32,21 +31,19 @@ def plot_effects(
     parts = shown.drop_duplicates("part").to_dict("records")
     colors = shades(len(parts), start=0.15)
     most_bars = shown["kind"].value_counts().max()
-    figure, axes = new_figure(len(kinds), width=4.2 * len(kinds), height=0.34 * most_bars + 1.4)
+    figure, axes = new_figure(len(kinds), height=0.34 * most_bars + 1.4)
     for ax, kind in zip(axes, kinds, strict=True):
         _draw_bars(ax, shown[shown["kind"] == kind], colors)
         ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0]))
     if others:
-        handles = [
-            Patch(color=color, label=group_name(part, others))
-            for color, part in zip(colors, parts, strict=True)
-        ]
-        axes[-1].legend(handles=handles, fontsize=7)
+        for part, color in zip(parts, colors, strict=True):
+            axes[-1].plot([], [], "s", color=color, label=group_name(part, others))
+        axes[-1].legend(fontsize=7)
     figure.suptitle(f"{title}\n{_remark(shown)}".strip(), fontsize=9)
     return figure
 
 
-def _draw_bars(ax, bars, colors) -> None:
+def _draw_bars(ax, bars, colors):
     """Bars with their intervals; a reason in place of a bar that has no estimate."""
     switches = list(bars["switch"].unique())
     from_middle = bars["part"] - (len(colors) - 1) / 2
@@ -62,7 +59,7 @@ def _draw_bars(ax, bars, colors) -> None:
     ax.invert_yaxis()
 
 
-def _axis_label(kind: str, figure: str) -> str:
+def _axis_label(kind, figure):
     if kind == "share":
         return "share of the whole"
     quantity = QUANTITIES["R_n" if figure == "penalty" else figure]
@@ -72,8 +69,8 @@ def _axis_label(kind: str, figure: str) -> str:
     return f"{kind} effect on {quantity.symbol}, {unit}"
 
 
-def _remark(shown: pd.DataFrame) -> str:
+def _remark(shown):
     """Why bars are grey, and how many each time."""
-    reasons = shown["reason"][~shown["determined"].astype(bool)].value_counts()
+    reasons = shown["reason"][~shown["determined"]].value_counts()
     said = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
     return said and f"grey: {said}"

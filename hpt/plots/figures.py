@@ -11,27 +11,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from hpt.analysis.predict import predict_lr
-from hpt.metrics import verdicts
-from hpt.metrics.quantities import QUANTITIES
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
-from hpt.plots.phases import AXES, points_of
+from hpt.plots.phases import AXES, draw_x_axis, figure_range, points_of
 from hpt.plots.style import (
     GREY,
     ROLE_COLORS,
     add_note,
     by_parameterization,
     color_of,
-    determined_values,
     draw_over_width,
     error_bars,
-    log_axis,
     new_figure,
     shades,
-    width_axis,
+    width_figure,
 )
 from hpt.runs.result import RunResult
 from hpt.runs.stability import excess_loss
@@ -75,17 +70,15 @@ def plot_excess(
     panels: for each panel's title, (label, run) pairs.
     stable: for each panel's title, the run that is subtracted.
     """
-    figure, axes = new_figure(len(panels))
+    figure, axes = new_figure(len(panels), sharey=True)
     for ax, (name, runs) in zip(axes, panels.items(), strict=True):
         for (label, run), color in zip(runs, shades(len(runs), "plasma"), strict=True):
             ax.plot(excess_loss(run, stable[name]), lw=0.9, label=label, color=color)
         ax.axhline(0, color="black", lw=0.8)
         ax.set(title=name, xlabel="step")
         ax.legend(fontsize=8)
-    limits = np.array([ax.get_ylim() for ax in axes])
-    for ax in axes:
-        ax.set_ylim(max(limits.min(), -1), min(limits.max(), 4))
-    axes[0].set_ylabel("loss above the stable run, nats")
+    limits = np.clip(axes[0].get_ylim(), -1, 4)
+    axes[0].set(ylim=limits, ylabel="loss above the stable run, nats")
     figure.suptitle(title)
     return figure
 
@@ -106,14 +99,12 @@ def plot_basins(
     rows = by_parameterization(report.table)
     wells = by_parameterization(report.basins)
     widths = sorted(report.basins["width"].unique())
-    shifts = np.zeros(len(widths))
-    xlabel = "log₂ η (hidden)"
-    if convention == "mup":
-        shifts = np.log2(np.array(widths) / base_width)
-        xlabel = "log₂ η·n/n_base (μP's convention)"
+    mup = convention == "mup"
+    xlabel = "log₂ η·n/n_base (μP's convention)" if mup else "log₂ η (hidden)"
     figure, axes = new_figure(len(wells), sharey=True)
     for ax, name in zip(axes, wells, strict=True):
-        for width, shift, color in zip(widths, shifts, shades(len(widths)), strict=True):
+        for width, color in zip(widths, shades(len(widths)), strict=True):
+            shift = np.log2(width / base_width) if mup else 0.0
             _draw_basin(ax, rows[name], wells[name], width, shift, color)
         ax.set(title=name, xlabel=xlabel)
     lowest, highest = report.basins["loss"].agg(["min", "max"])
@@ -122,14 +113,16 @@ def plot_basins(
     return figure
 
 
-def _draw_basin(ax, rows, wells, width, shift, color) -> None:
+def _draw_basin(ax, rows, wells, width, shift, color):
     """Mean losses of one width, and its optimum where the data determine it."""
     means = rows[rows["width"] == width].groupby("log2_lr")["loss"].mean()
     ax.plot(means.index + shift, means, "o-", color=color, ms=3.5, lw=1.2, label=f"{width:g}")
     known = wells[(wells["width"] == width) & wells["determined"]]
-    style = {"fmt": "D", "color": color, "ms": 6, "mec": "black", "capsize": 3, "zorder": 5}
+    best = known["log2_lr"] + shift
     bars = error_bars(known, "log2_lr")
-    ax.errorbar(known["log2_lr"] + shift, known["loss"], xerr=bars, **style)
+    ax.errorbar(
+        best, known["loss"], xerr=bars, fmt="D", color=color, ms=6, mec="black", capsize=3, zorder=5
+    )
 
 
 def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
@@ -139,7 +132,7 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     ----------
     beyond: how far the law is drawn past the largest width, as a factor.
     """
-    figure, (left, right) = new_figure(2)
+    figure, (left, right) = width_figure(2)
     wells = by_parameterization(report.basins)
     measured = report.basins["width"]
     widths = np.geomspace(measured.min(), measured.max() * beyond, 25)
@@ -148,14 +141,11 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
         color = color_of(name)
         _draw_law(left, laws[name], color)
         known = wells[name][wells[name]["determined"]]
-        style = {"fmt": "o", "color": color, "ms": 4, "label": name}
-        draw_over_width(left, known, "log2_lr", **style)
-        draw_over_width(right, known, "loss", **style)
-        right.plot(known["width"], known["loss"], color=color, lw=1)
+        style = {"color": color, "ms": 4, "label": name}
+        draw_over_width(left, known, "log2_lr", fmt="o", **style)
+        draw_over_width(right, known, "loss", fmt="o-", **style)
         edge = wells[name][~wells[name]["determined"]]
         left.plot(edge["width"], edge["log2_lr"], "x", color="grey")
-    width_axis(left)
-    width_axis(right)
     left.set_ylabel("log₂ η* (hidden learning rate)")
     right.set_ylabel("loss at η*, nats")
     if "" not in wells:
@@ -163,7 +153,7 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     return figure
 
 
-def _draw_law(ax, law, color) -> None:
+def _draw_law(ax, law, color):
     """The η* that a law predicts, with its band."""
     low, high = law["log2_lr_low"], law["log2_lr_high"]
     ax.fill_between(law["width"], low, high, color=color, alpha=0.12, lw=0)
@@ -175,35 +165,23 @@ def plot_metrics(report: TransferReport) -> Figure:
     points = points_of(report)
     figure, axes = new_figure(3, height=0.45 * len(points) + 1.6, sharey=True)
     for ax, column in zip(axes, AXES, strict=True):
+        ends = figure_range(report.figures, column)
+        draw_x_axis(ax, column, ends)
         for y, point in enumerate(points):
-            _draw_estimate(ax, y, point.figures[column], color_of(point.variant))
-        ax.set_xlabel(QUANTITIES[column].label)
+            _draw_estimate(ax, y, point.figures[column], ends, color_of(point.variant))
     axes[0].set_yticks(range(len(points)), [point.name for point in points])
     axes[0].set_ylim(len(points) - 0.4, -0.6)
-    if report.figures["E"].gt(0).any():
-        log_axis(axes[0])
-    _zoom(axes[1], determined_values(report.figures, "kappa"))
-    _zoom(axes[2], determined_values(report.figures, "R"))
     return figure
 
 
-def _draw_estimate(ax, y, figure: verdicts.Figure, color) -> None:
-    """One figure of one group with its interval, at height y."""
+def _draw_estimate(ax, y, figure, ends, color):
+    """One figure of one group with its interval, at height y; at the axis' border if off it."""
     if not figure.determined:
         color = GREY
-        border = {"xycoords": ("axes fraction", "data"), "ha": "right"}
-        add_note(ax, "not determined", (0.98, y), (0, 7), **border)
-    ax.plot([figure.low, figure.high], [y, y], color=color, lw=2)
-    ax.plot(figure.estimate, y, "o", color=color)
-
-
-def _zoom(ax, values) -> None:
-    """An x axis about these values, with zero marked."""
-    ax.locator_params(axis="x", nbins=5)
-    if len(values):
-        margin = max(0.5 * np.ptp(values), 0.1)
-        ax.set_xlim(values.min() - margin, values.max() + margin)
-        ax.axvline(0, color="black", lw=0.8)
+        coordinates = ("axes fraction", "data")
+        add_note(ax, "not determined", (0.98, y), (0, 7), xycoords=coordinates, ha="right")
+    ax.plot(np.clip([figure.low, figure.high], *ends), [y, y], color=color, lw=2)
+    ax.plot(np.clip(figure.estimate, *ends), y, "o", color=color)
 
 
 def plot_gap(shares: pd.DataFrame) -> Figure:
@@ -213,14 +191,13 @@ def plot_gap(shares: pd.DataFrame) -> Figure:
     ----------
     shares: from :func:`hpt.gap_closed`.
     """
-    figure, (ax,) = new_figure(1)
+    figure, (ax,) = width_figure(1)
     known = shares[shares["determined"]]
     draw_over_width(ax, known, "share", fmt="o-", color=color_of("SP+Embd"))
     for name, share in (("μP", 1), ("SP", 0)):
         ax.axhline(share, color=color_of(name), lw=1, ls="--", label=name)
-    width_axis(ax)
-    ax.set_ylabel("share of the gap closed, %")
-    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    ax.set_ylabel("share of the gap closed")
+    ax.yaxis.set_major_formatter("{x:.0%}")
     ax.legend(fontsize=8)
     return figure
 
@@ -230,7 +207,7 @@ def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:
 
     The legend gives each line's slope with its interval.
     """
-    figure, axes = new_figure(3)
+    figure, axes = width_figure(3)
     table = check.table[check.table["rms"] > 0]
     steps = check.table["step"].max()
     last = table[table["step"] == steps]
@@ -239,7 +216,6 @@ def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:
         for fit in slopes.itertuples():
             rows = last[(last["quantity"] == quantity) & (last["role"] == fit.role)]
             _draw_sizes(ax, rows, fit)
-        width_axis(ax)
         ax.set_yscale("log", base=2)
         ax.set_title(name)
         ax.legend(fontsize=7)
@@ -248,13 +224,13 @@ def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:
     return figure
 
 
-def _draw_sizes(ax, rows, fit) -> None:
+def _draw_sizes(ax, rows, fit):
     """Geometric mean over layers and seeds at each width, with the spread of seeds."""
     log_of_seed = np.log2(rows["rms"]).groupby([rows["width"], rows["seed"]]).mean()
     by_width = log_of_seed.groupby("width")
     mean = by_width.mean()
     spread = by_width.std(ddof=0)
     sizes = pd.DataFrame({"rms": mean, "rms_low": mean - spread, "rms_high": mean + spread})
-    slope = f"n^{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
-    style = {"fmt": "o-", "ms": 4, "color": ROLE_COLORS[fit.role], "label": f"{fit.role}: {slope}"}
-    draw_over_width(ax, np.exp2(sizes).reset_index(), "rms", **style)
+    sizes = np.exp2(sizes).reset_index()
+    label = f"{fit.role}: n^{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
+    draw_over_width(ax, sizes, "rms", fmt="o-", ms=4, color=ROLE_COLORS[fit.role], label=label)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from importlib import resources
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from jinja2.utils import htmlsafe_json_dumps
 
 from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.quantities import QUANTITIES, estimate_text, group_name
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import Figure, Group
+from hpt.metrics.verdicts import Figure
 from hpt.plots.phases import AXES, figure_range
 from hpt.plots.style import color_of
 
@@ -40,12 +39,10 @@ def write_phase_page(
     The path written.
     """
     page = resources.files("hpt.plots").joinpath("phases.html").read_text(encoding="utf-8")
-    data = json.dumps(
-        page_data(report, title), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
+    data = htmlsafe_json_dumps(page_data(report, title), allow_nan=False, separators=(",", ":"))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.replace(MARK, data.replace("</", "<\\/")), encoding="utf-8")
+    path.write_text(page.replace(MARK, data), encoding="utf-8")
     return path
 
 
@@ -68,14 +65,12 @@ def page_data(report: TransferReport, title: str) -> dict[str, Any]:
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value):
     """A value as JSON can hold it, numbers to seven digits."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
+    if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    if isinstance(value, np.generic):
-        value = value.item()
     if not isinstance(value, float):
         return value
     if math.isnan(value):
@@ -83,7 +78,7 @@ def _plain(value: Any) -> Any:
     return float(f"{np.clip(value, -1e308, 1e308):.7g}")
 
 
-def _group(report, group: Group, row) -> dict[str, Any]:
+def _group(report, group, row):
     """A point of the diagrams and the basins behind it."""
     columns = report.group_columns
     variant = group_name(row, [column for column in columns if column != "weight_decay"])
@@ -98,31 +93,27 @@ def _group(report, group: Group, row) -> dict[str, Any]:
     }
 
 
-def _wells(report, group: Group) -> list[dict[str, Any]]:
+def _wells(report, group):
     """The basin of every width of a group with its runs, and the fitted curve where there is one."""
-    table = _rows_of(group, report.table, report.group_columns)
-    wells = _rows_of(group, report.basins, report.group_columns).to_dict("records")
+    key = list(group.key)
+    columns = list(report.group_columns)
+    table = report.table[(report.table[columns] == key).all(axis=1)]
+    wells = report.basins[(report.basins[columns] == key).all(axis=1)].to_dict("records")
     for well in wells:
         runs = table[table[report.scale] == well[report.scale]]
         optimum = well["log2_lr"], well["log2_lr_low"], well["log2_lr_high"]
         well["text"] = estimate_text(*optimum, well["determined"])
-        well["runs"] = runs[["log2_lr", "loss"]].to_numpy()
+        well["runs"] = runs[["log2_lr", "loss"]].to_numpy().tolist()
         well["curve"] = _curve(well, runs["log2_lr"], group.fit.skew)
     return wells
 
 
-def _rows_of(group: Group, frame, columns) -> pd.DataFrame:
-    key = pd.Series(group.key, columns, dtype=object)
-    return frame[frame[key.index].eq(key).all(axis=1)]
-
-
-def _curve(well, tried: pd.Series, skew) -> np.ndarray:
-    """The fitted well near its optimum, as far as rates were tried: (points, 2), log2 η and nats."""
+def _curve(well, tried, skew):
+    """The fitted well near its optimum, as far as rates were tried: points (log2 η, nats)."""
     if math.isnan(well["curvature"]):
-        return np.empty((0, 2))
+        return []
     best = well["log2_lr"]
-    first = max(best - REACH, tried.min())
-    last = min(best + REACH, tried.max())
-    log2_lr = np.linspace(first, last, CURVE_POINTS)
+    ends = np.clip([best - REACH, best + REACH], tried.min(), tried.max())
+    log2_lr = np.linspace(*ends, CURVE_POINTS)
     loss = well_loss((log2_lr - best) * LN2, well["loss"], well["curvature"], skew)
-    return np.stack([log2_lr, loss], axis=1)
+    return np.stack([log2_lr, loss], axis=1).tolist()

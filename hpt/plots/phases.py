@@ -17,7 +17,6 @@ from hpt.plots.style import (
     MARKERS,
     add_note,
     color_of,
-    determined_values,
     log_axis,
     new_figure,
 )
@@ -50,7 +49,7 @@ def points_of(report: TransferReport) -> list[Point]:
     return points
 
 
-def _markers(report: TransferReport) -> dict[float, str]:
+def _markers(report):
     if "weight_decay" not in report.group_columns:
         return {}
     decays = sorted(report.figures["weight_decay"].unique())
@@ -77,13 +76,9 @@ def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure
     for ax, (x, y) in zip(axes, PAIRS, strict=True):
         for point in points:
             _draw_point(ax, point, (x, y), ranges, labels)
-        ax.set(xlabel=QUANTITIES[x].label, xlim=ranges[x])
+        draw_x_axis(ax, x, ranges[x])
         ax.set(ylabel=QUANTITIES[y].label, ylim=ranges[y])
         ax.axhline(0, color="black", lw=0.6)
-        if x == "E":
-            log_axis(ax)
-        else:
-            ax.axvline(0, color="black", lw=0.6)
     if not labels:
         _add_legend(figure, points, _markers(report))
     figure.suptitle(_remarks(points), fontsize=8, color="#666666", y=-0.02, va="top")
@@ -95,18 +90,29 @@ def figure_range(frame: pd.DataFrame, name: str) -> tuple[float, float]:
 
     The axis of E is logarithmic; any other has zero on it.
     """
-    values = determined_values(frame, name)
-    if not len(values):
-        values = frame[name][np.isfinite(frame[name])]
+    columns = [name, f"{name}_low", f"{name}_high"]
+    known = frame.loc[frame[f"{name}_determined"], columns]
+    values = (frame[name] if known.empty else known).to_numpy(float)
+    values = values[np.isfinite(values)]
     if name == "E":
         ends = [value for value in values if value > 0] or [1e-3, 1e-1]
         return min(ends) / 1.5, max(ends) * 1.5
-    ends = [0, *values] if len(values) else [-1, 1]
+    ends = [0, *values]
     margin = 0.08 * np.ptp(ends) or 0.1
     return min(ends) - margin, max(ends) + margin
 
 
-def _draw_point(ax, point: Point, pair, ranges, labelled) -> None:
+def draw_x_axis(ax, name, ends):
+    """The x axis of a figure: that of E is logarithmic, any other has a line at zero."""
+    ax.set(xlabel=QUANTITIES[name].label, xlim=ends)
+    if name == "E":
+        log_axis(ax)
+    else:
+        ax.axvline(0, color="black", lw=0.6)
+        ax.locator_params(axis="x", nbins=5)
+
+
+def _draw_point(ax, point, pair, ranges, labelled):
     """A group in one diagram; nothing where it has no estimate of a figure."""
     figures = [point.figures[name] for name in pair]
     if not np.isfinite([figure.estimate for figure in figures]).all():
@@ -114,21 +120,21 @@ def _draw_point(ax, point: Point, pair, ranges, labelled) -> None:
     sure = all(figure.determined for figure in figures)
     color = color_of(point.variant) if sure else GREY
     (x_low, x, x_high), (y_low, y, y_high) = (_on_axis(point, name, ranges) for name in pair)
-    ax.plot([x_low, x_high], [y, y], color=color, lw=1.2)
-    ax.plot([x, x], [y_low, y_high], color=color, lw=1.2)
+    ax.hlines(y, x_low, x_high, color=color, lw=1.2)
+    ax.vlines(x, y_low, y_high, color=color, lw=1.2)
     ax.plot(x, y, point.marker, color=color, mfc=color if sure else "none", ms=6)
     if labelled:
         add_note(ax, point.name, (x, y), (5, 5), fontsize=8, color=color)
 
 
-def _on_axis(point: Point, name, ranges) -> np.ndarray:
+def _on_axis(point, name, ranges):
     """Low end, estimate and high end within the axis; no interval where it is not determined."""
     figure = point.figures[name]
     ends = [figure.low, figure.estimate, figure.high]
     return np.clip(ends if figure.determined else [figure.estimate] * 3, *ranges[name])
 
 
-def _add_legend(figure, points: list[Point], markers) -> None:
+def _add_legend(figure, points, markers):
     """Colours of the parameterizations, then markers of the weight decays."""
     ax = figure.axes[0]
     for variant in dict.fromkeys(point.variant for point in points):
@@ -138,9 +144,9 @@ def _add_legend(figure, points: list[Point], markers) -> None:
     figure.legend(loc="outside right center", fontsize=8)
 
 
-def _remarks(points: list[Point]) -> str:
+def _remarks(points):
     """What has no place in the diagrams, then what is grey, each with its reason."""
-    names: dict[str, list[str]] = {}
+    names = {}
     for point in points:
         for name, figure in point.figures.items():
             if not figure.determined:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 COLORS = {
@@ -62,28 +58,29 @@ def shades(count: int, colormap: str = "viridis", start: float = 0.0) -> np.ndar
     return plt.get_cmap(colormap)(np.linspace(start, 0.85, count))
 
 
-def new_figure(
-    panels: int, *, height: float = 3.6, width: float | None = None, **options: Any
-) -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side, sizes in inches; options of ``plt.subplots``."""
-    if width is None:
-        width = 6.4 if panels == 1 else min(4.2 * panels, 12.6)
-    options |= {"figsize": (width, height), "layout": "constrained", "squeeze": False}
+def new_figure(panels: int, *, height: float = 3.6, sharey: bool = False):
+    """A figure, its height in inches, and the list of its panels, which are side by side."""
+    width = 6.4 if panels == 1 else min(4.2 * panels, 12.6)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, panels, **options)
+        figure, axes = plt.subplots(
+            1, panels, figsize=(width, height), sharey=sharey, squeeze=False, layout="constrained"
+        )
     # A notebook shows the figure that a cell returns; left open, it would show it twice.
     plt.close(figure)
     return figure, list(axes[0])
 
 
-def width_axis(ax: Axes) -> None:
-    """An x axis of widths: logarithmic to base 2, with plain numbers."""
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("width")
+def width_figure(panels: int):
+    """A new figure whose x axes are widths: logarithmic to base 2, with plain numbers."""
+    figure, axes = new_figure(panels)
+    for ax in axes:
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlabel("width")
+    return figure, axes
 
 
-def log_axis(ax: Axes) -> None:
+def log_axis(ax):
     """A logarithmic x axis.
 
     Over a decade or so its ticks are plain numbers, since labels like 3×10⁻² run into each other.
@@ -102,13 +99,13 @@ def error_bars(frame: pd.DataFrame, column: str) -> np.ndarray:
     return ends.sub(frame[column], axis=0).abs().to_numpy().T
 
 
-def draw_over_width(ax: Axes, frame: pd.DataFrame, column: str, **style: Any) -> None:
+def draw_over_width(ax, frame, column, **style):
     """A column with its intervals against the width."""
     bars = error_bars(frame, column)
     ax.errorbar(frame["width"], frame[column], yerr=bars, capsize=3, **style)
 
 
-def add_note(ax: Axes, text: str, at: tuple, offset: tuple[float, float], **style: Any) -> None:
+def add_note(ax, text, at, offset, **style):
     """Small grey text, `offset` points from a place in the panel."""
     looks = {"fontsize": 7, "color": NOTE_COLOR} | style
     ax.annotate(text, at, xytext=offset, textcoords="offset points", **looks)
@@ -119,10 +116,3 @@ def by_parameterization(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if "parameterization" not in frame:
         return {"": frame}
     return dict(list(frame.groupby("parameterization", sort=False)))
-
-
-def determined_values(frame: pd.DataFrame, figure: str) -> np.ndarray:
-    """The finite estimates and interval ends of a figure in the rows that determine it."""
-    known = frame[frame[f"{figure}_determined"].astype(bool)]
-    values = known[[figure, f"{figure}_low", f"{figure}_high"]].to_numpy(float)
-    return values[np.isfinite(values)]

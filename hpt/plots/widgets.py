@@ -24,16 +24,15 @@ class RunExplorer(ipywidgets.VBox):
     """
 
     def __init__(self, runs: Sequence[RunResult]):
-        self._runs: dict[tuple, dict[float, RunResult]] = {}
+        self._runs = {}
         for run in runs:
             row = run.row()
             cell = self._runs.setdefault((row["parameterization"], row["width"]), {})
             cell.setdefault(row["log2_lr"], run)
-        names = list(dict.fromkeys(name for name, _ in self._runs))
-        widths = sorted({width for _, width in self._runs})
-        self._name = ipywidgets.ToggleButtons(options=names)
+        names, widths = zip(*self._runs, strict=True)
+        self._name = ipywidgets.ToggleButtons(options=list(dict.fromkeys(names)))
         self._width = ipywidgets.SelectionSlider(
-            description="width", options=widths, value=widths[-1]
+            description="width", options=sorted(set(widths)), value=max(widths)
         )
         self._lr = ipywidgets.SelectionSlider(
             description="log₂ η", options=[0.0], continuous_update=False
@@ -45,18 +44,17 @@ class RunExplorer(ipywidgets.VBox):
         self._lr.observe(self._draw, "value")
         self._new_cell()
 
-    def _new_cell(self, _=None) -> None:
+    def _new_cell(self, _=None):
         rates = sorted(self._runs[self._name.value, self._width.value])
         self._lr.options = rates
         self._lr.value = rates[len(rates) // 2]
         self._draw()
 
-    def _draw(self, _=None) -> None:
+    def _draw(self, _=None):
         name = self._name.value
         width = self._width.value
         cell = self._runs[name, width]
-        best_lr = min(cell, key=lambda lr: cell[lr].val_loss)
-        best = cell[best_lr]
+        best_lr, best = min(cell.items(), key=lambda tried: tried[1].val_loss)
         chosen = cell[self._lr.value]
         losses = f"final loss {chosen.val_loss:.3f} (best {best.val_loss:.3f})"
         figure = plot_loss_curves(

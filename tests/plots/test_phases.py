@@ -1,6 +1,7 @@
 """Phase diagrams: what they draw, and on which axes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hpt.plots.phases import figure_range, plot_phases
@@ -15,6 +16,15 @@ def test_the_range_of_an_axis_is_that_of_what_is_determined(doubtful_report):
     assert figure_range(frame.assign(E_determined=False, E=np.nan), "E") == pytest.approx(
         (1e-3 / 1.5, 0.15)
     )
+
+
+def test_only_what_is_determined_and_finite_sets_the_range():
+    frame = pd.DataFrame(
+        {"E": [1, 9], "E_low": [-np.inf, 8], "E_high": [3, 10], "E_determined": [True, False]}
+    )
+    assert figure_range(frame, "E") == pytest.approx((1 / 1.5, 3 * 1.5))
+    frame = frame.rename(columns=lambda name: name.replace("E", "R"))
+    assert figure_range(frame, "R") == pytest.approx((0 - 0.24, 3 + 0.24))
 
 
 def test_phase_figures_grey_what_is_not_determined(doubtful_report):

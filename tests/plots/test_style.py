@@ -9,7 +9,6 @@ from hpt.plots.style import (
     COLORS,
     by_parameterization,
     color_of,
-    determined_values,
     error_bars,
     log_axis,
     new_figure,
@@ -43,13 +42,6 @@ def test_a_short_logarithmic_axis_has_plain_numbers(span, plain):
 def test_error_bars_are_distances_to_the_ends():
     frame = pd.DataFrame({"x": [1.0, 2.0], "x_low": [0.5, 2.1], "x_high": [2.0, 4.0]})
     np.testing.assert_allclose(error_bars(frame, "x"), [[0.5, 0.1], [1.0, 2.0]])
-
-
-def test_only_what_is_determined_and_finite_counts():
-    frame = pd.DataFrame(
-        {"x": [1, 9], "x_low": [-np.inf, 8], "x_high": [3, 10], "x_determined": [True, False]}
-    )
-    assert sorted(determined_values(frame, "x")) == [1, 3]
 
 
 def test_rows_of_each_parameterization_keep_their_order():
