@@ -17,10 +17,9 @@ import pandas as pd
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics import figures
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG
-from hpt.metrics.replicates import interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import plain_name, with_groups
-from hpt.metrics.verdicts import Figure, plain_number, table_of
+from hpt.metrics.verdicts import Figure, interval, plain_number, table_of
 
 # Columns of a law's parameters.
 EXPONENTS = {"alpha": ALPHA, "beta": BETA, "gamma_log": GAMMA_LOG}
@@ -71,24 +70,21 @@ def _share_rows(triple, report):
     """A row for each width at which all three groups have runs."""
     rows = []
     for width in reduce(np.intersect1d, [group.fit.points.scale_W for group in triple]):
-        cells = [(g, np.flatnonzero(g.fit.points.scale_W == width)[0]) for g in triple]
-        figure = _share(cells, report.level)
+        cells = [(group, *group.at(width)) for group in triple]
+        losses = [group.fit.loss_W[w] for group, w, _ in cells]
+        figure = _share(cells, losses, report.level)
         row = {report.scale: plain_number(width)} | figure.interval("share")
-        loss_from, _, loss_to = (group.fit.loss_W[w] for group, w in cells)
-        row["gap"] = loss_from - loss_to
+        row["gap"] = losses[0] - losses[-1]
         rows.append(row | figure.verdict())
     return rows
 
 
-def _share(cells, level):
-    runs = int(sum(group.runs_W[w] for group, w in cells))
-    for group, w in cells:
-        if group.fit.points.reason_W[w]:
-            return Figure.nothing(group.fit.points.reason_W[w], runs)
-    estimate = _share_of_gap(*(group.fit.loss_W[w] for group, w in cells))
-    if not all(group.replicates for group, _ in cells):
-        return Figure.of(estimate, n=runs)
-    from_B, by_B, to_B = (group.drawn("loss_BxW", w) for group, w in cells)
+def _share(cells, losses, level):
+    runs = sum(group.runs_W[w] for group, w, _ in cells)
+    for *_, reason in cells:
+        if reason:
+            return Figure.nothing(reason, runs)
+    from_B, by_B, to_B = (group.drawn("loss_BxW", w) for group, w, _ in cells)
     gap_low, gap_high = interval(from_B - to_B, level)
     reason = ""
     if gap_high <= 0:
@@ -96,8 +92,8 @@ def _share(cells, level):
     elif gap_low <= 0:
         reason = "the gap is not told from zero"
     ends = interval(_share_of_gap(from_B, by_B, to_B), level)
-    first, _ = cells[0]
-    return Figure.of(estimate, ends, reason, first.method, runs)
+    group, *_ = cells[0]
+    return Figure.of(_share_of_gap(*losses), ends, reason, group.method, runs)
 
 
 def _share_of_gap(loss_from, loss_by, loss_to):
@@ -133,14 +129,14 @@ def compare_exponents(
         low, high = interval(exponent.mean(exponent.drawn_BxG), report.level)
         Q = exponent.Q(exponent.value_G)
         Q_B = exponent.Q(exponent.drawn_BxG - exponent.value_G)
-        p = float((1 + (Q_B >= Q).sum()) / (1 + len(Q_B)))
+        p = (1 + (Q_B >= Q).sum()) / (1 + len(Q_B))
         rows.append(
             {
                 "exponent": name,
-                "shared": float(exponent.mean(exponent.value_G)),
+                "shared": exponent.mean(exponent.value_G),
                 "shared_low": low,
                 "shared_high": high,
-                "Q": float(Q),
+                "Q": Q,
                 "p": p,
                 "allowed": p >= LEAST_P,
                 "groups": len(exponent.members),
@@ -188,7 +184,7 @@ def _moved(group, moves):
     fit = group.fit
     law = replace(fit.law, theta_Bx7=fit.law.theta_Bx7 + move_K @ slope_Kx7)
     part = fit.basins
-    E = float(figures.E(law, part, part.loss_WxP[None])[0])
+    (E,) = figures.E(law, part, part.loss_WxP[None])
     drawn = replace(
         group.replicates,
         theta_Bx7=theta_Bx7 + move_BxK @ slope_Kx7,

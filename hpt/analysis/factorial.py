@@ -29,7 +29,7 @@ import pandas as pd
 from hpt.errors import ConfigError, TableError, did_you_mean
 from hpt.metrics import figures
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import TOO_WIDE, Figure, Group, bounds, table_of
+from hpt.metrics.verdicts import TOO_WIDE, Figure, Group, interval, table_of
 from hpt.parameterization.sixteen import SWITCHES, Parameterization
 
 NOT_ESTIMABLE = "the variants at hand do not tell it apart"
@@ -157,7 +157,7 @@ class Variant:
 
     reason: str
     estimate: float = np.nan
-    drawn_B: np.ndarray | None = None
+    drawn_B: Sequence[float] = ()
 
 
 def _variant(group: Group, row: pd.Series, figure: str, width: float) -> Variant:
@@ -172,30 +172,25 @@ def _variant(group: Group, row: pd.Series, figure: str, width: float) -> Variant
     value = figures.L_inf if figure == "R" else figures.LAW_FIGURES[figure]
     # An effect on L∞ has an interval of its own.
     reason = "" if figure == "R" and known.reason == TOO_WIDE else known.reason
-    drawn_Bx7 = group.drawn("theta_Bx7")
-    drawn_B = None if drawn_Bx7 is None else value(drawn_Bx7)
-    return Variant(reason, value(group.fit.law.theta_Bx7[0]), drawn_B)
+    return Variant(reason, value(group.fit.law.theta_Bx7[0]), value(group.drawn("theta_Bx7")))
 
 
 def _at_width(group: Group, width: float) -> Variant:
     """L* at a width, nats."""
-    points = group.fit.points
-    if width not in points.scale_W:
-        return Variant(f"not measured at {width:g}")
-    w = np.flatnonzero(points.scale_W == width)[0]
-    if points.reason_W[w]:
-        return Variant(points.reason_W[w])
+    w, reason = group.at(width)
+    if reason:
+        return Variant(reason)
     return Variant("", group.fit.loss_W[w], group.drawn("loss_BxW", w))
 
 
-def _log2_error(error: Figure, drawn_B: np.ndarray | None) -> Variant:
+def _log2_error(error: Figure, drawn_B: np.ndarray) -> Variant:
     """log2 of E or E_extrap, whose replicates are mirrored at their root mean square, as in
-    :func:`hpt.metrics.replicates.ratio_interval`."""
+    :func:`hpt.metrics.verdicts.ratio_interval`."""
     if error.estimate <= 0:
         return Variant(error.reason)
     log2 = np.log2(error.estimate)
-    if drawn_B is None:
-        return Variant(error.reason, log2)
+    if not len(drawn_B):
+        return Variant(error.reason, log2, drawn_B)
     log2_B = np.log2(np.maximum(drawn_B, 1e-300))
     typical = 0.5 * np.log2(np.mean(np.exp2(2 * log2_B)))
     return Variant(error.reason, log2, log2 + typical - log2_B)
@@ -219,8 +214,7 @@ class Factorial:
         self.level = level
         self.value_N = np.array([variant.estimate for variant in known.values()])
         drawn = [variant.drawn_B for variant in known.values()]
-        complete = drawn and all(drawn_B is not None for drawn_B in drawn)
-        self.drawn_BxN = np.stack(drawn, axis=1) if complete else np.empty((0, len(known)))
+        self.drawn_BxN = np.stack(drawn, axis=1) if drawn else np.empty((0, 0))
         self.doubts = [f"{self._name(s)}: {v.reason}" for s, v in known.items() if v.reason]
         # The sets by size, so that an order keeps the first of them.
         self.sets_TxK = np.array(sorted(product((1, 0), repeat=len(names)), key=sum))
@@ -297,12 +291,9 @@ class Factorial:
             total_B = self.drawn_BxN @ total_weight_N
             if not abs(total) > 1e-12:
                 return Figure.nothing(NO_TOTAL)
-            low, high = self._ends(total_B)
+            low, high = interval(total_B, self.level)
             if low <= 0 <= high:
                 reason = reason or NO_TOTAL
             effect = effect / total
             effect_B = effect_B / total_B
-        return Figure.of(effect, self._ends(effect_B), reason)
-
-    def _ends(self, drawn_B):
-        return bounds(drawn_B if len(drawn_B) else None, self.level)
+        return Figure.of(effect, interval(effect_B, self.level), reason)

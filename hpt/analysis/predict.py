@@ -20,9 +20,9 @@ import pandas as pd
 from hpt.errors import TableError
 from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.law import GAMMA_LOG, LN_H
-from hpt.metrics.replicates import NOISE_UNKNOWN, interval
+from hpt.metrics.replicates import NOISE_UNKNOWN
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import FEW_WIDTHS, LACK_OF_FIT, Figure, plain_number, spanning, table_of
+from hpt.metrics.verdicts import FEW_WIDTHS, Figure, interval, optimum, plain_number, table_of
 
 BEYOND = "at least this: further from the optimum than the runs reach"
 NO_HELP = "no single width shrinks the interval by the share asked for"
@@ -70,8 +70,7 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
     for group in report.groups:
         figure = _log2_lr(group, width, report.level)
         row = {report.scale: width} | figure.interval("log2_lr")
-        for name, value in figure.interval("lr").items():
-            row[name] = np.exp2(value)
+        row |= {name: np.exp2(value) for name, value in figure.interval("lr").items()}
         row |= figure.verdict()
         row |= _penalties(group, width, figure.estimate, small, report.level)
         rows[group.key] = [row]
@@ -81,23 +80,14 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
 def _log2_lr(group, width, level):
     if group.fit.law is None:
         return Figure.nothing(FEW_WIDTHS, group.law_widths)
-    ln_lr_1, _ = _law_at(group.fit.law, width)
-    log2_lr = ln_lr_1[0] / LN2
-    if group.replicates is None:
-        return Figure.of(log2_lr, n=group.law_widths)
-    ln_lr_B, _ = _law_at(_drawn_law(group), width)
-    ends = spanning(log2_lr, interval(ln_lr_B / LN2, level))
-    reason = LACK_OF_FIT if group.replicates.kinked else ""
-    return Figure.of(log2_lr, ends, reason, group.method, group.law_widths)
+    ((ln_lr,),), *_ = group.fit.law.wells([width])
+    ln_lr_B, _ = _drawn_wells(group, width)
+    return optimum(group, ln_lr / LN2, ln_lr_B / LN2, group.law_widths, level)
 
 
-def _drawn_law(group):
-    """The group's law in every replicate."""
-    return replace(group.fit.law, theta_Bx7=group.drawn("theta_Bx7"))
-
-
-def _law_at(law, width):
-    """ln η* and h of B laws at a width, (B,) each."""
+def _drawn_wells(group, width):
+    """ln η* and h at a width under the law of every replicate, (B,) each."""
+    law = replace(group.fit.law, theta_Bx7=group.drawn("theta_Bx7"))
     ln_lr_Bx1, _, h_Bx1 = law.wells([width])
     return ln_lr_Bx1[:, 0], h_Bx1[:, 0]
 
@@ -127,14 +117,10 @@ def _why_no_law(group):
 
 def _unchanged(group, width, small, level):
     """Penalty of the small width's η*."""
-    fit = group.fit
-    at = np.flatnonzero(fit.points.scale_W == small)
-    if not len(at):
-        return Figure.nothing(f"not measured at {small:g}")
-    (w,) = at
-    if fit.points.reason_W[w]:
-        return Figure.nothing(fit.points.reason_W[w])
-    loss_B, beyond = _cost(group, width, fit.log2_lr_W[w])
+    w, reason = group.at(small)
+    if reason:
+        return Figure.nothing(reason)
+    loss_B, beyond = _cost(group, width, group.fit.log2_lr_W[w])
     return Figure.of(loss_B.mean(), interval(loss_B, level), BEYOND if beyond > 0.05 else "")
 
 
@@ -145,7 +131,7 @@ def _cost(group, width, log2_lr):
     fit = group.fit
     best_W, _, _ = fit.wells
     reach = (fit.basins.u_WxP - best_W[:, None])[fit.basins.inside_WxP]
-    best_B, h_B = _law_at(_drawn_law(group), width)
+    best_B, h_B = _drawn_wells(group, width)
     u_B = log2_lr * LN2 - best_B
     near_B = np.clip(u_B, reach.min(), reach.max())
     return well_loss(near_B, 0.0, h_B, fit.skew), np.mean(u_B != near_B)

@@ -1,4 +1,4 @@
-"""Noise of a sweep, replicates of it, and intervals from them.
+"""Noise of a sweep, and replicates of it.
 
 Where seeds are few the bootstrap is parametric: the noise is the scatter of all runs in a group's
 basins about their wells (repeats and lack of fit together), its uncertainty is drawn along (σ² as
@@ -170,32 +170,6 @@ def seeds_to_resample(
         seeds_W = np.ma.median(np.ma.masked_less(k_WxP, 2), axis=1).filled(np.inf)
         np.minimum.at(fewest_W, np.searchsorted(scales, points.scale_W), seeds_W)
     return np.where(np.isfinite(fewest_W), fewest_W, 2)
-
-
-def interval(replicates, level: float) -> tuple[float, float]:
-    """Central interval of replicates (B,). A nan says nothing: it counts half as −inf, half as
-    +inf."""
-    replicates = np.asarray(replicates, float)
-    lost = np.isnan(replicates)
-    replicates = np.where(lost, np.where(np.cumsum(lost) % 2, -np.inf, np.inf), replicates)
-    tail = (1 - level) / 2
-    low = np.quantile(replicates, tail, method="lower")
-    high = np.quantile(replicates, 1 - tail, method="higher")
-    return float(low), float(high)
-
-
-def ratio_interval(estimate: float, replicates, level: float) -> tuple[float, float]:
-    """Interval of the root mean square that a size, such as E, has over repeats of the sweep.
-
-    The ratio of a replicate to the replicates' root mean square is a pivot; dividing the estimate
-    by its quantiles gives the interval.
-    """
-    replicates = np.asarray(replicates, float)
-    typical = np.sqrt(np.mean(replicates**2))
-    if not typical > 1e-12 * max(estimate, 1e-300) or not np.isfinite(typical):
-        return estimate, estimate
-    low, high = interval(replicates / typical, level)
-    return estimate / high, estimate / low if low > 0 else np.inf
 
 
 def at_known_noise(size_B, square_BxF):

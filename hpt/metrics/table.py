@@ -87,15 +87,14 @@ def read_table(
     notes: list[str] = []
     clean = _without_missing(clean, numeric, notes)
     cell = [*groups, scale, "lr"]
-    seeds = frame.seed[clean.index] if "seed" in frame else None
-    paired = seeds is not None and not seeds.isna().any()
+    paired = "seed" in frame and frame.seed[clean.index].notna().all()
     if paired:
-        clean = clean.assign(seed=seeds.astype(str))
+        clean = clean.assign(seed=frame.seed.astype(str))
         clean = _without_repeats(clean, [*cell, "seed"], notes)
-        codes = pd.factorize(clean.seed, sort=True)[0]
+        codes, _ = pd.factorize(clean.seed, sort=True)
     else:
         clean = clean.sort_values("loss", kind="stable")
-        codes = clean.groupby(cell, sort=False).cumcount()
+        codes = clean.groupby(cell).cumcount()
     clean = clean.assign(seed=codes)
     _refuse_few_scales(clean, scale, least_scales)
     clean.insert(len(groups) + 1, "log2_lr", np.round(np.log2(clean.lr), 9))
@@ -188,12 +187,12 @@ def _refuse(frame, column, bad, why, remedy):
 
 
 def _without_missing(clean, columns, notes):
-    hints = {"loss": "; where a run diverged, set loss to inf or diverged to True"}
     for column in columns:
         missing = clean[column].isna().sum()
         if missing:
-            hint = hints.get(column, "")
-            notes.append(f"{missing} row(s) without {column} left out as missing{hint}")
+            notes.append(f"{missing} row(s) without {column} left out as missing")
+            if column == "loss":
+                notes[-1] += "; where a run diverged, set loss to inf or diverged to True"
         clean = clean.dropna(subset=column)
     return clean
 

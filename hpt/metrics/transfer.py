@@ -35,7 +35,7 @@ from hpt.metrics.quantities import group_name
 from hpt.metrics.replicates import SharedDraws, replicate, seeds_to_resample
 from hpt.metrics.report import TransferReport
 from hpt.metrics.table import GROUPS, read_table
-from hpt.metrics.verdicts import Group, basin_rows, group_figures, penalty_rows, table_of
+from hpt.metrics.verdicts import Group, basin_rows, figure_row, penalty_rows, table_of
 
 NO_NAME_NEEDED = "reference=None compares with the best group"
 
@@ -123,11 +123,8 @@ def with_groups(report: TransferReport, groups: list[Group], notes: list[str]) -
 
 def _fit_groups(sweep, bootstraps, seed, resample):
     """Every group, its own reference; the noise that seeds share is drawn once for all of them."""
-    if sweep.frame.empty:
-        remedy = "a table with one row a run"
-        raise TableError("The table has no usable row.", "; ".join(sweep.notes), remedy)
     fits = [fit_group(key, gather(rows, sweep.scale)) for key, rows in sweep.groups()]
-    seeds = int(sweep.frame.seed.max()) + 1
+    seeds = sweep.frame.seed.max() + 1
     # Without labels nobody knows which runs share their batches, unless there is one run a cell.
     shared = sweep.paired or seeds == 1
     noises = noise_of(fits, shared)
@@ -137,18 +134,16 @@ def _fit_groups(sweep, bootstraps, seed, resample):
     scales = np.unique(sweep.frame[sweep.scale])
     wells = [fit.basins for fit in fits if len(fit.fitted)]
     seeds_W = seeds_to_resample(resample, wells, scales, sweep.paired)
-    root = np.random.SeedSequence(seed)
-    (shared_root,) = root.spawn(1)
-    shared_rng = np.random.default_rng(shared_root)
+    shared_rng, *rngs = np.random.default_rng(seed).spawn(1 + len(fits))
+    shape = bootstraps, len(scales), seeds
     groups: list[Group] = []
     draws = None
-    for fit, noise, child in zip(fits, noises, root.spawn(len(fits)), strict=True):
+    for fit, noise, rng in zip(fits, noises, rngs, strict=True):
         if draws is None or not sweep.paired:
-            shape = bootstraps, len(scales), seeds
             draws = SharedDraws.draw(common, shape, shared_rng, seeds_W)
         noise = replace(noise, common_sd=common.sd)
         at = np.searchsorted(scales, fit.points.scale_W)
-        replicates = replicate(fit, noise, draws.take(at), np.random.default_rng(child))
+        replicates = replicate(fit, noise, draws.take(at), rng)
         groups.append(Group(fit, noise, replicates, reference=len(groups)))
     return groups
 
@@ -160,8 +155,7 @@ def _references(columns, groups, reference):
         best = _best([group.fit for group in groups])
         return [best] * len(groups), group_name(rows[best], columns) if columns else ""
     if not isinstance(reference, Mapping):
-        first, *_ = columns or GROUPS
-        reference = {first: reference}
+        reference = {(columns or GROUPS)[0]: reference}
     for column in reference:
         if column not in columns:
             raise TableError(
@@ -170,16 +164,15 @@ def _references(columns, groups, reference):
                 NO_NAME_NEEDED,
             )
     indices = [_index_of(row | dict(reference), rows) for row in rows]
-    return indices, group_name(reference, tuple(reference))
+    return indices, group_name(reference, reference)
 
 
 def _best(fits):
     """The group with the lowest L* at the largest width at which most groups have a well."""
-    known = np.concatenate([fit.points.scale_W[fit.fitted] for fit in fits])
-    scales, counts = np.unique(known, return_counts=True)
-    most = scales[counts == counts.max(initial=0)].max(initial=-np.inf)
-    losses = [fit.loss_W[fit.points.scale_W == most] for fit in fits]
-    return int(np.argmin([np.nanmin(loss, initial=np.inf) for loss in losses]))
+    known = np.concatenate([fit.basins.scale_W for fit in fits])
+    largest = pd.Series(known).mode().max()
+    losses = [fit.loss_W[fit.points.scale_W == largest] for fit in fits]
+    return np.argmin([np.nanmin(loss, initial=np.inf) for loss in losses])
 
 
 def _index_of(wanted, rows):
@@ -187,14 +180,14 @@ def _index_of(wanted, rows):
     for index, row in enumerate(rows):
         if all(plain_name(row[column]) == plain_name(wanted[column]) for column in row):
             return index
-    name = group_name(wanted, tuple(wanted))
-    known = [group_name(row, tuple(row)) for row in rows]
+    name = group_name(wanted, wanted)
+    known = [group_name(row, row) for row in rows]
     raise TableError(
         f"There is no group {name!r} in the table.", did_you_mean(name, known), NO_NAME_NEEDED
     )
 
 
-def plain_name(name: Any) -> str:
+def plain_name(name) -> str:
     """A spelling that does not depend on case nor on which μ was typed."""
     return unicodedata.normalize("NFKC", str(name)).casefold().replace("μ", "mu").strip()
 
@@ -204,7 +197,7 @@ def _notes(sweep, groups):
     for group in groups:
         points = group.fit.points
         row = dict(zip(sweep.group_columns, group.key, strict=True))
-        name = f"{group_name(row, tuple(row))} " if row else ""
+        name = f"{group_name(row, row)} " if row else ""
         for w in np.flatnonzero(points.reason_W):
             yield f"{name}{sweep.scale} {points.scale_W[w]:g}{_fate(group.fit, w)}"
         if group.noise.raised > 1:
@@ -235,18 +228,11 @@ def _tables(groups, columns, scale, level):
     rows = {"figures": {}, "basins": {}, "penalty": {}, "laws": {}}
     for group in groups:
         reference = groups[group.reference]
-        rows["figures"][group.key] = [_figure_row(group, reference, level)]
+        rows["figures"][group.key] = [figure_row(group, reference, level)]
         rows["basins"][group.key] = basin_rows(group, level, scale)
         rows["penalty"][group.key] = penalty_rows(group, reference, level, scale)
         rows["laws"][group.key] = [_law_row(group)]
     return {name: table_of(columns, table_rows) for name, table_rows in rows.items()}
-
-
-def _figure_row(group, reference, level):
-    row = {}
-    for name, figure in group_figures(group, reference, level).items():
-        row |= figure.columns(name)
-    return row
 
 
 def _law_row(group):
@@ -254,7 +240,7 @@ def _law_row(group):
     law = group.fit.law
     theta = np.full(7, np.nan) if law is None else law.theta_Bx7[0]
     scale0 = 1.0 if law is None else law.scale0
-    L_inf, A, alpha, ln_lr, beta, _, gamma_log = map(float, theta)
+    L_inf, A, alpha, ln_lr, beta, _, gamma_log = theta
     return {
         "L_inf": L_inf,
         "A": A * scale0**alpha,
@@ -263,7 +249,7 @@ def _law_row(group):
         "beta": beta,
         "gamma_log": gamma_log,
         "skew": group.fit.skew,
-        "noise": float(np.hypot(group.noise.sd, group.noise.common_sd)),
+        "noise": np.hypot(group.noise.sd, group.noise.common_sd),
         "common_noise": group.noise.common_sd,
         "inflation": group.replicates.inflation if group.replicates else np.nan,
     }

@@ -23,7 +23,7 @@ from hpt.metrics.basin import CLIFF, LN2
 from hpt.metrics.group import GroupFit
 from hpt.metrics.noise import Noise
 from hpt.metrics.quantities import estimate_text
-from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates, interval, ratio_interval
+from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates
 
 FEW_WIDTHS = "too few widths"
 AT_BOUND = "L∞ at a bound"
@@ -80,10 +80,21 @@ class Group:
         """How many widths the law is fitted to."""
         return len(self.fit.fitted) + len(self.fit.edges)
 
-    def drawn(self, name: str, at=slice(None)) -> np.ndarray | None:
-        """An attribute of the replicates at an index of its last axis, as float64; None where there
+    def drawn(self, name: str, at=slice(None)) -> np.ndarray:
+        """An attribute of the replicates at an index of its last axis, as float64; empty where there
         are none."""
-        return getattr(self.replicates, name)[..., at].astype(float) if self.replicates else None
+        if self.replicates is None:
+            return np.empty((0, 7) if name == "theta_Bx7" else 0)
+        return getattr(self.replicates, name)[..., at].astype(float)
+
+    def at(self, width: float):
+        """Index of a width (None where it has none), and why there is no well there, "" where there
+        is."""
+        points = self.fit.points
+        if width not in points.scale_W:
+            return None, f"not measured at {width:g}"
+        (w,) = np.flatnonzero(points.scale_W == width)
+        return w, points.reason_W[w]
 
 
 @dataclass(frozen=True)
@@ -103,30 +114,29 @@ class Figure:
     @classmethod
     def nothing(cls, reason: str, n: int = 0) -> Figure:
         """No estimate, for a reason."""
-        return cls(np.nan, *UNKNOWN, False, reason, n=n)
+        return cls.of(np.nan, reason=reason, n=n)
 
     @classmethod
     def of(cls, estimate, ends=UNKNOWN, reason: str = "", method: str = "", n: int = 0) -> Figure:
         """Determined unless there is a reason, or an end of the interval is open."""
-        low, high = map(float, ends)
-        unknown = np.isnan(low) or np.isnan(high)
-        if not reason and not np.isfinite([low, high]).all():
+        unknown = np.isnan(ends).any()
+        if not reason and not np.isfinite(ends).all():
             reason = NOISE_UNKNOWN if unknown else OPEN
         method = "" if unknown else method
-        return cls(float(estimate), low, high, not reason, reason, method, int(n))
+        return cls(float(estimate), *map(float, ends), not reason, reason, method, int(n))
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], name: str) -> Figure:
         """The figure that stands in the columns `name`, name_low … of a table's row."""
         return cls(*(row[name + column] for column in COLUMNS))
 
-    def columns(self, name: str) -> dict[str, Any]:
-        """As seven columns of a table."""
-        return dict(zip((name + column for column in COLUMNS), vars(self).values(), strict=True))
+    def columns(self, name: str, some=COLUMNS) -> dict[str, Any]:
+        """As seven columns of a table, or the first of them."""
+        return dict(zip((name + column for column in some), vars(self).values(), strict=False))
 
-    def interval(self, name: str) -> dict[str, float]:
+    def interval(self, name: str) -> dict[str, Any]:
         """As three columns of a table: the estimate and the ends of its interval."""
-        return {name: self.estimate, f"{name}_low": self.low, f"{name}_high": self.high}
+        return self.columns(name, COLUMNS[:3])
 
     def verdict(self) -> dict[str, Any]:
         """The columns determined, reason, method and n of a table that has one verdict a row."""
@@ -136,21 +146,46 @@ class Figure:
         return estimate_text(self.estimate, self.low, self.high, self.determined)
 
 
-def bounds(drawn_B: np.ndarray | None, level: float) -> tuple[float, float]:
-    """The central interval of replicates, nan where there are none."""
-    return UNKNOWN if drawn_B is None else interval(drawn_B, level)
+def interval(replicates, level: float):
+    """Ends of the central interval of replicates (B,), nan where there are none. A nan among them
+    says nothing: it counts half as −inf, half as +inf."""
+    if not len(replicates):
+        return UNKNOWN
+    lost = np.isnan(replicates)
+    replicates = np.where(lost, np.where(np.cumsum(lost) % 2, -np.inf, np.inf), replicates)
+    tail = (1 - level) / 2
+    low = np.quantile(replicates, tail, method="lower")
+    return low, np.quantile(replicates, 1 - tail, method="higher")
 
 
-def spanning(estimate: float, ends: tuple[float, float]) -> tuple[float, float]:
+def ratio_interval(estimate: float, replicates, level: float):
+    """Ends of the interval of the root mean square that a size, such as E, has over repeats of the
+    sweep.
+
+    The ratio of a replicate to the replicates' root mean square is a pivot; dividing the estimate
+    by its quantiles gives the interval.
+    """
+    if not len(replicates):
+        return UNKNOWN
+    typical = np.sqrt(np.mean(replicates**2))
+    if not 1e-12 * max(estimate, 1e-300) < typical < np.inf:
+        return estimate, estimate
+    low, high = interval(replicates / typical, level)
+    return estimate / high, estimate / low if low > 0 else np.inf
+
+
+def spanning(estimate: float, ends):
     """The interval, widened to hold the estimate."""
     low, high = ends
     return np.minimum(low, estimate), np.maximum(high, estimate)
 
 
-def group_figures(group: Group, reference: Group, level: float) -> dict[str, Figure]:
-    """Every figure of a group, by name; R compares with the reference."""
-    figures_but_R = {name: _figure(group, name, level) for name in FIGURES[:-1]}
-    return figures_but_R | {"R": _asymptotic_penalty(group, reference, level)}
+def figure_row(group: Group, reference: Group, level: float) -> dict[str, Any]:
+    """Every figure of a group, as columns of a table; R compares with the reference."""
+    row = {}
+    for name in FIGURES[:-1]:
+        row |= _figure(group, name, level).columns(name)
+    return row | _asymptotic_penalty(group, reference, level).columns("R")
 
 
 def _figure(group, name, level):
@@ -174,13 +209,11 @@ def _why_few(fit):
 def _law_figure(group, name, level):
     """α, β, γ, γ_log or κ."""
     figure = figures.LAW_FIGURES[name]
-    ends = UNKNOWN
-    if group.replicates:
-        ends = interval(figure(group.drawn("theta_Bx7")), level)
+    (estimate,) = figure(group.fit.law.theta_Bx7)
+    ends = interval(figure(group.drawn("theta_Bx7")), level)
     reason = ""
     if name in ("alpha", "kappa") and _at_bound(group, level):
         reason = AT_BOUND
-    estimate = figure(group.fit.law.theta_Bx7)[0]
     return Figure.of(estimate, ends, reason, group.method, group.law_widths)
 
 
@@ -188,9 +221,7 @@ def _error(group, name, level):
     """E or E_extrap; its interval is a ratio."""
     fit = group.fit
     estimate = getattr(fit, name)
-    ends = UNKNOWN
-    if group.replicates:
-        ends = ratio_interval(estimate, group.drawn(f"{name}_B"), level)
+    ends = ratio_interval(estimate, group.drawn(f"{name}_B"), level)
     low, high = ends
     reason = ""
     if high > 100 * low or low > estimate:
@@ -202,20 +233,19 @@ def _error(group, name, level):
 
 def _octave_error(group, level):
     """|octaves|: the interval of the signed distance, folded at 0."""
-    low, high = bounds(group.drawn("octaves_B"), level)
+    fit = group.fit
+    low, high = interval(group.drawn("octaves_B"), level)
     ends = sorted((abs(low), abs(high)))
     if low <= 0 <= high:
         ends[0] = 0.0
-    fit = group.fit
     return Figure.of(abs(fit.octaves), ends, "", f"{group.method}, folded", len(fit.fitted))
 
 
 def _at_bound(group, level):
     """Whether L∞ or α sits at a bound, in the fit or in more replicates than an interval leaves
     outside."""
-    if group.fit.law.at_bound()[0]:
-        return True
-    return group.replicates is not None and group.replicates.at_bound_B.mean() > (1 - level) / 2
+    often = group.replicates and group.replicates.at_bound_B.mean() > (1 - level) / 2
+    return often or group.fit.law.at_bound()[0]
 
 
 def _asymptotic_penalty(group, reference, level):
@@ -232,20 +262,18 @@ def _asymptotic_penalty(group, reference, level):
     reason = AT_BOUND if _at_bound(group, level) or _at_bound(reference, level) else ""
     if group is reference:
         return Figure.of(0.0, (0.0, 0.0), reason, DEFINITION, len(fit.fitted))
-    ends = UNKNOWN
-    if group.replicates and reference.replicates:
-        thetas = group.drawn("theta_Bx7"), reference.drawn("theta_Bx7")
-        ends = interval(figures.R_inf(*thetas), level)
+    (estimate,) = figures.R_inf(fit.law.theta_Bx7, reference.fit.law.theta_Bx7)
+    drawn_B = figures.R_inf(group.drawn("theta_Bx7"), reference.drawn("theta_Bx7"))
+    low, high = interval(drawn_B, level)
     _, loss_1x1, _ = fit.law.wells(fit.points.scale_W[-1:])
     reducible = loss_1x1[0, 0] - figures.L_inf(fit.law.theta_Bx7)[0]
-    if ends[1] - ends[0] > reducible:
+    if high - low > reducible:
         reason = reason or TOO_WIDE
-    estimate = figures.R_inf(fit.law.theta_Bx7, reference.fit.law.theta_Bx7)[0]
     widths = min(group.law_widths, reference.law_widths)
-    return Figure.of(estimate, ends, reason, group.method, widths)
+    return Figure.of(estimate, (low, high), reason, group.method, widths)
 
 
-def basin_rows(group: Group, level: float, scale: str) -> list[dict[str, Any]]:
+def basin_rows(group: Group, level: float, scale: str):
     """One row a width: η*, L* and curvature with intervals; open on the side of an edge."""
     return [
         {scale: plain_number(width)} | _basin_row(group, w, level)
@@ -256,7 +284,7 @@ def basin_rows(group: Group, level: float, scale: str) -> list[dict[str, Any]]:
 def _basin_row(group, w, level):
     points = group.fit.points
     if points.reason_W[w]:
-        log2_lr, loss, curvature = _without_well(points, w, group.runs_W[w])
+        log2_lr, loss, curvature = _without_well(points, w)
     else:
         log2_lr, loss, curvature = _well(group, w, level)
     row = log2_lr.interval("log2_lr") | loss.interval("loss") | curvature.interval("curvature")
@@ -266,37 +294,43 @@ def _basin_row(group, w, level):
 def _well(group, w, level):
     """log2 η*, L* and curvature of a width."""
     fit = group.fit
-    estimate = fit.log2_lr_W[w]
-    ends = spanning(estimate, bounds(group.drawn("log2_lr_BxW", w), level))
-    kinked = group.replicates is not None and group.replicates.kinked
-    reason = LACK_OF_FIT if kinked else ""
-    log2_lr = Figure.of(estimate, ends, reason, group.method, group.runs_W[w])
-    loss = Figure.of(fit.loss_W[w], bounds(group.drawn("loss_BxW", w), level))
-    return log2_lr, loss, Figure.of(fit.h_W[w], bounds(group.drawn("h_BxW", w), level))
+    drawn_B = group.drawn("log2_lr_BxW", w)
+    log2_lr = optimum(group, fit.log2_lr_W[w], drawn_B, group.runs_W[w], level)
+    loss = Figure.of(fit.loss_W[w], interval(group.drawn("loss_BxW", w), level))
+    return log2_lr, loss, Figure.of(fit.h_W[w], interval(group.drawn("h_BxW", w), level))
 
 
-def _without_well(points, w, runs):
+def optimum(group: Group, log2_lr: float, drawn_B, n: int, level: float) -> Figure:
+    """log2 η* from n runs or widths of a group and from its replicates; their interval, widened to
+    hold the estimate. It is not determined where the basins have a kink."""
+    kinked = group.replicates and group.replicates.kinked
+    ends = spanning(log2_lr, interval(drawn_B, level))
+    return Figure.of(log2_lr, ends, LACK_OF_FIT if kinked else "", group.method, n)
+
+
+def _without_well(points, w):
     """The same without a well: η* is in a bracket before a cliff, or on a side of an edge."""
     reason = points.reason_W[w]
-    nothing = Figure.nothing(reason, int(runs))
+    runs = points.inside_WxP[w].sum()
+    nothing = Figure.nothing(reason, runs)
     if np.isnan(points.best_W[w]) or not (points.edge_W[w] or reason == CLIFF):
         return nothing, nothing, nothing
     lowest, highest = points.tried_Wx2[w]
     if reason == CLIFF:
         estimate = points.origin_W[w]
         u_P = points.u_WxP[w]
-        ends = (estimate + u_P[u_P < 0].max() / LN2, highest)
+        ends = estimate + u_P[u_P < 0].max() / LN2, highest
     elif points.edge_W[w] == "low":
         estimate = lowest
-        ends = (-np.inf, lowest)
+        ends = -np.inf, lowest
     else:
         estimate = highest
-        ends = (highest, np.inf)
+        ends = highest, np.inf
     loss = Figure.of(points.best_W[w], (-np.inf, np.inf))
     return Figure.of(estimate, ends, reason, GRID, runs), loss, nothing
 
 
-def penalty_rows(group: Group, reference: Group, level: float, scale: str) -> list[dict[str, Any]]:
+def penalty_rows(group: Group, reference: Group, level: float, scale: str):
     """R(n) = L*(n) − L*(n) of the reference at each width, nats; paired replicates."""
     return [
         {scale: plain_number(width)} | _penalty(group, reference, w, level).columns("R")
@@ -305,32 +339,28 @@ def penalty_rows(group: Group, reference: Group, level: float, scale: str) -> li
 
 
 def _penalty(group, reference, w, level):
-    fit = group.fit
-    other = reference.fit
-    if fit.points.reason_W[w]:
-        return Figure.nothing(fit.points.reason_W[w])
-    known = (other.points.scale_W == fit.points.scale_W[w]) & (other.points.reason_W == "")
-    if not known.any():
+    points = group.fit.points
+    if points.reason_W[w]:
+        return Figure.nothing(points.reason_W[w])
+    v, missing = reference.at(points.scale_W[w])
+    if missing:
         return Figure.nothing(NO_REFERENCE)
-    v = known.argmax()
     runs = group.runs_W[w]
     if group is reference:
         return Figure.of(0.0, (0.0, 0.0), "", DEFINITION, runs)
-    ends = UNKNOWN
-    if group.replicates and reference.replicates:
-        losses = group.drawn("loss_BxW", w), reference.drawn("loss_BxW", v)
-        ends = interval(figures.R(*losses), level)
-    estimate = figures.R(fit.loss_W[w], other.loss_W[v])
-    return Figure.of(estimate, ends, "", group.method, min(runs, reference.runs_W[v]))
+    estimate = figures.R(group.fit.loss_W[w], reference.fit.loss_W[v])
+    drawn_B = figures.R(group.drawn("loss_BxW", w), reference.drawn("loss_BxW", v))
+    runs = min(runs, reference.runs_W[v])
+    return Figure.of(estimate, interval(drawn_B, level), "", group.method, runs)
 
 
-def plain_number(value: float) -> float | int:
+def plain_number(value: float) -> float:
     """An int where it is whole."""
     return int(value) if float(value).is_integer() else float(value)
 
 
-def table_of(columns: Sequence[str], rows: Mapping[tuple, list[dict]]) -> pd.DataFrame:
-    """Rows of many groups, by their key, as one table; group columns first."""
+def table_of(columns: Sequence[str], rows: Mapping) -> pd.DataFrame:
+    """Lists of rows of many groups, by the groups' keys, as one table; group columns first."""
     records = []
     for key, group_rows in rows.items():
         named = dict(zip(columns, key, strict=True))
