@@ -194,8 +194,10 @@ def _moved(group, moves):
 
 
 def _slopes(theta_Bx7, columns):
-    """Regression (K, 7) of every parameter on K of them, over the replicates that are not stray."""
-    low, high = np.quantile(theta_Bx7, [0.01, 0.99], axis=0)
+    """Regression (K, 7) of every parameter on K of them, over the replicates that are not stray; 0
+    for parameters that the group has none of, as L∞, A and α of two widths."""
+    theta_Bx7 = np.where(np.isnan(theta_Bx7).all(0), 0.0, theta_Bx7)
+    low, high = np.nanquantile(theta_Bx7, [0.01, 0.99], axis=0)
     inside_B = ((theta_Bx7 >= low) & (theta_Bx7 <= high)).all(1)
     deviation = theta_Bx7[inside_B] - theta_Bx7[inside_B].mean(0)
     slope_Kx7 = np.linalg.lstsq(deviation[:, columns], deviation, rcond=None)[0]
@@ -247,6 +249,6 @@ def _shared_exponent(report, name):
     value_G = np.array([group.fit.law.theta_Bx7[0, column] for group in groups])
     drawn_BxG = np.stack([group.drawn("theta_Bx7", column) for group in groups], axis=1)
     # The central 95 %, which stray replicates do not move, is 3.92 deviations wide.
-    low_G, high_G = np.quantile(drawn_BxG, [0.025, 0.975], axis=0)
+    low_G, high_G = np.nanquantile(drawn_BxG, [0.025, 0.975], axis=0)
     spread_G = np.maximum((high_G - low_G) / 3.92, 1e-12)
     return _Exponent(members, value_G, drawn_BxG, spread_G)

@@ -95,8 +95,9 @@ def _drawn_wells(group, width):
 def _penalties(group, width, log2_lr, small, level):
     """Penalty of the predicted η and of a small width's η* unchanged, nats."""
     row = {"penalty": np.nan, "penalty_high": np.nan, "small": np.nan}
-    unchanged = Figure.nothing(_why_no_law(group))
-    if not unchanged.reason:
+    reason = _why_no_law(group)
+    unchanged = Figure.nothing(reason)
+    if not reason:
         loss_B, _ = _cost(group, width, log2_lr)
         if small is None:
             small = group.fit.points.scale_W[group.fit.fitted[-1]]

@@ -65,7 +65,7 @@ def E(fit: law.LawFit, points: Points, loss_BxWxP):
 
     Kalra & Barkeshli publish no norm; the root mean square is ours.
     """
-    inside_WxP = points.weight_WxP > 0
+    inside_WxP = points.inside_WxP
     residual_BxWxP = fit.losses(points) - loss_BxWxP
     return np.sqrt((residual_BxWxP**2 * inside_WxP).sum((1, 2)) / inside_WxP.sum())
 

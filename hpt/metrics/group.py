@@ -104,7 +104,7 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
     if len(fitted):
         points.weight_WxP[fitted] = part.weight_WxP
         found_3xW[:, fitted] = _log2_lr(part, wells), wells.loss_BxW[0], wells.h_BxW[0]
-        shape = shape_doubt(part, wells.u_BxW[0], float(wells.sse_BxW[0].sum()))
+        shape = shape_doubt(part, wells.u_BxW[0], wells.sse_BxW.sum())
     fit = GroupFit(key, points, *found_3xW, fitted, np.arange(0), skew, shape, law=None)
     return _with_law(fit) if len(fitted) >= 2 else fit
 
@@ -127,7 +127,7 @@ def _reject(points, fitted, part, wells) -> bool:
     points.reason_W[fitted] = np.select(list(reasons.values()), list(reasons), "")
     points.edge_W[fitted[low_W]] = "low"
     points.edge_W[fitted[high_W]] = "high"
-    return bool((points.reason_W[fitted] != "").any())
+    return (points.reason_W[fitted] != "").any()
 
 
 def _down_weight_outliers(part) -> Points:
@@ -158,8 +158,7 @@ def _with_law(fit) -> GroupFit:
     (E,) = figures.E(law, part, loss_1xWxP)
     skew = common_skew(part.take(slice(-1)))
     (E_extrap,), (octaves,) = figures.E_extrap(part, loss_1xWxP, skew)
-    errors = {"E": float(E), "E_extrap": float(E_extrap), "octaves": float(octaves)}
-    return replace(fit, edges=edges, law=law, **errors)
+    return replace(fit, edges=edges, law=law, E=E, E_extrap=E_extrap, octaves=octaves)
 
 
 def _law(fit) -> tuple[ndarray, LawFit]:

@@ -39,7 +39,7 @@ class ShapeDoubt:
 
     def tilt(self, noise_sd: float) -> float:
         """ln of how much likelier no kink is than one, at this noise of one run (nats)."""
-        return float(np.clip(self.worse / (2 * max(noise_sd, 1e-9) ** 2), -500, 500))
+        return np.clip(self.worse / (2 * max(noise_sd, 1e-9) ** 2), -500, 500)
 
     def draw(self, skew_B, noise_sd: float, rng: np.random.Generator) -> ndarray:
         """Octaves (B,) by which η* may lie off the smooth well's: a share of the kink's,
@@ -62,7 +62,7 @@ def shape_doubt(points: Points, u_W, sse: float) -> ShapeDoubt:
     if points.rates_W.max() < 5 or points.spare < 1:
         return ShapeDoubt()
     least_KxW = _parabolic_minimum(_kinked_sse(points, u_W))
-    return ShapeDoubt(float(least_KxW.sum(-1).min() - sse))
+    return ShapeDoubt(least_KxW.sum(-1).min() - sse)
 
 
 def _kinked_sse(points, u_W):

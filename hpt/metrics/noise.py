@@ -73,12 +73,11 @@ def scatter_of(fit: GroupFit, shared: bool) -> Scatter:
     own_df = points.spare
     if shared:
         own_WxP = r_WxP - points.means(points.seed_WxP, r_WxP)
-        own_df -= int((points.seeds_W - 1).sum())
+        own_df -= (points.seeds_W - 1).sum()
     means_WxP = points.means(points.rate_WxP, r_WxP)
-    repeats_df = int(points.inside_WxP.sum() - points.rates_W.sum())
+    repeats_df = points.inside_WxP.sum() - points.rates_W.sum()
     misfit_df = points.spare - repeats_df
-    own, misfit = (float((left_WxP**2).sum()) for left_WxP in (own_WxP, means_WxP))
-    return Scatter(own, own_df, misfit, misfit_df, repeats_df)
+    return Scatter((own_WxP**2).sum(), own_df, (means_WxP**2).sum(), misfit_df, repeats_df)
 
 
 def noise_of(fits: Sequence[GroupFit], shared: bool) -> list[Noise]:
@@ -87,7 +86,7 @@ def noise_of(fits: Sequence[GroupFit], shared: bool) -> list[Noise]:
     `shared`: runs of one seed share some."""
     scatters = [scatter_of(fit, shared) for fit in fits]
     variances = [s.own / s.own_df for s in scatters if s.own_df >= 1]
-    typical = float(np.median(variances)) if variances else 0.0
+    typical = np.median(variances) if variances else 0.0
     noises = []
     for scatter in scatters:
         others = len(variances) - (scatter.own_df >= 1)
@@ -102,14 +101,14 @@ def _noise(scatter, typical, lean) -> Noise:
     if not df:
         return Noise(np.nan, 0.0)
     variance = (own + lean * typical) / df
-    noise = Noise(float(np.sqrt(variance)), float(df))
+    noise = Noise(np.sqrt(variance), df)
     if scatter.misfit_df < 1 or scatter.repeats_df < 1:
         return noise
     misfit = scatter.misfit / scatter.misfit_df
     F = misfit / max(variance, 1e-300)
     if F <= 1 or stats.f.sf(F, scatter.misfit_df, df) >= LACK_OF_FIT_P:
         return noise
-    return Noise(float(np.sqrt(misfit)), float(scatter.misfit_df), raised=float(np.sqrt(F)))
+    return Noise(np.sqrt(misfit), scatter.misfit_df, raised=np.sqrt(F))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +125,7 @@ class CommonNoise:
     @property
     def sd(self) -> float:
         """Root mean square, nats."""
-        return float(np.sqrt(self.p_K @ self.sd_K**2))
+        return np.sqrt(self.p_K @ self.sd_K**2)
 
 
 def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bool) -> CommonNoise:
@@ -138,7 +137,7 @@ def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bo
     paired: whether seeds are labelled, so that all groups share it.
     """
     known = np.square([sd for sd in own_sd_G if np.isfinite(sd)])
-    own = float(np.median(known)) if len(known) else 0.0
+    own = np.median(known) if len(known) else 0.0
     if own <= 0:
         return CommonNoise.none()
     square_K = own * SHARE_K / (1 - SHARE_K)
@@ -183,7 +182,7 @@ def seed_variance(fits: Sequence[GroupFit]) -> tuple[float, int, float, float]:
 
 def _cells_by_seeds(fits, scale):
     """Losses (C, S) at one width in all groups' basins; nan where a seed is missing."""
-    seeds = 1 + max(int(fit.points.seed_WxP.max()) for fit in fits)
+    seeds = 1 + max(fit.points.seed_WxP.max() for fit in fits)
     tables = []
     for fit in fits:
         points = fit.basins

@@ -79,8 +79,7 @@ class SharedDraws:
     def take(self, scales) -> SharedDraws:
         """The same at some of the scales."""
         arrays = vars(self).items()
-        at_scales = {k: v[:, scales] for k, v in arrays if v is not None and v.ndim > 1}
-        return replace(self, **at_scales)
+        return replace(self, **{k: v[:, scales] for k, v in arrays if np.ndim(v) > 1})
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,17 +237,20 @@ def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng) -> Replicat
     wells = WellFit(points, *trials)(loss_DxWxP, pooled=with_well_W)
     shape_B = fit.shape.draw(wells.skew_B[1:], noise.sd, rng)
     ln_h_B = CURVATURE * fit.skew * rng.standard_normal(len(shape_B))
-    law = _law_figures(fit, points, loss_DxWxP, trials, wells, inflation)
-    law["theta_Bx7"][:, LN_LR] += LN2 * shape_B
-    law["theta_Bx7"][:, LN_H] += ln_h_B
-    for name in ("E_B", "E_extrap_B"):
-        law[name] = at_known_noise(law[name], draws.square_BxF)
-    law["theta_Bx7"] = law["theta_Bx7"].astype(np.float32)
+    theta_Bx7, at_bound_B, E_B, E_extrap_B, octaves_B = _law_figures(
+        fit, points, loss_DxWxP, trials, wells, inflation
+    )
+    theta_Bx7[:, LN_LR] += LN2 * shape_B
+    theta_Bx7[:, LN_H] += ln_h_B
     return Replicates(
         *_well_figures(fit, wells, shape_B, ln_h_B),
-        **law,
-        shape_B=shape_B,
-        inflation=inflation,
+        theta_Bx7.astype(np.float32),
+        at_bound_B,
+        at_known_noise(E_B, draws.square_BxF),
+        at_known_noise(E_extrap_B, draws.square_BxF),
+        octaves_B,
+        shape_B,
+        inflation,
         kinked=fit.shape.tilt(noise.sd) < -EVIDENT,
         method=draws.method,
     )
@@ -269,10 +271,10 @@ def _centre(fit, points, noise):
     K = len(fit.fitted)
     centre_3xW[:, :K] += share * (well_3xK - centre_3xW[:, :K])
     misfits = F > 1 and stats.f.sf(F, freedom, noise.df) < MISFIT_P
-    return centre_3xW, float(np.sqrt(F)) if misfits else 1.0
+    return centre_3xW, np.sqrt(F) if misfits else 1.0
 
 
-def _expected_square(fit, noise, freedom: int) -> float:
+def _expected_square(fit, noise, freedom):
     """What noise alone makes of the law's cost for each degree of freedom, nats²."""
     part = fit.basins
     K = len(fit.fitted)
@@ -287,7 +289,7 @@ def _trial_skews(fit, noise):
     return skew_S, skew_cost(skew_S, noise.sd**2)
 
 
-def _centred(estimate, drawn_D, inflation: float = 1.0):
+def _centred(estimate, drawn_D, inflation=1.0):
     """Replicates about the estimate, as far from it as they were drawn from their centre."""
     return estimate + inflation * (drawn_D[1:] - drawn_D[0])
 
@@ -308,26 +310,18 @@ def _well_figures(fit, wells, shape_B, ln_h_B):
     return found
 
 
-def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation) -> dict[str, ndarray]:
-    """What the laws of the replicates say, as the attributes of :class:`Replicates` that have it."""
-    nothing_B = np.full(len(loss_DxWxP) - 1, np.nan)
-    found = {
-        "theta_Bx7": np.full((len(nothing_B), 7), np.nan),
-        "at_bound_B": np.zeros(len(nothing_B), bool),
-        **dict.fromkeys(("E_B", "E_extrap_B", "octaves_B"), nothing_B),
-    }
+def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation):
+    """What the laws of the replicates say: their parameters, whether at a bound, E, E_extrap and
+    the octave error."""
     if fit.law is None:
-        return found
+        nothing_7xB = np.full((7, len(loss_DxWxP) - 1), np.nan)
+        return nothing_7xB.T, np.zeros_like(nothing_7xB[0], bool), *nothing_7xB[:3]
     theta = fit.law.theta_Bx7[0]
-    around = theta if len(points.scale_W) > 2 else None
-    law = fit_laws(points, wells, around, len(fit.edges))
+    law = fit_laws(points, wells, theta, len(fit.edges))
     part = fit.basins
     loss_DxWxP = loss_DxWxP[:, : len(fit.fitted)]
-    E_extrap_D, octaves_D = figures.E_extrap(part, loss_DxWxP, *trials, around)
-    return {
-        "theta_Bx7": _centred(theta, law.theta_Bx7, inflation),
-        "at_bound_B": law.at_bound()[1:],
-        "E_B": figures.E(law, part, loss_DxWxP)[1:],
-        "E_extrap_B": E_extrap_D[1:],
-        "octaves_B": _centred(fit.octaves, octaves_D),
-    }
+    E_D = figures.E(law, part, loss_DxWxP)
+    E_extrap_D, octaves_D = figures.E_extrap(part, loss_DxWxP, *trials, theta)
+    theta_Bx7 = _centred(theta, law.theta_Bx7, inflation)
+    octaves_B = _centred(fit.octaves, octaves_D)
+    return theta_Bx7, law.at_bound()[1:], E_D[1:], E_extrap_D[1:], octaves_B

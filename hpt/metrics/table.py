@@ -14,8 +14,8 @@ from hpt.errors import TableError, did_you_mean
 
 GROUPS = ("parameterization", "weight_decay")
 READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".pq": pd.read_parquet}
-TRUE = r"true|1(\.0)?"
-FALSE = r"|false|0(\.0)?|nan|none|<na>"
+TRUE = r"(?i)\s*(true|1(\.0)?)\s*"
+FALSE = r"(?i)\s*(|false|0(\.0)?|nan|none|<na>)\s*"
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +159,7 @@ def _diverged(frame):
     """Which runs are marked as diverged."""
     if "diverged" not in frame:
         return pd.Series(False, index=frame.index)
-    text = frame.diverged.astype(object).map(str).str.strip().str.lower()
+    text = frame.diverged.astype(object).map(str)
     diverged = text.str.fullmatch(TRUE)
     unclear = ~(diverged | text.str.fullmatch(FALSE))
     remedy = "table['diverged'] = table['loss'].isin([inf])"
@@ -179,11 +179,9 @@ def _refuse_out_of_range(clean, scale):
 def _refuse(frame, column, bad, why, remedy):
     """Raise TableError for the first bad row."""
     if bad.any():
-        row = bad.idxmax()
-        value = frame.loc[row, column]
-        shown = repr(value) if isinstance(value, str) else value
-        such = f"({bad.sum()} such row(s))"
-        raise TableError(f"Column {column!r}, row {row}: {shown} {why} {such}.", "", remedy)
+        value, *_ = frame.loc[bad, column].tolist()
+        where = f"Column {column!r}, row {bad.idxmax()}"
+        raise TableError(f"{where}: {value!r} {why} ({bad.sum()} such row(s)).", "", remedy)
 
 
 def _without_missing(clean, columns, notes):
@@ -208,10 +206,10 @@ def _without_repeats(clean, cell, notes):
                 "the runs differ in a setting that is no group column, or share a seed by mistake",
                 "by=[…, 'the_setting'], or give each run its own seed",
             )
-    kept = clean.drop_duplicates(cell)
-    if len(kept) < len(clean):
-        notes.append(f"{len(clean) - len(kept)} row(s) that repeat another left out")
-    return kept
+    repeats = clean.duplicated(cell).sum()
+    if repeats:
+        notes.append(f"{repeats} row(s) that repeat another left out")
+    return clean.drop_duplicates(cell)
 
 
 def _refuse_few_scales(clean, scale, least):

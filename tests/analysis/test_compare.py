@@ -7,6 +7,7 @@ from hpt.analysis.compare import compare_exponents, gap_closed, share_exponents
 from hpt.analysis.predict import predict_lr
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import HptError, TableError
+from hpt.metrics.law import BETA, GAMMA_LOG
 from hpt.metrics.transfer import transfer_report
 
 LAWS = {
@@ -87,6 +88,20 @@ def test_shared_exponents_are_tested_and_narrow_the_intervals():
     assert np.abs(far.log2_lr - [law.best_log2_lr(8192) for law in same.values()]).max() < 0.5
     assert any("beta shared by 4 groups: the data allow it" in note for note in shared.notes)
     assert (after.E >= before.E - 1e-9).all()
+
+
+def test_a_group_of_two_widths_follows_the_exponents_that_it_has():
+    table = sweep({"SP": SP, "μP": EMBD})
+    report = transfer_report(
+        table[(table.parameterization == "SP") | (table.width <= 64)], bootstraps=100
+    )
+    before, after = report.laws, share_exponents(report).laws
+    assert np.ptp(after.beta) < 1e-9 and after[["L_inf", "A", "alpha"]].loc[1].isna().all()
+    theta_Bx7 = report.groups[1].drawn("theta_Bx7")
+    covariance = np.cov(theta_Bx7[:, [BETA, GAMMA_LOG]], rowvar=False)
+    move = after.loc[1, ["beta", "gamma_log"]] - before.loc[1, ["beta", "gamma_log"]]
+    slope = covariance[0, 1] / covariance[0, 0]
+    assert move.gamma_log / move.beta == pytest.approx(slope, rel=0.25) and move.beta > 0.1
 
 
 def test_exponents_that_differ_are_told_apart():

@@ -1,4 +1,4 @@
-"""Replicates of a sweep and intervals from them."""
+"""Replicates of a sweep."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,6 @@ from hpt.metrics.replicates import (
     SharedDraws,
     at_known_noise,
     draw_noise,
-    interval,
-    ratio_interval,
     replicate,
     seeds_to_resample,
 )
@@ -105,15 +103,3 @@ def test_five_seeds_resampled_give_students_t():
     mean_B = (draws.weight_BxWxS[:, 0] * deviation_S * np.sqrt(5 / 4)).mean(1)
     error = deviation_S.std(ddof=1) / np.sqrt(5)
     assert np.quantile(mean_B / error, [0.025, 0.975]) == pytest.approx([-2.776, 2.776], rel=0.06)
-
-
-def test_intervals_of_replicates():
-    rng = np.random.default_rng(0)
-    draws = rng.standard_normal(20_000)
-    assert interval(draws, 0.95) == pytest.approx((-1.96, 1.96), abs=0.05)
-    draws[::10] = np.nan
-    assert interval(draws, 0.95) == (-np.inf, np.inf)
-    low, high = ratio_interval(2.0, np.sqrt(rng.chisquare(50, 20_000)), 0.95)
-    assert (low, high) == pytest.approx(
-        (2.0 * np.sqrt(50 / 71.42), 2.0 * np.sqrt(50 / 32.36)), rel=0.01
-    )
