@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from hpt.errors import ConfigError
 from hpt.model.transformer import Attention, Transformer
 from hpt.parameterization import named_rules
-from hpt.parameterization.groups import AnyRule, init_weights, param_groups
+from hpt.parameterization.groups import AnyRule, assigning, init_weights, param_groups
 from hpt.parameterization.roles import RoleMap, find_roles
-from hpt.parameterization.rules import Role, Rule
 
 MEASURED = {
     "activation": "size of the layer's output",
@@ -128,24 +127,22 @@ def coord_check(
     # Roles go by name, where the map says nothing: at the base width shapes would say nothing.
     shared = {"base_model": base, "roles": role_map | roles | role_map}
     make_optimizer = make_optimizer or partial(torch.optim.AdamW, betas=(0.9, 0.95))
-    init_options = {k: v for k, v in options.items() if k in ("forward", "tied", "optimizer")}
     rows = []
     for width, seed in itertools.product(widths, range(seeds)):
         torch.manual_seed(seed)
         model = make_model(width).eval()
         if init:
             generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
-            init_weights(model, rule, generator=generator, **shared, **init_options)
+            init_weights(model, rule, generator=generator, **shared, **assigning(options))
         rate = lr(width) if callable(lr) else lr
         optimizer = make_optimizer(param_groups(model, rule, lr=rate, **shared, **options))
         sizes = _measure(model, roles, optimizer, loss, steps)
-        rows += [(width, seed, *size) for size in sizes]
-    columns = ["width", "seed", "step", "layer", "role", "quantity", "rms"]
-    return _summary(rule, pd.DataFrame(rows, columns=columns), tolerance)
+        rows += [{"width": width, "seed": seed, **size} for size in sizes]
+    return _summary(rule, pd.DataFrame(rows), tolerance)
 
 
-def _measure(model, roles: dict[str, Role], optimizer, loss, steps) -> Iterator[tuple]:
-    """Step, layer, role, quantity and rms, after 0, 1, … steps."""
+def _measure(model, roles, optimizer, loss, steps):
+    """Size of each quantity of each layer after 0, 1, … steps, a dictionary each."""
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     # Of a layer with several parameters, the first.
     weights = {name.rpartition(".")[0]: name for name in reversed(roles)}
@@ -159,18 +156,20 @@ def _measure(model, roles: dict[str, Role], optimizer, loss, steps) -> Iterator[
         for layer, weight in weights.items():
             module = model.get_submodule(layer)
             inputs, output = calls.get(module, ((), None))
-            delta = model.get_parameter(weight).detach() - start[weight]
-            found = {"update": _update(module, delta, inputs)}
+            found = {}
             if torch.is_tensor(output):
                 first = first_outputs.setdefault(layer, output)
-                found = {"activation": output, "change": output - first, **found}
+                found = {"activation": output, "change": output - first}
+            delta = model.get_parameter(weight).detach() - start[weight]
+            found["update"] = _update(module, delta, inputs)
+            known = {"step": step, "layer": layer, "role": roles[weight]}
             for quantity, value in found.items():
                 if value is not None:
-                    rms = float(value.double().square().mean().sqrt())
-                    yield step, layer, roles[weight], quantity, rms
+                    rms = value.double().square().mean().sqrt().item()
+                    yield {**known, "quantity": quantity, "rms": rms}
 
 
-def _calls(model, loss) -> dict[nn.Module, tuple]:
+def _calls(model, loss):
     """Inputs and output of each module in one forward pass."""
     calls = {}
 
@@ -191,7 +190,7 @@ def _calls(model, loss) -> dict[nn.Module, tuple]:
     return calls
 
 
-def _update(module, delta: Tensor, inputs) -> Tensor | None:
+def _update(module, delta, inputs):
     """ΔW·x of the layer's input; of a vector, and of a table that is read without a call, Δ
     itself."""
     if delta.ndim == 1:
@@ -205,14 +204,14 @@ def _update(module, delta: Tensor, inputs) -> Tensor | None:
     return None
 
 
-def _summary(rule: Rule, table: pd.DataFrame, tolerance) -> CoordCheck:
-    last = table[(table["step"] == table["step"].max()) & (table["rms"] > 0)]
+def _summary(rule, table, tolerance):
+    last = table.query("step == step.max() and rms > 0")
     layers = _fits(last, ["layer", "role", "quantity"], tolerance)
     slopes = _fits(last, ["role", "quantity"], tolerance)
     return CoordCheck(rule.name, table, layers, slopes, _verdict(rule, slopes, layers))
 
 
-def _fits(last, keys, tolerance) -> pd.DataFrame:
+def _fits(last, keys, tolerance):
     """Slope of log rms against log width in each group, with its interval and trend; layers of one
     group are averaged first."""
     logs = np.log(last.set_index([*keys, "width", "seed"])["rms"])
@@ -228,7 +227,7 @@ def _fits(last, keys, tolerance) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "slope", "low", "high", "trend"])
 
 
-def _trend(slope, low, high, tolerance) -> str:
+def _trend(slope, low, high, tolerance):
     if abs(slope) <= tolerance:
         return "flat"
     if low > 0:
@@ -236,18 +235,13 @@ def _trend(slope, low, high, tolerance) -> str:
     return "shrinks" if high < 0 else "unclear"
 
 
-def _of(fits, role, quantity) -> pd.DataFrame:
-    return fits[(fits["role"] == role) & (fits["quantity"] == quantity)]
-
-
-def _verdict(rule, slopes, layers) -> tuple[str, ...]:
+def _verdict(rule, slopes, layers):
     """What grows or vanishes, where most, and which line of the rule is suspect."""
     # The output of a readout may shrink at the start: that is what μP's small readout does.
-    harmless = (slopes["quantity"] == "activation") & (slopes["trend"] == "shrinks")
-    moving = slopes[slopes["trend"].isin(["grows", "shrinks"]) & ~harmless]
-    worst_first = sorted(
-        moving.itertuples(), key=lambda row: (row.quantity != "update", -abs(row.slope))
-    )
+    moving = slopes.query(
+        "trend == 'grows' or (trend == 'shrinks' and quantity != 'activation')"
+    ).itertuples()
+    worst_first = sorted(moving, key=lambda row: (row.quantity != "update", -abs(row.slope)))
     if worst_first:
         return tuple(_finding(row, rule, slopes, layers) for row in worst_first)
     unclear = (slopes["trend"] == "unclear").sum()
@@ -259,22 +253,23 @@ def _verdict(rule, slopes, layers) -> tuple[str, ...]:
     return ("Flat: activations, changes and updates of every role keep their size.",)
 
 
-def _finding(row, rule, slopes, layers) -> str:
+def _finding(row, rule, slopes, layers):
     """One slope in a sentence, with its worst layer and the suspect."""
-    own = _of(layers, row.role, row.quantity)
+    own = layers.query("role == @row.role and quantity == @row.quantity")
     worst = own.loc[(own["slope"] * np.sign(row.slope)).idxmax()]
-    laws = rule.table().set_index("role").loc[row.role]
     text = (
         f"{row.role}: the {MEASURED[row.quantity]} {row.trend} as n^{row.slope:.2f} "
         f"[{row.low:.2f}, {row.high:.2f}], most in {worst['layer']} (n^{worst['slope']:.2f})."
     )
+    laws = rule.table().set_index("role").loc[row.role]
     if row.quantity == "update":
         much = "large" if row.slope > 0 else "small"
         return (
             f"{text} Suspect: {rule.name}'s learning rate of {row.role} ({laws['learning rate']}), "
             f"too {much} by about n^{abs(row.slope):.1f}."
         )
-    if row.trend in set(_of(slopes, row.role, "update")["trend"]):
+    update = slopes.query("role == @row.role and quantity == 'update'")
+    if row.trend in set(update["trend"]):
         return f"{text} It follows from the update of these layers."
     if row.quantity == "activation":
         std = laws["init std"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +12,9 @@ from torch import nn
 from hpt.errors import ForwardWarning
 from hpt.parameterization import named_rules
 from hpt.parameterization.forward import attention_note
-from hpt.parameterization.groups import AnyRule, assign, param_groups
+from hpt.parameterization.groups import AnyRule, assign, assigning, param_groups
 from hpt.parameterization.roles import unwrap
+from hpt.parameterization.rules import LR_IS
 
 _NUMBER = "{:.4g}".format
 
@@ -41,16 +41,13 @@ class Description:
         """The table, one row a parameter."""
         return self.frame
 
-    def _short(self) -> pd.DataFrame:
+    def _short(self):
         """Parameters of repeated layers in one row: the same name but for its numbers, and the same
         values."""
-        names = [re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in self.frame["name"]]
+        names = self.frame["name"].str.replace(r"(?<=\.)\d+(?=\.)", "*", regex=True)
         keys = ["name", "shape", "role", "m", "lr", "weight_decay", "init_std", "multiplier"]
-        rows = self.frame.assign(name=names).groupby(keys, sort=False)["elements"]
-        short = rows.agg(tensors="size", elements="sum").reset_index()
-        return short.rename(
-            columns={"weight_decay": "decay", "init_std": "std", "multiplier": "forward ×"}
-        )
+        new_names = {"weight_decay": "decay", "init_std": "std", "multiplier": "forward ×"}
+        return _counted(self.frame.assign(name=names), keys).rename(columns=new_names)
 
     def __str__(self) -> str:
         table = self._short().to_string(index=False, float_format=_NUMBER)
@@ -76,27 +73,31 @@ def describe(model: nn.Module, rule: AnyRule, *, lr: float, **options: Any) -> D
     rule = named_rules.rule(rule, options.get("base_width"))
     model = unwrap(model)
     frame, assigned = _frame(model, rule, lr, {"forward": "in_model", **options})
-    meaning = "of the hidden matrices at this width" if rule.lr_is == "hidden" else "at m = 1"
-    notes = _tying(rule, assigned, options.get("tied", "embedding"))
-    if options.get("forward") is None:
-        notes += _multipliers(rule, frame[frame["multiplier"] != 1])
+    notes = _tying(rule, assigned)
+    multiplied = frame[frame["multiplier"] != 1]
+    if options.get("forward") is None and len(multiplied):
+        notes.append(_multiplier_note(rule, multiplied))
     attention = attention_note(rule, model, options.get("base_model"))
     if attention:
         notes.append(attention)
-    elements = frame.groupby("role", sort=False)["elements"]
-    totals = elements.agg(tensors="size", elements="sum").reset_index()
+    totals = _counted(frame, ["role"])
     totals.loc[len(totals)] = ["all", *totals[["tensors", "elements"]].sum()]
-    title = f"{type(model).__name__} under {rule.name}; lr {lr:g} {meaning}"
+    title = f"{type(model).__name__} under {rule.name}; lr {lr:g} {LR_IS[rule.lr_is]}"
     return Description(title, frame, totals, tuple(notes))
 
 
-def _frame(model, rule, lr, options) -> tuple[pd.DataFrame, dict]:
+def _counted(frame, keys):
+    """Tensors and elements of the rows that agree on the keys."""
+    elements = frame.groupby(keys, sort=False)["elements"]
+    return elements.agg(tensors="size", elements="sum").reset_index()
+
+
+def _frame(model, rule, lr, options):
     """One row a parameter, and what the rule assigns."""
-    assigning = ("base_model", "base_width", "roles", "tied", "forward", "optimizer")
     with warnings.catch_warnings():
         # A note says it.
         warnings.simplefilter("ignore", ForwardWarning)
-        assigned = assign(model, rule, **{k: options[k] for k in assigning if k in options})
+        assigned = assign(model, rule, **assigning(options))
         groups = param_groups(model, rule, lr=lr, **options)
     group_of = {parameter: group for group in groups for parameter in group["params"]}
     rows = []
@@ -122,36 +123,28 @@ def _frame(model, rule, lr, options) -> tuple[pd.DataFrame, dict]:
     return pd.DataFrame(rows), assigned
 
 
-def _tying(rule, assigned, tied) -> list[str]:
+def _tying(rule, assigned):
     """What it costs that one matrix is embedding and readout under one rule."""
-    lost = "readout" if tied == "embedding" else "embedding"
     notes = []
     for name, (role, m, _) in assigned.items():
-        if not role.tied_to or role.role not in ("embedding", "readout"):
+        lost = {"embedding": "readout", "readout": "embedding"}.get(role.role)
+        if not role.tied_to or lost is None:
             continue
-        fans = (role.fan_in, role.fan_out)
-        vocabulary, width = fans if role.role == "embedding" else reversed(fans)
-        scales = {
-            "embedding": rule.scales("embedding", vocabulary, m, width),
-            "readout": rule.scales("readout", width, m, vocabulary),
-        }
-        has = scales[tied]
-        asked = scales[lost]
+        has = rule.scales(role.role, role.fan_in, m, role.fan_out)
+        asked = rule.scales(lost, role.fan_out, m, role.fan_in)
         notes.append(
-            f"{name} is tied to {', '.join(role.tied_to)} and follows the {tied}'s rule: the {lost}'s steps "
-            f"are {has.lr / asked.lr:.4g} and its start {has.init_std / asked.init_std:.4g} times what "
-            f"{rule.name} asks for. Untie them to have both."
+            f"{name} is tied to {', '.join(role.tied_to)} and follows the {role.role}'s rule: the {lost}'s "
+            f"steps are {has.lr / asked.lr:.4g} and its start {has.init_std / asked.init_std:.4g} times "
+            f"what {rule.name} asks for. Untie them to have both."
         )
     return notes
 
 
-def _multipliers(rule, asked) -> list[str]:
+def _multiplier_note(rule, multiplied):
     """Which layers the model has to multiply, where nobody has settled that."""
-    if asked.empty:
-        return []
-    first = asked.iloc[0]
-    return [
-        f"{rule.name} multiplies the output of {len(asked)} layers (of {first['name']} by "
+    first = multiplied.iloc[0]
+    return (
+        f"{rule.name} multiplies the output of {len(multiplied)} layers (of {first['name']} by "
         f"{first['multiplier']:.4g}); groups cannot. "
         'forward="absorb" gives the same training through init and LR; forward="in_model" leaves it to you.'
-    ]
+    )

@@ -4,17 +4,17 @@ attention scale."""
 from __future__ import annotations
 
 import math
-import warnings
+from typing import NoReturn
 
 from torch import nn
 
-from hpt.errors import ConfigError, ForwardWarning
+from hpt.errors import ConfigError
 from hpt.model.transformer import Transformer
 from hpt.parameterization.roles import ParameterRole, unwrap
 from hpt.parameterization.rules import Rule
 
 
-def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float) -> None:
+def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float) -> NoReturn:
     """Say what to do about a forward multiplier.
 
     Raises
@@ -22,28 +22,27 @@ def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float) -> Non
     ConfigError: always.
     """
     factor = f"{multiplier:.6g}"
+    what = f"rule {rule.name!r} multiplies the output of {role.name!r} by {factor}"
     if role.tied_to:
         raise ConfigError(
-            f"rule {rule.name!r} multiplies the readout's output by {factor}; {role.name!r} is tied to "
-            f"{', '.join(role.tied_to)}, so the factor cannot go into its init and learning rate.",
+            f"{what} where it is the readout; it is tied to {', '.join(role.tied_to)}, so the factor "
+            "cannot go into its init and learning rate.",
             "one matrix cannot start at two sizes",
             f"multiply the logits in your model (logits = logits * {factor}), then pass "
             'forward="in_model"',
         )
     layer = role.name.rpartition(".")[0]
     raise ConfigError(
-        f"rule {rule.name!r} multiplies the output of {role.name!r} by {factor}, which optimizer groups "
-        "cannot do.",
+        f"{what}, which optimizer groups cannot do.",
         "a forward multiplier belongs to the model",
-        f'forward="absorb": the same training without it (init std × {factor}, LR × {factor}; '
-        f"the abc-symmetry); or add\n"
+        f'forward="absorb": the same training with the factor in init and LR (the abc-symmetry); or add\n'
         f'    model.get_submodule("{layer}").register_forward_pre_hook(\n'
         f"        lambda module, inputs: (inputs[0] * {factor}, *inputs[1:]))\n"
         '  and pass forward="in_model"',
     )
 
 
-def _attention_layers(model: nn.Module) -> dict[str, nn.Module]:
+def _attention_layers(model):
     """The attention layers that say their head size."""
     return {
         name: layer
@@ -84,10 +83,3 @@ def attention_note(rule: Rule, model: nn.Module, base_model: nn.Module | None) -
             )
         return f"{note}\n  try:\n    {fix}"
     return ""
-
-
-def warn_attention(rule: Rule, model: nn.Module, base_model: nn.Module | None) -> None:
-    """Warn where the model's attention scale is not the rule's (ForwardWarning)."""
-    note = attention_note(rule, model, base_model)
-    if note:
-        warnings.warn(note, ForwardWarning, stacklevel=4)

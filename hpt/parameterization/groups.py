@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hpt.errors import ConfigError, RoleError
+from hpt.errors import ConfigError, ForwardWarning, RoleError
 from hpt.model.transformer import Transformer, wider_copy
 from hpt.parameterization import named_rules
-from hpt.parameterization.forward import refuse_multiplier, warn_attention
+from hpt.parameterization.forward import attention_note, refuse_multiplier
 from hpt.parameterization.optimizers import Optimizer, absorb, check_optimizer, for_optimizer
 from hpt.parameterization.roles import (
     ParameterRole,
@@ -21,12 +22,19 @@ from hpt.parameterization.roles import (
     unwrap,
     wider_huggingface_copy,
 )
-from hpt.parameterization.rules import KEPT_ROLES, Decay, Rule, Scales
+from hpt.parameterization.rules import KEPT_ROLES, Decay, Rule, Scales, unknown_name
 from hpt.parameterization.sixteen import Parameterization
 
+#: The options of :func:`param_groups` that decide roles and scales.
+ASSIGNING = ("base_model", "base_width", "roles", "tied", "forward", "optimizer")
 Forward = Literal["absorb", "in_model"]
 Tied = Literal["embedding", "readout"]
 AnyRule = str | Parameterization | Rule
+
+
+def assigning(options):
+    """Those of the options that decide roles and scales."""
+    return {name: value for name, value in options.items() if name in ASSIGNING}
 
 
 class Assignment(NamedTuple):
@@ -114,11 +122,10 @@ def param_groups(
     return list(groups.values())
 
 
-def _check_rates(lr, weight_decay, rest_lr, decay, optimizer) -> None:
+def _check_rates(lr, weight_decay, rest_lr, decay, optimizer):
     if not (lr > 0 and weight_decay >= 0 and (rest_lr is None or rest_lr > 0)):
         raise ConfigError(
-            f"lr={lr}, weight_decay={weight_decay}, rest_lr={rest_lr}: learning rates must be positive, "
-            "weight decay not negative."
+            f"{lr=}, {weight_decay=}, {rest_lr=}: learning rates must be positive, decay not negative."
         )
     if (rest_lr is None) == (optimizer == "muon"):
         raise ConfigError(
@@ -127,20 +134,19 @@ def _check_rates(lr, weight_decay, rest_lr, decay, optimizer) -> None:
             'param_groups(…, optimizer="muon", lr=0.02, rest_lr=3e-4)',
         )
     if decay not in get_args(Decay):
-        raise ConfigError(
-            f"decay={decay!r} is unknown.", remedy='decay="coupled", "independent" or "constant"'
-        )
+        raise unknown_name("decay", decay, get_args(Decay))
 
 
-def _rates(scales: Scales, lr, weight_decay, decay) -> dict[str, float]:
+def _rates(scales, lr, weight_decay, decay):
     """Learning rate and weight decay of one parameter, as torch's AdamW takes them."""
     own_lr = lr * scales.lr
-    own_decay = weight_decay * scales.decay
-    if decay == "independent":
-        own_decay = weight_decay / own_lr
-    if decay == "constant":
-        own_decay = weight_decay / scales.lr
-    return {"lr": own_lr, "weight_decay": own_decay}
+    if decay == "coupled":
+        weight_decay *= scales.decay
+    elif decay == "independent":
+        weight_decay /= own_lr
+    else:
+        weight_decay /= scales.lr
+    return {"lr": own_lr, "weight_decay": weight_decay}
 
 
 @torch.no_grad()
@@ -173,7 +179,7 @@ def init_weights(
             _draw(parameters[name], scales.init_std * factors.get(name, 1.0), generator)
 
 
-def _draw(parameter: Tensor, std: float, generator) -> None:
+def _draw(parameter, std, generator):
     """Fill a parameter with normal numbers, one that is sharded with its part of the whole."""
     if not hasattr(parameter, "placements"):
         parameter.normal_(generator=generator).mul_(std)
@@ -210,7 +216,9 @@ def assign(
     found = find_roles(inner, other, roles)
     # A scalar has no size that grows: it follows the model as a whole.
     largest = max((role.growth for role in found.values() if role.growth), default=1.0)
-    warn_attention(rule, inner, base_model)
+    note = attention_note(rule, inner, base_model)
+    if note:
+        warnings.warn(note, ForwardWarning, stacklevel=3)
     assigned = {}
     for name, role in found.items():
         if role.tied_to and role.role == "embedding" and tied == "readout":
@@ -221,7 +229,7 @@ def assign(
     return assigned
 
 
-def _scales(rule, role, m, tied, forward, optimizer) -> Scales:
+def _scales(rule, role, m, tied, forward, optimizer):
     """The scales of one parameter, a forward multiplier in them or settled."""
     # SGD's rate of a vector follows its own size: the bias of a readout grows with nothing.
     own_m = 1.0 if optimizer == "sgd" and role.growth is None else m
@@ -235,7 +243,7 @@ def _scales(rule, role, m, tied, forward, optimizer) -> Scales:
     return absorb(scales, optimizer, role.role) if forward == "absorb" else scales
 
 
-def _other_width(model, base_model, rule: Rule, base_width) -> tuple[nn.Module, float | None]:
+def _other_width(model, base_model, rule, base_width):
     """The copy to compare shapes with, and m where it is the same for all parameters."""
     if base_model is not None:
         return base_model, None
@@ -267,8 +275,8 @@ def embedding_lr_groups(
     """
     if not (lr > 0 and width >= 1 and base_width >= 1 and weight_decay >= 0):
         raise ConfigError(
-            f"lr={lr}, width={width}, base_width={base_width}, weight_decay={weight_decay}: "
-            "sizes and rates must be positive, weight decay not negative."
+            f"{lr=}, {width=}, {base_width=}, {weight_decay=}: sizes and rates must be positive, decay "
+            "not negative."
         )
     inner = unwrap(model)
     embeddings = {layer.weight for layer in inner.modules() if isinstance(layer, nn.Embedding)}

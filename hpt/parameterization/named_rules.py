@@ -30,7 +30,7 @@ _MUP_HIDDEN = RoleLaws(UNIT_SUM, lr=SHRINKING, decay=GROWING)
 _MULTIPLIED_READOUT = RoleLaws(PowerLaw(fan_in=-0.5, m=0.5), multiplier=SHRINKING)
 
 
-def _everett(name: str, alignment: str, lr: PowerLaw) -> Rule:
+def _everett(name, alignment, lr):
     return Rule(
         name,
         f"SP with Adam, LR exponents for {alignment} alignment. Everett et al. 2024.",
@@ -130,5 +130,4 @@ def rule(name: str | Parameterization | Rule, base_width: int | None = None) -> 
     try:
         return Parameterization.parse(name, base_width).rule
     except ConfigError as error:
-        names = [*map(str, PARAMETERIZATIONS), *NAMED_RULES]
-        raise unknown_name("rule", name, names) from error
+        raise unknown_name("rule", name, [*PARAMETERIZATIONS, *NAMED_RULES]) from error

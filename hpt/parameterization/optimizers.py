@@ -25,7 +25,7 @@ Optimizer = Literal["adamw", "adam", "sgd", "lion", "adafactor", "muon"]
 
 _MUP = ("mup-table3", "mup-table8")
 #: The rules that an optimizer has learning rates for; Adam has all.
-RULES_FOR: dict[str, tuple[str, ...]] = {
+RULES_FOR = {
     "sgd": _MUP,
     "lion": _MUP,
     "adafactor": (*_MUP, "everett-full-align", "everett-no-align"),

@@ -67,8 +67,10 @@ class _Parameter(NamedTuple):
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The module inside DistributedDataParallel, DataParallel and torch.compile."""
-    while isinstance(model, DistributedDataParallel | DataParallel) or hasattr(model, "_orig_mod"):
-        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    if hasattr(model, "_orig_mod"):
+        return unwrap(model._orig_mod)
+    if isinstance(model, DistributedDataParallel | DataParallel):
+        return unwrap(model.module)
     return model
 
 
@@ -109,11 +111,10 @@ def find_roles(
         parameters[name] = _look(plain, owner, tuple(tensor.shape), others, mapping)
         found[name] = ParameterRole(name, *_role(parameters[name]), tuple(tied_to))
     # What the mapping says is meant so.
-    free = [name for name in found if parameters[name].role is None]
-    fixed = [name for name in free if found[name].role == "fixed"]
-    if fixed and all(role.growth is None for role in found.values()):
-        raise _one_width(parameters[fixed[0]])
-    _refuse_half_grown_blocks([(parameters[name], found[name].role) for name in free])
+    free = [(p, found[name].role) for name, p in parameters.items() if p.role is None]
+    if all(role.growth is None for role in found.values()):
+        _refuse_one_width(free)
+    _refuse_half_grown_blocks(free)
     return found
 
 
@@ -122,7 +123,7 @@ def _plain(name: str) -> str:
     return name.replace("_checkpoint_wrapped_module.", "")
 
 
-def _check_patterns(mapping, names) -> None:
+def _check_patterns(mapping, names):
     for pattern in mapping:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise RoleError(
@@ -131,7 +132,7 @@ def _check_patterns(mapping, names) -> None:
             )
 
 
-def _look(name, owner, shape, others, mapping) -> _Parameter:
+def _look(name, owner, shape, others, mapping):
     """A parameter beside its namesake, with the first entry of the mapping that fits."""
     other = others.get(name, "missing")
     if other == "missing" or len(other) != len(shape):
@@ -140,19 +141,15 @@ def _look(name, owner, shape, others, mapping) -> _Parameter:
             "the two models differ in more than width",
             "build both from one config, width apart",
         )
-    role = next((said for pattern, said in mapping.items() if fnmatchcase(name, pattern)), None)
-    axes = None
-    if isinstance(role, tuple | list):
-        role, axes = role
-    if role is not None and role not in ROLES:
-        raise RoleError(
-            f"{role!r}, given for parameter {name!r}, is no role.", did_you_mean(role, ROLES)
-        )
+    said = next((said for pattern, said in mapping.items() if fnmatchcase(name, pattern)), None)
+    role, axes = said if isinstance(said, tuple | list) else (said, None)
+    if role not in (None, *ROLES):
+        raise RoleError(f"{role!r}, given for {name!r}, is no role.", did_you_mean(role, ROLES))
     axes = axes or _axes_of_layer(owner, len(shape))
     return _Parameter(name, owner, shape, other, role, axes and axes.split())
 
 
-def _axes_of_layer(owner, ndim) -> str | None:
+def _axes_of_layer(owner, ndim):
     """The axes of a known layer's weight, in words; None where it is not known."""
     kind = type(owner).__name__.removeprefix("FSDP")
     # Hugging Face's Conv1D is in × out, its experts are stacked.
@@ -166,38 +163,43 @@ def _axes_of_layer(owner, ndim) -> str | None:
     return None
 
 
-def _role(p: _Parameter) -> tuple:
+def _role(p):
     """Role, fan_in, fan_out and growth."""
-    ratios = [size / other for size, other in zip(p.shape, p.other, strict=True) if size != other]
+    ratios = {
+        i: size / other
+        for i, (size, other) in enumerate(zip(p.shape, p.other, strict=True))
+        if size != other
+    }
     if len(p.shape) <= 1 or p.role == "vector":
         size = p.shape[-1] if p.shape else 1
-        return p.role or "vector", 1, size, ratios[0] if ratios else None
+        return p.role or "vector", 1, size, next(iter(ratios.values()), None)
     if p.role == "fixed" or not (p.role or ratios):
         return "fixed", p.shape[-1], p.shape[0], None
-    sizes = list(zip(_axes(p, len(ratios)), p.shape, p.other, strict=True))
-    growth = {axis: size / other for axis, size, other in sizes if size != other}
-    odd = [axis for axis in growth if axis not in ("in", "out")]
+    axes = _axes(p, ratios)
+    growth = {axes[i]: ratio for i, ratio in ratios.items()}
+    odd = growth.keys() - {"in", "out"}
     if odd:
         raise RoleError(
-            f"{p} changes in more than input and output: axis {odd[0]!r} grows too.",
+            f"{p} changes in more than input and output: axis {min(odd)!r} grows too.",
             "the two models differ in more than width",
-            f'build both from one config, width apart, or param_groups(…, roles={{"{p.name}": …}})',
+            'build both from one config, width apart, or param_groups(…, roles={its name: "fixed"})',
         )
-    fan_in = math.prod(size for axis, size, _ in sizes if axis in ("in", "kernel"))
-    fan_out = math.prod(size for axis, size, _ in sizes if axis == "out")
+    sizes = list(zip(axes, p.shape, strict=True))
+    fan_in = math.prod(size for axis, size in sizes if axis in ("in", "kernel"))
+    fan_out = math.prod(size for axis, size in sizes if axis == "out")
     by_growth = "readout" if "in" in growth else "embedding"
     if len(growth) == 2:
         by_growth = "hidden"
     return p.role or by_growth, fan_in, fan_out, growth.get("in", growth.get("out"))
 
 
-def _axes(p: _Parameter, growing: int) -> list[str]:
+def _axes(p, ratios):
     """The axes in words; of a matrix that is said to be an embedding or a readout, the one that
     grows tells."""
     axes = p.axes
     ndim = len(p.shape)
-    if axes is None and ndim == 2 and growing == 1 and p.role in ("embedding", "readout"):
-        last_grows = p.shape[1] != p.other[1]
+    if axes is None and ndim == 2 and len(ratios) == 1 and p.role in ("embedding", "readout"):
+        last_grows = 1 in ratios
         axes = ["in", "out"] if last_grows == (p.role == "embedding") else ["out", "in"]
     if axes and len(axes) == ndim and {"in", "out"} <= set(axes):
         return axes
@@ -209,33 +211,36 @@ def _axes(p: _Parameter, growing: int) -> list[str]:
     )
 
 
-def _one_width(p: _Parameter) -> RoleError:
-    return RoleError(
-        f"parameter {p.name!r} has shape {p.other} in both models, as have all others.",
-        "both copies have one width",
-        f'pass a copy of another width, or say the roles: param_groups(…, roles={{"{p.name}": …}})',
-    )
+def _refuse_one_width(matrices):
+    """Where nothing grows, no shape tells a role."""
+    for p, role in matrices:
+        if role == "fixed":
+            raise RoleError(
+                f"parameter {p.name!r} has shape {p.other} in both models, as have all others.",
+                "both copies have one width",
+                "pass a copy of another width, or param_groups(…, roles={each name: its role})",
+            )
 
 
-def _refuse_half_grown_blocks(matrices) -> None:
+def _refuse_half_grown_blocks(matrices):
     """An inner size of a block that does not grow makes one matrix an embedding and the next a
     readout."""
     blocks = defaultdict(dict)
     for p, role in matrices:
         block = re.match(r"(.*?\.\d+)\..*\.", p.name)
-        if block and not isinstance(p.owner, nn.Embedding):
-            blocks[block[1]].setdefault(role, p)
-    for first in blocks.values():
-        if not first.keys() >= {"readout", "embedding"}:
+        if not block or isinstance(p.owner, nn.Embedding):
             continue
-        into = first["readout"]
-        out_of = first["embedding"]
-        raise RoleError(
-            f"{into} maps into a size that does not grow, and {out_of} out of one.",
-            "the other copy kept the inner size of its blocks (an intermediate_size, a number of heads)",
-            f'shrink that size too, or, if it is meant so, param_groups(…, roles={{"{into.name}": "readout", '
-            f'"{out_of.name}": "embedding"}})',
-        )
+        first = blocks[block[1]]
+        first.setdefault(role, p)
+        if first.keys() >= {"readout", "embedding"}:
+            into = first["readout"]
+            out_of = first["embedding"]
+            raise RoleError(
+                f"{into} maps into a size that does not grow, and {out_of} out of one.",
+                "the other copy kept the inner size of its blocks (an intermediate_size, a number of heads)",
+                f'shrink that size too, or, if it is meant so, param_groups(…, roles={{"{into.name}": '
+                f'"readout", "{out_of.name}": "embedding"}})',
+            )
 
 
 _WIDTH_KEYS = ("hidden_size", "n_embd", "d_model")

@@ -17,17 +17,22 @@ from hpt.errors import ConfigError, did_you_mean
 
 Role = Literal["embedding", "hidden", "readout", "vector", "fixed"]
 Decay = Literal["coupled", "independent", "constant"]
-ROLES: tuple[Role, ...] = get_args(Role)
+ROLES = get_args(Role)
 #: Roles of the parameters that no rule draws: they start at what the model was built with.
 KEPT_ROLES = ("vector", "fixed")
+#: What a rule's ``lr`` is.
+LR_IS = {
+    "hidden": "of the hidden matrices at this width",
+    "base": "at m = 1, kept for every width",
+}
 
 
-def unknown_name(kind: str, name: object, known: Sequence[str]) -> ConfigError:
+def unknown_name(kind: str, name: object, known: Sequence[object]) -> ConfigError:
     """The error of a name that is none of those known."""
     return ConfigError(
         f"no {kind} is named {name!r}.",
-        f"a misspelt name; {did_you_mean(str(name), known)}",
-        f"one of {', '.join(known)}",
+        f"a misspelt name; {did_you_mean(name, known)}",
+        f"one of {', '.join(map(str, known))}",
     )
 
 
@@ -50,7 +55,7 @@ class Scales(NamedTuple):
     eps: float = 1.0
 
 
-def _power(size: str, exponent: float) -> str:
+def _power(size, exponent):
     if exponent == 0.5:
         return f"√{size}"
     return size if exponent == 1 else f"{size}^{exponent:g}"
@@ -153,9 +158,12 @@ class Rule:
         """m = width / base_width."""
         return width / self.base_width
 
+    @property
+    def _eta(self):
+        return "η" if self.lr_is == "hidden" else "η₀"
+
     def table(self) -> pd.DataFrame:
         """One row a role: its laws in words, and their source."""
-        eta = "η" if self.lr_is == "hidden" else "η₀"
         rows = []
         for role in ROLES:
             laws = getattr(self, role)
@@ -163,7 +171,7 @@ class Rule:
                 {
                     "role": role,
                     "init std": "kept" if role in KEPT_ROLES else str(laws.std),
-                    "learning rate": laws.lr.times(eta),
+                    "learning rate": laws.lr.times(self._eta),
                     "forward ×": str(laws.multiplier),
                     "decay": laws.decay.times("λ"),
                     "Adam ε": laws.eps.times("ε"),
@@ -172,18 +180,14 @@ class Rule:
             )
         return pd.DataFrame(rows)
 
-    def _legend(self) -> list[str]:
+    def _legend(self):
         """What the table does not say."""
         attention = self.attention
         if attention == "1/d_head" and self.attention_at_base:
             attention += ", times a constant that makes it 1/√d_head at the base"
-        lr = {
-            "hidden": "η: learning rate of the hidden matrices at this width.",
-            "base": "η₀: learning rate at m = 1, kept for every width.",
-        }
         return [
             f"attention logits × {attention}",
-            lr[self.lr_is],
+            f"{self._eta}: learning rate {LR_IS[self.lr_is]}.",
             "m: width over base width.",
             *self.notes,
         ]

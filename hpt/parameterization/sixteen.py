@@ -124,7 +124,7 @@ class Parameterization:
         return self.rule.scales(role, fan_in, m, fan_out)
 
 
-def _switches_of(name: str) -> dict[str, bool]:
+def _switches_of(name):
     """The fields that a published name sets."""
     text = str(name).strip().lower().replace("µ", "μ").replace(" ", "")
     text = {"sp_lr": "mup-last", "mup_sp": "mup"}.get(text, text).replace("mup_sp_", "mup-")
@@ -132,17 +132,19 @@ def _switches_of(name: str) -> dict[str, bool]:
     fields = [switch.lower() for switch in SWITCHES]
     repeated = len(set(parts)) < len(parts)
     if base not in ("sp", "μp", "mup", "up") or repeated or not set(parts) <= set(fields):
-        raise unknown_name("parameterization", name, [str(p) for p in PARAMETERIZATIONS])
+        raise unknown_name("parameterization", name, PARAMETERIZATIONS)
     return {field: (field in parts) == (base == "sp") for field in fields}
 
 
 #: The sixteen, in the paper's order: SP, one switch, two, μP minus one, μP.
-PARAMETERIZATIONS: tuple[Parameterization, ...] = tuple(
-    Parameterization.parse(name)
-    for name in (
-        "SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last "
-        "SP+Embd+LN SP+Embd+Last SP+LN+Last μP-Embd μP-Attn μP-LN μP-Last μP"
-    ).split()
+PARAMETERIZATIONS = tuple(
+    map(
+        Parameterization.parse,
+        (
+            "SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last "
+            "SP+Embd+LN SP+Embd+Last SP+LN+Last μP-Embd μP-Attn μP-LN μP-Last μP"
+        ).split(),
+    )
 )
 
 
@@ -154,10 +156,7 @@ def markdown_table() -> str:
     ]
     for p in PARAMETERIZATIONS:
         laws = p.rule.table().set_index("role")
-        lr = laws["learning rate"]
+        lr = laws["learning rate"][["embedding", "vector", "hidden", "readout"]]
         std = laws["init std"]["readout"].replace("fan_in", "n").replace("/√m", " · 1/√m")
-        lines.append(
-            f"| {p} | {lr['embedding']} | {lr['vector']} | {lr['hidden']} | {lr['readout']} "
-            f"| {std} | × {p.rule.attention} |"
-        )
+        lines.append(f"| {p} | {' | '.join(lr)} | {std} | × {p.rule.attention} |")
     return "\n".join(lines)
