@@ -4,8 +4,6 @@ Yang et al. 2022, appendix D.1, check activations; a layer that does not learn l
 as one that does, so the change since the start and the layer's own ΔW·x are measured beside them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Callable, Sequence
@@ -71,8 +69,9 @@ class CoordCheck:
     def _repr_html_(self) -> str:
         slopes = self.slopes.to_html(index=False, float_format="{:.2f}".format)
         verdict = "".join(f"<li>{sentence}</li>" for sentence in self.verdict)
-        title = f"<p><b>coordinate check of {self.rule}</b></p>"
-        return f"{title}{slopes}<ul>{verdict}</ul><p>{BLIND}</p>"
+        return (
+            f"<p><b>coordinate check of {self.rule}</b></p>{slopes}<ul>{verdict}</ul><p>{BLIND}</p>"
+        )
 
 
 def coord_check(
@@ -115,7 +114,7 @@ def coord_check(
     widths = sorted(set(widths))
     if len(widths) < 3 or steps < 1 or seeds < 1:
         raise ConfigError(
-            f"a slope needs three widths and a step: widths={widths}, steps={steps}, seeds={seeds}.",
+            f"a slope needs three widths and a step: {widths=}, {steps=}, {seeds=}.",
             remedy="coord_check(make_model, [32, 64, 128], …)",
         )
     rule = named_rules.rule(rule)
@@ -193,15 +192,16 @@ def _calls(model, loss):
 def _update(module, delta, inputs):
     """ΔW·x of the layer's input; of a vector, and of a table that is read without a call, Δ
     itself."""
-    if delta.ndim == 1:
+    is_table = isinstance(module, nn.Embedding)
+    if delta.ndim == 1 or (is_table and not inputs):
         return delta
-    if isinstance(module, nn.Embedding):
-        return F.embedding(inputs[0], delta) if inputs else delta
-    if inputs and isinstance(module, nn.Linear):
+    if not inputs:
+        return None
+    if is_table:
+        return F.embedding(inputs[0], delta)
+    if isinstance(module, nn.Linear):
         return F.linear(inputs[0], delta)
-    if inputs and type(module).__name__ == "Conv1D":
-        return inputs[0] @ delta
-    return None
+    return inputs[0] @ delta if type(module).__name__ == "Conv1D" else None
 
 
 def _summary(rule, table, tolerance):
@@ -214,13 +214,13 @@ def _summary(rule, table, tolerance):
 def _fits(last, keys, tolerance):
     """Slope of log rms against log width in each group, with its interval and trend; layers of one
     group are averaged first."""
-    logs = np.log(last.set_index([*keys, "width", "seed"])["rms"])
-    means = logs.groupby(level=[*keys, "width", "seed"], sort=False).mean().reset_index()
+    logs = last.assign(log=np.log(last["rms"])).groupby([*keys, "width", "seed"], sort=False)
+    means = logs["log"].mean().reset_index()
     rows = []
     for values, group in means.groupby(keys, sort=False):
         if group["width"].nunique() < 3:
             continue
-        fit = stats.linregress(np.log(group["width"]), group["rms"])
+        fit = stats.linregress(np.log(group["width"]), group["log"])
         half = stats.t.ppf(0.975, len(group) - 2) * fit.stderr
         interval = (fit.slope - half, fit.slope + half)
         rows.append((*values, fit.slope, *interval, _trend(fit.slope, *interval, tolerance)))
@@ -257,21 +257,25 @@ def _finding(row, rule, slopes, layers):
     """One slope in a sentence, with its worst layer and the suspect."""
     own = layers.query("role == @row.role and quantity == @row.quantity")
     worst = own.loc[(own["slope"] * np.sign(row.slope)).idxmax()]
-    text = (
+    return (
         f"{row.role}: the {MEASURED[row.quantity]} {row.trend} as n^{row.slope:.2f} "
-        f"[{row.low:.2f}, {row.high:.2f}], most in {worst['layer']} (n^{worst['slope']:.2f})."
+        f"[{row.low:.2f}, {row.high:.2f}], most in {worst['layer']} (n^{worst['slope']:.2f}). "
+        + _suspect(row, rule, slopes)
     )
+
+
+def _suspect(row, rule, slopes):
+    """What the slope comes from."""
     laws = rule.table().set_index("role").loc[row.role]
     if row.quantity == "update":
         much = "large" if row.slope > 0 else "small"
         return (
-            f"{text} Suspect: {rule.name}'s learning rate of {row.role} ({laws['learning rate']}), "
-            f"too {much} by about n^{abs(row.slope):.1f}."
+            f"Suspect: {rule.name}'s learning rate of {row.role} ({laws['learning rate']}), too {much} by "
+            f"about n^{abs(row.slope):.1f}."
         )
     update = slopes.query("role == @row.role and quantity == 'update'")
     if row.trend in set(update["trend"]):
-        return f"{text} It follows from the update of these layers."
+        return "It follows from the update of these layers."
     if row.quantity == "activation":
-        std = laws["init std"]
-        return f"{text} Suspect: the init std of {row.role} ({std}), or the layers below."
-    return f"{text} Its own update does not do that: look at the layers below."
+        return f"Suspect: the init std of {row.role} ({laws['init std']}), or the layers below."
+    return "Its own update does not do that: look at the layers below."

@@ -1,7 +1,5 @@
 """What a rule does to a model, parameter by parameter, as a table."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,13 +75,11 @@ def describe(model: nn.Module, rule: AnyRule, *, lr: float, **options: Any) -> D
     multiplied = frame[frame["multiplier"] != 1]
     if options.get("forward") is None and len(multiplied):
         notes.append(_multiplier_note(rule, multiplied))
-    attention = attention_note(rule, model, options.get("base_model"))
-    if attention:
-        notes.append(attention)
+    notes.append(attention_note(rule, model, options.get("base_model")))
     totals = _counted(frame, ["role"])
     totals.loc[len(totals)] = ["all", *totals[["tensors", "elements"]].sum()]
     title = f"{type(model).__name__} under {rule.name}; lr {lr:g} {LR_IS[rule.lr_is]}"
-    return Description(title, frame, totals, tuple(notes))
+    return Description(title, frame, totals, tuple(filter(None, notes)))
 
 
 def _counted(frame, keys):

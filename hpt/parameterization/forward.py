@@ -1,10 +1,7 @@
 """What a rule asks of a model's forward, which optimizer groups cannot give: multipliers and the
 attention scale."""
 
-from __future__ import annotations
-
 import math
-from typing import NoReturn
 
 from torch import nn
 
@@ -14,7 +11,7 @@ from hpt.parameterization.roles import ParameterRole, unwrap
 from hpt.parameterization.rules import Rule
 
 
-def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float) -> NoReturn:
+def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float) -> None:
     """Say what to do about a forward multiplier.
 
     Raises
@@ -61,7 +58,7 @@ def attention_note(rule: Rule, model: nn.Module, base_model: nn.Module | None) -
     if isinstance(unwrap(model), Transformer):
         return ""
     # Without a base model the wider copy kept the head size.
-    base_layers = _attention_layers(model if base_model is None else base_model)
+    base_layers = _attention_layers(base_model or model)
     for name, layer in _attention_layers(model).items():
         head = layer.head_dim
         base_head = getattr(base_layers.get(name), "head_dim", None)

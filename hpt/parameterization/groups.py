@@ -1,7 +1,5 @@
 """Optimizer groups and initial weights of any model under a rule."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, get_args
@@ -25,16 +23,15 @@ from hpt.parameterization.roles import (
 from hpt.parameterization.rules import KEPT_ROLES, Decay, Rule, Scales, unknown_name
 from hpt.parameterization.sixteen import Parameterization
 
-#: The options of :func:`param_groups` that decide roles and scales.
-ASSIGNING = ("base_model", "base_width", "roles", "tied", "forward", "optimizer")
-Forward = Literal["absorb", "in_model"]
+Forward = Literal["absorb", "in_model", None]
 Tied = Literal["embedding", "readout"]
 AnyRule = str | Parameterization | Rule
 
 
 def assigning(options):
     """Those of the options that decide roles and scales."""
-    return {name: value for name, value in options.items() if name in ASSIGNING}
+    names = {"base_model", "base_width", "roles", "tied", "forward", "optimizer"}
+    return {name: options[name] for name in names & options.keys()}
 
 
 class Assignment(NamedTuple):
@@ -56,7 +53,7 @@ def param_groups(
     decay: Decay = "coupled",
     roles: RoleMap | None = None,
     tied: Tied = "embedding",
-    forward: Forward | None = None,
+    forward: Forward = None,
     optimizer: Optimizer = "adamw",
     rest_lr: float | None = None,
     eps: float | None = None,
@@ -159,7 +156,7 @@ def init_weights(
     generator: torch.Generator | None = None,
     roles: RoleMap | None = None,
     tied: Tied = "embedding",
-    forward: Forward | None = None,
+    forward: Forward = None,
     optimizer: Optimizer = "adamw",
 ) -> None:
     """Draw the weights of ``model`` anew, in place; vectors and fixed parameters keep what they
@@ -206,7 +203,7 @@ def assign(
     """Role, m and scales of every parameter; see :func:`param_groups`."""
     rule = named_rules.rule(rule, base_width)
     check_optimizer(rule, optimizer)
-    if tied not in get_args(Tied) or forward not in (None, *get_args(Forward)):
+    if tied not in get_args(Tied) or forward not in get_args(Forward):
         raise ConfigError(
             f"tied={tied!r}, forward={forward!r}.",
             remedy='tied="embedding" or "readout"; forward="absorb", "in_model" or None',

@@ -5,8 +5,6 @@ Sources: [TPV] Yang et al. 2022, arXiv 2203.03466.  [KB] Kalra & Barkeshli 2026,
 al. 2025 (CompleteP), arXiv 2505.01618.  [UM] Blake et al. 2024 (u-μP), arXiv 2407.17465.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from hpt.errors import ConfigError

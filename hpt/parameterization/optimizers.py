@@ -14,8 +14,6 @@ muon
     rest.
 """
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 from hpt.errors import ConfigError

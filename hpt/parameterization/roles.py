@@ -6,8 +6,6 @@ embedding; one whose input alone grows is a readout (a router of experts is one)
 nothing grows is fixed; a one-dimensional parameter is a vector (Yang et al. 2022, section 4).
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math
@@ -104,14 +102,15 @@ def find_roles(
         names[tensor].append(_plain(name))
     _check_patterns(mapping, list(itertools.chain(*names.values())))
     found = {}
-    parameters = {}
+    free = []
     for name, tensor in model.named_parameters():
         plain, *tied_to = names[tensor]
         owner = model.get_submodule(name.rpartition(".")[0])
-        parameters[name] = _look(plain, owner, tuple(tensor.shape), others, mapping)
-        found[name] = ParameterRole(name, *_role(parameters[name]), tuple(tied_to))
-    # What the mapping says is meant so.
-    free = [(p, found[name].role) for name, p in parameters.items() if p.role is None]
+        p = _look(plain, owner, tuple(tensor.shape), others, mapping)
+        found[name] = ParameterRole(name, *_role(p), tuple(tied_to))
+        # What the mapping says is meant so.
+        if p.role is None:
+            free.append((p, found[name].role))
     if all(role.growth is None for role in found.values()):
         _refuse_one_width(free)
     _refuse_half_grown_blocks(free)
@@ -126,10 +125,8 @@ def _plain(name: str) -> str:
 def _check_patterns(mapping, names):
     for pattern in mapping:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise RoleError(
-                f"no parameter matches {pattern!r} of the role mapping.",
-                did_you_mean(pattern, names),
-            )
+            what = f"no parameter matches {pattern!r} of the role mapping."
+            raise RoleError(what, did_you_mean(pattern, names))
 
 
 def _look(name, owner, shape, others, mapping):
@@ -152,24 +149,22 @@ def _look(name, owner, shape, others, mapping):
 def _axes_of_layer(owner, ndim):
     """The axes of a known layer's weight, in words; None where it is not known."""
     kind = type(owner).__name__.removeprefix("FSDP")
-    # Hugging Face's Conv1D is in × out, its experts are stacked.
-    if ndim == 2 and (isinstance(owner, nn.Embedding) or kind == "Conv1D"):
-        return "in out"
-    linear = isinstance(owner, nn.Linear | nn.MultiheadAttention) or kind.endswith("Router")
-    if ndim == 2 and linear:
-        return "out in"
+    # Hugging Face's experts are stacked, its Conv1D is in × out.
     if ndim == 3 and kind.endswith("Experts") and hasattr(owner, "is_transposed"):
         return "experts in out" if owner.is_transposed else "experts out in"
+    if ndim != 2:
+        return None
+    if isinstance(owner, nn.Embedding) or kind == "Conv1D":
+        return "in out"
+    if isinstance(owner, nn.Linear | nn.MultiheadAttention) or kind.endswith("Router"):
+        return "out in"
     return None
 
 
 def _role(p):
     """Role, fan_in, fan_out and growth."""
-    ratios = {
-        i: size / other
-        for i, (size, other) in enumerate(zip(p.shape, p.other, strict=True))
-        if size != other
-    }
+    sizes = enumerate(zip(p.shape, p.other, strict=True))
+    ratios = {i: size / other for i, (size, other) in sizes if size != other}
     if len(p.shape) <= 1 or p.role == "vector":
         size = p.shape[-1] if p.shape else 1
         return p.role or "vector", 1, size, next(iter(ratios.values()), None)
@@ -184,9 +179,9 @@ def _role(p):
             "the two models differ in more than width",
             'build both from one config, width apart, or param_groups(…, roles={its name: "fixed"})',
         )
-    sizes = list(zip(axes, p.shape, strict=True))
-    fan_in = math.prod(size for axis, size in sizes if axis in ("in", "kernel"))
-    fan_out = math.prod(size for axis, size in sizes if axis == "out")
+    fans = list(zip(axes, p.shape, strict=True))
+    fan_in = math.prod(size for axis, size in fans if axis in ("in", "kernel"))
+    fan_out = math.prod(size for axis, size in fans if axis == "out")
     by_growth = "readout" if "in" in growth else "embedding"
     if len(growth) == 2:
         by_growth = "hidden"
@@ -246,15 +241,9 @@ def _refuse_half_grown_blocks(matrices):
 _WIDTH_KEYS = ("hidden_size", "n_embd", "d_model")
 #: Sizes of a configuration that grow in step with its width.
 _INNER_SIZE_KEYS = (
-    "intermediate_size",
-    "moe_intermediate_size",
-    "shared_expert_intermediate_size",
-    "n_inner",
-    "ffn_dim",
-    "num_attention_heads",
-    "n_head",
-    "num_key_value_heads",
-)
+    "intermediate_size moe_intermediate_size shared_expert_intermediate_size n_inner ffn_dim "
+    "num_attention_heads n_head num_key_value_heads"
+).split()
 
 
 def huggingface_width(model: nn.Module) -> int | None:

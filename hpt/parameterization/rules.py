@@ -4,8 +4,6 @@ The sizes of a law are those of one parameter: fan_in (inputs summed by one outp
 its width over that of the base model.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -193,11 +191,8 @@ class Rule:
         ]
 
     def __str__(self) -> str:
-        table = self.table()
-        rows = [list(table), *table.to_numpy()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return "\n".join([f"{self.name}: {self.about}", *lines, *self._legend()])
+        table = self.table().to_string(index=False)
+        return "\n".join([f"{self.name}: {self.about}", table, *self._legend()])
 
     def _repr_html_(self) -> str:
         table = self.table().to_html(index=False)

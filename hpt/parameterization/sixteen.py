@@ -75,9 +75,10 @@ class Parameterization:
 
     def __str__(self) -> str:
         """The published name: "SP", "SP+Embd", "SP+Attn+Embd", "μP-Last", "μP"."""
-        on = [switch for switch in SWITCHES if switch in self.switches]
         off = [switch for switch in SWITCHES if switch not in self.switches]
-        return "-".join(["μP", *off]) if len(off) <= 1 else "+".join(["SP", *on])
+        if len(off) <= 1:
+            return "-".join(["μP", *off])
+        return "+".join(["SP", *(switch for switch in SWITCHES if switch not in off)])
 
     @property
     def rule(self) -> Rule:
@@ -126,7 +127,7 @@ class Parameterization:
 
 def _switches_of(name):
     """The fields that a published name sets."""
-    text = str(name).strip().lower().replace("µ", "μ").replace(" ", "")
+    text = "".join(str(name).lower().replace("µ", "μ").split())
     text = {"sp_lr": "mup-last", "mup_sp": "mup"}.get(text, text).replace("mup_sp_", "mup-")
     base, *parts = re.split("[+_]" if text.startswith("sp") else "[-_]", text)
     fields = [switch.lower() for switch in SWITCHES]
@@ -136,16 +137,12 @@ def _switches_of(name):
     return {field: (field in parts) == (base == "sp") for field in fields}
 
 
-#: The sixteen, in the paper's order: SP, one switch, two, μP minus one, μP.
-PARAMETERIZATIONS = tuple(
-    map(
-        Parameterization.parse,
-        (
-            "SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last "
-            "SP+Embd+LN SP+Embd+Last SP+LN+Last μP-Embd μP-Attn μP-LN μP-Last μP"
-        ).split(),
-    )
+_NAMES = (
+    "SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last "
+    "SP+Embd+LN SP+Embd+Last SP+LN+Last μP-Embd μP-Attn μP-LN μP-Last μP"
 )
+#: The sixteen, in the paper's order: SP, one switch, two, μP minus one, μP.
+PARAMETERIZATIONS = tuple(map(Parameterization.parse, _NAMES.split()))
 
 
 def markdown_table() -> str:
