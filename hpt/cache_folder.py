@@ -52,8 +52,8 @@ def code_of(*modules: ModuleType) -> str:
 
 def cache_root(cache_dir: StrPath | None = None) -> Path:
     """``cache_dir``, else $HPT_CACHE_DIR, else this user's cache folder."""
-    given = cache_dir or os.environ.get("HPT_CACHE_DIR")
-    return Path(given or platformdirs.user_cache_dir("hpt")).expanduser()
+    folder = cache_dir or os.environ.get("HPT_CACHE_DIR") or platformdirs.user_cache_dir("hpt")
+    return Path(folder).expanduser()
 
 
 def digest(value: Any) -> str:

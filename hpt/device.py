@@ -35,7 +35,7 @@ def pick_device(asked: str = "auto") -> torch.device:
         raise ConfigError(
             f"device {asked!r} is not available here.",
             "no such accelerator, or a CPU build of torch",
-            f'device="auto", which takes {pick_device()}',
+            'device="auto"',
         )
     return torch.device(asked)
 

@@ -100,7 +100,7 @@ def _window_count(least: int, tokens: int, context: int, name: str) -> int:
     windows = max(tokens - context, 0)
     if windows < least:
         raise DataError(
-            f"{name} has {tokens:,} tokens, so {windows:,} windows of context {context:,}, not {least:,}.",
+            f"{name} has {tokens:,} tokens, so {windows} windows of context {context}, not {least}.",
             "the text is short",
             f"context={max(tokens - least, 1)} or less, fewer windows, or more text",
         )

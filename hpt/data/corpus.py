@@ -161,7 +161,7 @@ def files(path: str, column: str = "text") -> Corpus:
         raise DataError(
             f"The folder {path!r} holds no text that can be read.",
             f"other formats: {', '.join(others[:8]) or 'the folder is empty'}",
-            f"put files that end in {', '.join(READERS)} there",
+            "put files that end in .txt, .jsonl or .parquet there",
         )
     return Corpus(
         name=path,
@@ -207,7 +207,7 @@ def _texts(found, column):
             raise DataError(
                 f"{file} ends in {file.suffix!r}, which hpt does not read.",
                 "another format",
-                f"save it as one of {', '.join(READERS)}",
+                "save it as one of .txt, .jsonl, .parquet",
             )
         empty = True
         with _named_if_unreadable(file):
@@ -328,8 +328,7 @@ def _rows(dataset, subset, split, column, revision):
     # What a dataset's loader or the network raises has no common base.
     except Exception as error:
         raise DataError(
-            f"The dataset {dataset!r} (subset {subset!r}, split {split!r}) cannot be read: "
-            f"{type(error).__name__}: {error}",
+            f"The dataset {dataset!r} (subset {subset!r}, split {split!r}) cannot be read: {error!r}",
             "a misspelt name, or no network",
             HUB_EXAMPLE,
         ) from error

@@ -87,7 +87,7 @@ class RunConfig:
 def _frozen_fields():
     """The fields that a configuration had when the results version was raised, with defaults."""
     file = resources.files("hpt.runs") / f"results_version_{RESULTS_VERSION}.json"
-    return json.loads(file.read_text(encoding="utf-8"))
+    return read_values(file, "a run's fields")
 
 
 def _hashed(values, changed, frozen):

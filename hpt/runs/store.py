@@ -115,7 +115,7 @@ class Store:
             self._write(name, encode(result))
         except OSError as error:
             raise StoreError(
-                f"cannot write {str(where)!r}: {error.strerror or error}.",
+                f"cannot write {str(where)!r}: {error}.",
                 "the disk is full or read-only",
                 "the same command again, once there is room",
             ) from error
@@ -144,8 +144,7 @@ class Store:
         return file
 
     def _found(self, run_ids):
-        results = map(self.load, run_ids)
-        return (result for result in results if result is not None)
+        return filter(None, map(self.load, run_ids))
 
     @cached_property
     def _packed(self) -> dict[str, tuple[str, bytes]]:
