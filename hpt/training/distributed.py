@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from hpt.cache_folder import StrPath
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.errors import ConfigError, StoreError
@@ -49,8 +49,8 @@ def train_wide(
     data: TokenSource | None = None,
     device: str = "auto",
     shard: Shard = "ddp",
-    store: str | os.PathLike[str] | Store | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    store: StrPath | Store | None = None,
+    checkpoint: StrPath | None = None,
     every: int = 500,
 ) -> RunResult:
     """Train one model on all processes of a torchrun job; each of them calls this.
@@ -95,7 +95,7 @@ def train_wide(
             )
         is_keeper = store is not None and dist.get_rank() == 0
         if is_keeper:
-            store = store if isinstance(store, Store) else Store(store)
+            store = Store.at(store)
         found = from_first(_lock_and_look(store, run_id, locks) if is_keeper else None)
         if found is not None:
             return found

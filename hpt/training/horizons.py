@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 
+from hpt.cache_folder import StrPath
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.errors import ConfigError
@@ -29,7 +29,7 @@ def train_horizons(
     steps: Sequence[int] = (),
     *,
     tokens_per_parameter: Sequence[float] = (),
-    store: str | os.PathLike[str] | Store | None = None,
+    store: StrPath | Store | None = None,
     data: TokenSource | None = None,
     device: str = "auto",
 ) -> list[RunResult]:
@@ -82,7 +82,7 @@ def train_horizons(
     results: dict[RunConfig, RunResult] = {}
     with contextlib.ExitStack() as locks:
         if store is not None:
-            store = store if isinstance(store, Store) else Store(store)
+            store = Store.at(store)
             # In one order for all, so that no two jobs wait for each other.
             for run_id in sorted(by_id):
                 locks.enter_context(store.lock(run_id))
