@@ -238,18 +238,18 @@ def _trend(slope, low, high, tolerance):
 def _verdict(rule, slopes, layers):
     """What grows or vanishes, where most, and which line of the rule is suspect."""
     # The output of a readout may shrink at the start: that is what μP's small readout does.
-    moving = slopes.query(
-        "trend == 'grows' or (trend == 'shrinks' and quantity != 'activation')"
-    ).itertuples()
-    worst_first = sorted(moving, key=lambda row: (row.quantity != "update", -abs(row.slope)))
+    moving = slopes.query("trend == 'grows' or trend == 'shrinks' and quantity != 'activation'")
+    worst_first = sorted(
+        moving.itertuples(), key=lambda row: (row.quantity != "update", -abs(row.slope))
+    )
     if worst_first:
         return tuple(_finding(row, rule, slopes, layers) for row in worst_first)
     unclear = (slopes["trend"] == "unclear").sum()
     if unclear:
-        return (
-            f"Nothing certain: {unclear} slopes are not flat, but their intervals hold 0; take more widths "
-            "or seeds.",
+        text = (
+            f"Nothing certain: {unclear} slopes whose intervals hold 0; take more widths or seeds."
         )
+        return (text,)
     return ("Flat: activations, changes and updates of every role keep their size.",)
 
 

@@ -122,7 +122,7 @@ def param_groups(
 def _check_rates(lr, weight_decay, rest_lr, decay, optimizer):
     if not (lr > 0 and weight_decay >= 0 and (rest_lr is None or rest_lr > 0)):
         raise ConfigError(
-            f"{lr=}, {weight_decay=}, {rest_lr=}: learning rates must be positive, decay not negative."
+            f"{lr=}, {weight_decay=}, {rest_lr=}: none may be negative, and only the decay may be 0."
         )
     if (rest_lr is None) == (optimizer == "muon"):
         raise ConfigError(
@@ -272,8 +272,7 @@ def embedding_lr_groups(
     """
     if not (lr > 0 and width >= 1 and base_width >= 1 and weight_decay >= 0):
         raise ConfigError(
-            f"{lr=}, {width=}, {base_width=}, {weight_decay=}: sizes and rates must be positive, decay "
-            "not negative."
+            f"{lr=}, {width=}, {base_width=}, {weight_decay=}: none may be negative, only the decay 0."
         )
     inner = unwrap(model)
     embeddings = {layer.weight for layer in inner.modules() if isinstance(layer, nn.Embedding)}
