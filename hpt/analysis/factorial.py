@@ -18,10 +18,9 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, compress, product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ import pandas as pd
 from hpt.errors import ConfigError, TableError, did_you_mean
 from hpt.metrics import figures
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import TOO_WIDE, Figure, Group, interval, table_of
+from hpt.metrics.verdicts import TOO_WIDE, Figure, interval, table_of
 from hpt.parameterization.sixteen import SWITCHES, Parameterization
 
 NOT_ESTIMABLE = "the variants at hand do not tell it apart"
@@ -82,12 +81,12 @@ def effects(
     others = [column for column in report.group_columns if column not in used]
     if width is None:
         width = _largest_common_width(report)
-    factorials: dict[tuple, dict[tuple, Variant]] = {}
-    for g, group in enumerate(report.groups):
-        row = report.figures.iloc[g]
+    records = report.figures.to_dict("records")
+    factorials = {}
+    for group, row, setting in zip(report.groups, records, settings.values, strict=True):
         rest = tuple(row[column] for column in others)
-        setting = tuple(on[g] for on in settings.values())
-        factorials.setdefault(rest, {})[setting] = _variant(group, row, figure, width)
+        variants = factorials.setdefault(rest, {})
+        variants[tuple(setting)] = _variant(group, row, figure, width)
     rows = {
         rest: Factorial(list(settings), variants, report.level).rows()
         for rest, variants in factorials.items()
@@ -101,21 +100,22 @@ def effects(
     return frame
 
 
-def _settings(report: TransferReport, switches: Sequence[str] | None) -> dict[str, list[int]]:
-    """Where each switch is on (1) and off (0), group by group; only switches that vary."""
+def _settings(report, switches):
+    """Whether each switch is on: a row a group, a column a switch; only switches that vary."""
     if switches is None:
         settings = _named_switches(report)
     else:
         settings = {switch: _own_switch(report, switch) for switch in switches}
-    varied = {switch: on for switch, on in settings.items() if len(set(on)) > 1}
-    if not varied:
+    settings = pd.DataFrame(settings)
+    varied = settings.loc[:, settings.nunique() > 1]
+    if varied.empty:
         raise TableError(
             "No switch is on in one group and off in another.", remedy="sweep at least two variants"
         )
     return varied
 
 
-def _named_switches(report: TransferReport) -> dict[str, list[int]]:
+def _named_switches(report):
     """The four switches, read from the names of the parameterizations."""
     if "parameterization" not in report.group_columns:
         raise TableError(
@@ -123,10 +123,10 @@ def _named_switches(report: TransferReport) -> dict[str, list[int]]:
             remedy="effects(report, switches=['column', …]), columns of two values given to by=",
         )
     on = [Parameterization.parse(name).switches for name in report.figures["parameterization"]]
-    return {switch: [int(switch in names) for names in on] for switch in SWITCHES}
+    return {switch: [switch in names for names in on] for switch in SWITCHES}
 
 
-def _own_switch(report: TransferReport, column: str) -> list[int]:
+def _own_switch(report, column):
     """A column of two values as a switch, off at the smaller."""
     if column not in report.group_columns:
         raise TableError(
@@ -134,17 +134,16 @@ def _own_switch(report: TransferReport, column: str) -> list[int]:
             did_you_mean(column, report.group_columns),
             f"transfer_report(table, by=[{column!r}, …])",
         )
-    values = list(report.figures[column])
-    levels = sorted(set(values))
-    if len(levels) > 2:
+    values = report.figures[column]
+    if values.nunique() > 2:
         raise TableError(
             f"Column {column!r} has more than two values, so it is no switch.",
             remedy="keep two of its values, or leave it out of switches",
         )
-    return [levels.index(value) for value in values]
+    return values == values.max()
 
 
-def _largest_common_width(report: TransferReport) -> float:
+def _largest_common_width(report):
     """The largest of the widths at which most groups have a well."""
     widths = report.basins[report.scale]
     known = widths[report.basins["reason"] == ""]
@@ -160,7 +159,7 @@ class Variant:
     drawn_B: Sequence[float] = ()
 
 
-def _variant(group: Group, row: pd.Series, figure: str, width: float) -> Variant:
+def _variant(group, row, figure, width):
     """One group's figure as effects are counted in, E as log2."""
     if figure in ("penalty", "loss"):
         return _at_width(group, width)
@@ -175,7 +174,7 @@ def _variant(group: Group, row: pd.Series, figure: str, width: float) -> Variant
     return Variant(reason, value(group.fit.law.theta_Bx7[0]), value(group.drawn("theta_Bx7")))
 
 
-def _at_width(group: Group, width: float) -> Variant:
+def _at_width(group, width):
     """L* at a width, nats."""
     w, reason = group.at(width)
     if reason:
@@ -183,7 +182,7 @@ def _at_width(group: Group, width: float) -> Variant:
     return Variant("", group.fit.loss_W[w], group.drawn("loss_BxW", w))
 
 
-def _log2_error(error: Figure, drawn_B: np.ndarray) -> Variant:
+def _log2_error(error, drawn_B):
     """log2 of E or E_extrap, whose replicates are mirrored at their root mean square, as in
     :func:`hpt.metrics.verdicts.ratio_interval`."""
     if error.estimate <= 0:
@@ -202,37 +201,34 @@ class Factorial:
     Parameters
     ----------
     names: of the K switches.
-    variants: by setting, a tuple of K ones and zeros.
+    variants: by setting, a tuple of K truth values.
     level: of the intervals.
     """
 
-    def __init__(
-        self, names: Sequence[str], variants: Mapping[tuple[int, ...], Variant], level: float
-    ):
+    def __init__(self, names, variants, level):
         known = {s: variant for s, variant in variants.items() if np.isfinite(variant.estimate)}
         self.names = names
         self.level = level
         self.value_N = np.array([variant.estimate for variant in known.values()])
         drawn = [variant.drawn_B for variant in known.values()]
         self.drawn_BxN = np.stack(drawn, axis=1) if drawn else np.empty((0, 0))
-        self.doubts = [f"{self._name(s)}: {v.reason}" for s, v in known.items() if v.reason]
+        doubts = [f"{self._name(s)}: {v.reason}" for s, v in known.items() if v.reason]
+        self.doubt = doubts[0] if doubts else ""
         # The sets by size, so that an order keeps the first of them.
         self.sets_TxK = np.array(sorted(product((1, 0), repeat=len(names)), key=sum))
         self.size_T = self.sets_TxK.sum(1)
         shared_NxT = np.reshape(list(known), (-1, len(names))) @ self.sets_TxK.T
         self.counts_NxT = (shared_NxT == self.size_T).astype(float)
 
-    def _name(self, setting) -> str:
+    def _name(self, setting):
         return "+".join(compress(self.names, setting)) or "none"
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self):
         """Every effect, a row each."""
         rows = []
         for kind, switches, weight_T in self._questions():
             order, weight_N = self._weights(weight_T)
-            figure = Figure.nothing(NOT_ESTIMABLE)
-            if weight_N is not None:
-                figure = self._effect(weight_N, self._doubt(order, weight_N), kind == "share")
+            figure = self._effect(order, weight_N, kind == "share")
             row = {"kind": kind, "switch": "×".join(self.names[i] for i in switches)}
             shown = ("estimate", "low", "high", "determined", "reason")
             row |= {name: getattr(figure, name) for name in shown}
@@ -241,18 +237,18 @@ class Factorial:
 
     def _questions(self):
         """Kind and switches of every effect, and the weight (T,) of each a_T in it."""
-        every = range(len(self.names))
-        questions = []
-        for kind, size in (("main", 1), ("interaction", 2)):
-            mean_T = 0.5 ** (self.size_T - size)
-            for group in combinations(every, size):
-                questions.append((kind, group, mean_T * self.sets_TxK[:, group].all(1)))
-        for kind in ("shapley", "share"):
-            part_T = 1 / np.maximum(self.size_T, 1)
-            questions += [(kind, (i,), part_T * self.sets_TxK[:, i]) for i in every]
-        return questions
+        shapley_T = 1 / np.maximum(self.size_T, 1)
+        kinds = (
+            ("main", 1, 0.5 ** (self.size_T - 1)),
+            ("interaction", 2, 0.5 ** (self.size_T - 2)),
+            ("shapley", 1, shapley_T),
+            ("share", 1, shapley_T),
+        )
+        for kind, size, part_T in kinds:
+            for switches in combinations(range(len(self.names)), size):
+                yield kind, switches, part_T * self.sets_TxK[:, switches].all(1)
 
-    def _weights(self, weight_T: np.ndarray):
+    def _weights(self, weight_T):
         """The highest order at which the variants determine Σ weight_T·a_T, and the weights (N,)
         that make it of their figures; None where there is no such order."""
         for order in range(len(self.names), 0, -1):
@@ -266,11 +262,11 @@ class Factorial:
                 return order, np.where(np.abs(weight_N) < 1e-12, 0.0, weight_N)
         return 0, None
 
-    def _doubt(self, order, weight_N) -> str:
+    def _doubt(self, order, weight_N):
         """Why an effect is not determined: a variant is not, or a model of this order misses the
         figures by more than their noise explains (5 %)."""
-        if self.doubts and weight_N.any():
-            return self.doubts[0]
+        if self.doubt and weight_N.any():
+            return self.doubt
         X = self.counts_NxT[:, self.size_T <= order]
         miss_NxN = np.eye(len(X)) - X @ np.linalg.pinv(X)
         if not len(self.drawn_BxN) or np.trace(miss_NxN) < 0.5:
@@ -279,8 +275,11 @@ class Factorial:
         by_noise_B = (((self.drawn_BxN - self.value_N) @ miss_NxN) ** 2).sum(1)
         return MISFIT if np.mean(by_noise_B >= missed) < 0.05 else ""
 
-    def _effect(self, weight_N, reason, as_share) -> Figure:
+    def _effect(self, order, weight_N, as_share):
         """A weighted sum of the figures, or its share of "all on minus all off"."""
+        if weight_N is None:
+            return Figure.nothing(NOT_ESTIMABLE)
+        reason = self._doubt(order, weight_N)
         effect = self.value_N @ weight_N
         effect_B = self.drawn_BxN @ weight_N
         if as_share:

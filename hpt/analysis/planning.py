@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -79,24 +79,23 @@ def design(
     target = target or 4 * widths[-1]
     reference = reference or list(laws)[-1]
     rng = np.random.default_rng(seed)
+    sweep = partial(synthetic_sweep, seeds=seeds, noise=noise)
     found = []
     for i in range(sweeps):
         truth = laws
-        runs = {"seeds": seeds, "noise": noise}
         if counted:
             shift = rng.uniform(-0.5, 0.5) * spacing
             truth = {n: replace(law, log2_lr=law.log2_lr + shift) for n, law in laws.items()}
-            grid = {"count": lrs, "spacing": spacing, "seed": seed + i}
-            table = synthetic_sweep(truth, widths=widths, **grid, **runs)
+            table = sweep(truth, widths=widths, count=lrs, spacing=spacing, seed=seed + i)
         else:
-            table = _sweep_of_rates(laws, widths, lrs, seed + i, **runs)
+            table = _sweep_of_rates(sweep, laws, widths, lrs, seed + i)
         report = transfer_report(table, reference=reference, bootstraps=bootstraps, seed=i)
         rows = _beside_truth(report, truth, widths[-1], target, reference)
         found.append(pd.DataFrame(rows).assign(runs=len(table) / len(laws)))
     return _summary(pd.concat(found))
 
 
-def _sweep_of_rates(laws, widths, lrs, seed, **runs) -> pd.DataFrame:
+def _sweep_of_rates(sweep, laws, widths, lrs, seed):
     """A sweep over learning rates that are given, the same for all widths or for each."""
     grids = lrs if isinstance(lrs, Mapping) else dict.fromkeys(widths, lrs)
     missing = [width for width in widths if width not in grids]
@@ -107,20 +106,18 @@ def _sweep_of_rates(laws, widths, lrs, seed, **runs) -> pd.DataFrame:
         )
     parts = []
     for w, width in enumerate(widths):
-        own = {"log2_lrs": np.log2(grids[width]), "seed": seed * len(widths) + w}
-        parts.append(synthetic_sweep(laws, widths=[width], **own, **runs))
+        log2_lrs = np.log2(grids[width])
+        parts.append(sweep(laws, widths=[width], log2_lrs=log2_lrs, seed=seed * len(widths) + w))
     return pd.concat(parts, ignore_index=True)
 
 
-def _beside_truth(report, laws, largest, target, reference) -> list[dict[str, Any]]:
+def _beside_truth(report, laws, largest, target, reference):
     """Every figure of one sweep beside its truth."""
-    wells = report.basins[report.basins["width"] == largest]
-    penalty = report.penalty[report.penalty["width"] == largest]
     sources = (
-        (wells, {"log2_lr": "log2_lr"}),
+        (report.basins.query("width == @largest"), {"log2_lr": "log2_lr"}),
         (predict_lr(report, width=target), {f"log2_lr at {target:g}": "log2_lr"}),
         (report.to_frame(), {figure: figure for figure in FIGURES}),
-        (penalty, {"R(n)": "R"}),
+        (report.penalty.query("width == @largest"), {"R(n)": "R"}),
     )
     rows = []
     for frame, columns in sources:
@@ -134,7 +131,7 @@ def _beside_truth(report, laws, largest, target, reference) -> list[dict[str, An
     return rows
 
 
-def _truths(law, base, largest, target) -> dict[str, float]:
+def _truths(law, base, largest, target):
     exponents = {name: getattr(law, name) for name in ("alpha", "beta", "gamma", "kappa")}
     return exponents | {
         "log2_lr": law.best_log2_lr(largest),
@@ -145,7 +142,7 @@ def _truths(law, base, largest, target) -> dict[str, float]:
     }
 
 
-def _errors(row, column, truth) -> dict[str, Any]:
+def _errors(row, column, truth):
     return {
         "truth": truth,
         "span": row[f"{column}_high"] - row[f"{column}_low"],
@@ -154,9 +151,9 @@ def _errors(row, column, truth) -> dict[str, Any]:
     }
 
 
-def _summary(found: pd.DataFrame) -> pd.DataFrame:
+def _summary(found):
     found["span"] = found["span"].fillna(np.inf)
-    grouped = found.groupby(["parameterization", "figure"], sort=False)
+    grouped = found.groupby(["parameterization", "figure"], sort=False, as_index=False)
     return grouped.agg(
         truth=("truth", "mean"),
         span=("span", "median"),
@@ -164,4 +161,4 @@ def _summary(found: pd.DataFrame) -> pd.DataFrame:
         error=("error", "median"),
         determined=("determined", "mean"),
         runs=("runs", "first"),
-    ).reset_index()
+    )

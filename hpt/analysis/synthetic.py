@@ -132,15 +132,14 @@ def synthetic_sweep(
     """
     if min(seeds, count) < 1 or noise < 0 or not 0 <= common <= 1 or spacing <= 0:
         raise ConfigError(
-            f"synthetic_sweep(seeds={seeds}, count={count}, noise={noise}, common={common}, "
-            f"spacing={spacing}): a value is out of range.",
+            f"{seeds=}, {count=}, {noise=}, {common=} or {spacing=} is out of range.",
             remedy="synthetic_sweep(law, seeds=2, count=9, noise=0.01, common=0.0, spacing=1.0)",
         )
     if isinstance(laws, Law):
         laws = {"SP": laws}
     rng = np.random.default_rng(seed)
     shared_WxS = noise * np.sqrt(common) * rng.standard_normal((len(widths), seeds))
-    own_share = np.sqrt(1 - common)
+    own_noise = noise * np.sqrt(1 - common)
     frames = []
     for name, law in laws.items():
         for width, shared_S in zip(widths, shared_WxS, strict=True):
@@ -149,15 +148,15 @@ def synthetic_sweep(
                 first = np.round(law.best_log2_lr(width) / spacing - (count - 1) / 2)
                 log2_lr_K = (first + np.arange(count)) * spacing
             log2_lr = np.repeat(np.asarray(log2_lr_K, float), seeds)
-            own = noise * own_share * rng.standard_normal(len(log2_lr))
-            shared = np.tile(shared_S, len(log2_lr_K))
+            run_seed = np.tile(np.arange(seeds), len(log2_lr_K))
+            own = own_noise * rng.standard_normal(len(log2_lr))
             rows = {
                 "parameterization": name,
                 "width": width,
                 "lr": 2.0**log2_lr,
                 "log2_lr": log2_lr,
-                "loss": law.loss(width, log2_lr) + own + shared,
-                "seed": np.tile(np.arange(seeds), len(log2_lr_K)),
+                "loss": law.loss(width, log2_lr) + own + shared_S[run_seed],
+                "seed": run_seed,
             }
             frames.append(pd.DataFrame(rows))
     table = pd.concat(frames, ignore_index=True)

@@ -26,14 +26,14 @@ def plot_effects(
     kinds: panels.
     """
     others = list(frame.columns[: frame.columns.get_loc("figure")])
-    shown = frame[frame["kind"].isin(kinds)]
+    shown = frame.query("kind in @kinds")
     shown = shown.assign(part=shown.groupby(others or "figure", sort=False).ngroup())
     parts = shown.drop_duplicates("part").to_dict("records")
     colors = shades(len(parts), start=0.15)
     most_bars = shown["kind"].value_counts().max()
     figure, axes = new_figure(len(kinds), height=0.34 * most_bars + 1.4)
     for ax, kind in zip(axes, kinds, strict=True):
-        _draw_bars(ax, shown[shown["kind"] == kind], colors)
+        _draw_bars(ax, shown.query("kind == @kind"), colors)
         ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0]))
     if others:
         for part, color in zip(parts, colors, strict=True):
@@ -48,7 +48,7 @@ def _draw_bars(ax, bars, colors):
     switches = list(bars["switch"].unique())
     from_middle = bars["part"] - (len(colors) - 1) / 2
     bars = bars.assign(y=bars["switch"].map(switches.index) + 0.8 * from_middle / len(colors))
-    known = bars[bars["estimate"].notna()]
+    known = bars.dropna(subset="estimate")
     looks = [colors[bar.part] if bar.determined else GREY for bar in known.itertuples()]
     ax.barh(known["y"], known["estimate"], height=0.7 / len(colors), color=looks)
     ax.plot(known[["low", "high"]].T, known[["y", "y"]].T, color="black", lw=1.2)
@@ -71,6 +71,6 @@ def _axis_label(kind, figure):
 
 def _remark(shown):
     """Why bars are grey, and how many each time."""
-    reasons = shown["reason"][~shown["determined"]].value_counts()
+    reasons = shown.query("not determined")["reason"].value_counts()
     said = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
     return said and f"grey: {said}"

@@ -115,9 +115,9 @@ def plot_basins(
 
 def _draw_basin(ax, rows, wells, width, shift, color):
     """Mean losses of one width, and its optimum where the data determine it."""
-    means = rows[rows["width"] == width].groupby("log2_lr")["loss"].mean()
+    means = rows.query("width == @width").groupby("log2_lr")["loss"].mean()
     ax.plot(means.index + shift, means, "o-", color=color, ms=3.5, lw=1.2, label=f"{width:g}")
-    known = wells[(wells["width"] == width) & wells["determined"]]
+    known = wells.query("width == @width and determined")
     best = known["log2_lr"] + shift
     bars = error_bars(known, "log2_lr")
     ax.errorbar(
@@ -140,11 +140,11 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     for name in wells:
         color = color_of(name)
         _draw_law(left, laws[name], color)
-        known = wells[name][wells[name]["determined"]]
+        known = wells[name].query("determined")
         style = {"color": color, "ms": 4, "label": name}
         draw_over_width(left, known, "log2_lr", fmt="o", **style)
         draw_over_width(right, known, "loss", fmt="o-", **style)
-        edge = wells[name][~wells[name]["determined"]]
+        edge = wells[name].query("not determined")
         left.plot(edge["width"], edge["log2_lr"], "x", color="grey")
     left.set_ylabel("log₂ η* (hidden learning rate)")
     right.set_ylabel("loss at η*, nats")
@@ -192,7 +192,7 @@ def plot_gap(shares: pd.DataFrame) -> Figure:
     shares: from :func:`hpt.gap_closed`.
     """
     figure, (ax,) = width_figure(1)
-    known = shares[shares["determined"]]
+    known = shares.query("determined")
     draw_over_width(ax, known, "share", fmt="o-", color=color_of("SP+Embd"))
     for name, share in (("μP", 1), ("SP", 0)):
         ax.axhline(share, color=color_of(name), lw=1, ls="--", label=name)
@@ -208,14 +208,12 @@ def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:
     The legend gives each line's slope with its interval.
     """
     figure, axes = width_figure(3)
-    table = check.table[check.table["rms"] > 0]
     steps = check.table["step"].max()
-    last = table[table["step"] == steps]
+    last = check.table.query("step == @steps and rms > 0")
     for ax, (quantity, name) in zip(axes, SIZES.items(), strict=True):
-        slopes = check.slopes[check.slopes["quantity"] == quantity]
-        for fit in slopes.itertuples():
-            rows = last[(last["quantity"] == quantity) & (last["role"] == fit.role)]
-            _draw_sizes(ax, rows, fit)
+        sizes = last[last["quantity"] == quantity]
+        for fit in check.slopes.query("quantity == @quantity").itertuples():
+            _draw_sizes(ax, sizes.query("role == @fit.role"), fit)
         ax.set_yscale("log", base=2)
         ax.set_title(name)
         ax.legend(fontsize=7)
