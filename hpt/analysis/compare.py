@@ -216,7 +216,7 @@ class _Exponent:
     spread_G: their standard deviation.
     """
 
-    members: list[int]
+    members: np.ndarray
     value_G: np.ndarray
     drawn_BxG: np.ndarray
     spread_G: np.ndarray
@@ -237,8 +237,7 @@ def _shared_exponent(report, name):
         raise TableError(
             f"{name!r} is no exponent.", did_you_mean(name, EXPONENTS), "exponents=('beta',)"
         )
-    sure = report.figures[f"{name}_determined"].to_numpy(bool)
-    members = [g for g in np.flatnonzero(sure) if report.groups[g].replicates]
+    members = np.flatnonzero(report.figures[f"{name}_determined"])
     if len(members) < 2:
         raise TableError(
             f"{len(members)} group(s) determine {name}; sharing it takes two.",

@@ -219,7 +219,7 @@ def _candidates(group, width, price, report):
         "span": span,
         "span_then": span_then_N,
         "gain": gain_N,
-        "cost": [float(price(n) / price(largest)) for n in new_N],
+        "cost": [price(n) / price(largest) for n in new_N],
         "reason": "",
     }
     return pd.DataFrame(rows).to_dict("records")

@@ -16,7 +16,6 @@ in its basin, S trial skews.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,8 +54,8 @@ def edge_of(log2_lrs, losses) -> str:
     "" where runs on both sides are worse, also where the worse ones diverged; "low" or "high" at an
     edge. A single learning rate, or nothing finite, is "low": lower ones are the ones to add.
     """
-    _, loss_K = _cell_means(np.asarray(log2_lrs, float), np.asarray(losses, float))
-    best = int(np.argmin(loss_K)) if len(loss_K) else 0
+    _, loss_K = _cell_means(log2_lrs, losses)
+    best = np.argmin(loss_K) if len(loss_K) else 0
     if best == 0:
         return "low"
     return "high" if best == len(loss_K) - 1 else ""
@@ -75,12 +74,12 @@ def basin_window(log2_lr_K, loss_K) -> slice:
     They lie within REACH_OCTAVES of its :func:`middle` and RISE_NATS of the best loss; the nearest
     neighbour on each side stays however far.
     """
-    best = int(np.argmin(loss_K))
+    best = np.argmin(loss_K)
     octaves_K = np.abs(log2_lr_K - middle(log2_lr_K, loss_K))
     neighbour_K = np.abs(np.arange(len(loss_K)) - best) <= 1
     low_K = loss_K <= loss_K[best] + RISE_NATS
 
-    def stretch(reach: float) -> slice:
+    def stretch(reach):
         near_K = octaves_K <= reach + 1e-6
         out_K = np.flatnonzero(~(np.isfinite(loss_K) & (neighbour_K | near_K & low_K)))
         start = out_K[out_K < best].max(initial=-1) + 1
@@ -97,7 +96,7 @@ def basin_window(log2_lr_K, loss_K) -> slice:
 def middle(log2_lr_K, loss_K) -> float:
     """About where the optimum is: the best learning rate, or half the way to its better neighbour
     where that is more than an octave away."""
-    best = int(np.argmin(loss_K))
+    best = np.argmin(loss_K)
     beside = [k for k in (best - 1, best + 1) if 0 <= k < len(loss_K)]
     near = min(beside, key=lambda k: loss_K[k], default=best)
     pair = log2_lr_K[[best, near]]
@@ -149,7 +148,7 @@ class Points:
     @property
     def spare(self) -> int:
         """How many runs there are beyond the freedom of a well a width and one skew."""
-        return int(self.inside_WxP.sum()) - 3 * len(self.scale_W) - 1
+        return self.inside_WxP.sum() - 3 * len(self.scale_W) - 1
 
     @property
     def rates_W(self) -> ndarray:
@@ -162,23 +161,26 @@ class Points:
         pairs = zip(self.seed_WxP, self.inside_WxP, strict=True)
         return np.array([len(np.unique(seed_P[inside_P])) for seed_P, inside_P in pairs])
 
-    def repeats(self, code_WxP) -> ndarray:
-        """How many runs (W, P) share each run's code, such as `rate_WxP`; 0 where padded."""
-        return self._same(code_WxP).sum(-1) * self.inside_WxP
+    @property
+    def repeats_WxP(self) -> ndarray:
+        """How many runs share each run's learning rate; 0 where padded."""
+        return self._same(self.rate_WxP).sum(-1) * self.inside_WxP
 
     def means(self, code_WxP, value_WxP) -> ndarray:
-        """Mean (W, P) of the values of all runs that share each run's code; 0 where padded."""
-        total_WxP = (self._same(code_WxP) * value_WxP[:, None]).sum(-1) * self.inside_WxP
-        return total_WxP / np.maximum(self.repeats(code_WxP), 1)
+        """Mean (W, P) of the values of all runs that share each run's code, such as `rate_WxP`; 0
+        where padded."""
+        same_WxPxP = self._same(code_WxP)
+        total_WxP = (same_WxPxP * value_WxP[:, None]).sum(-1) * self.inside_WxP
+        return total_WxP / np.maximum(same_WxPxP.sum(-1), 1)
 
-    def _same(self, code_WxP) -> ndarray:
+    def _same(self, code_WxP):
         """Whether a run (second P) is inside and has another's (first P) code, (W, P, P)."""
         return (code_WxP[:, :, None] == code_WxP[:, None]) & self.inside_WxP[:, None]
 
 
 def gather(rows: pd.DataFrame, scale: str) -> Points:
     """One group's rows of a :class:`hpt.metrics.table.SweepTable` as :class:`Points`."""
-    basins = [_basin(float(width), cell) for width, cell in rows.groupby(scale, sort=True)]
+    basins = [_basin(width, cell) for width, cell in rows.groupby(scale, sort=True)]
     depth = max(3, *(len(basin["u_WxP"]) for basin in basins))
     columns = {}
     for name in basins[0]:
@@ -189,10 +191,11 @@ def gather(rows: pd.DataFrame, scale: str) -> Points:
     return Points(**columns)
 
 
-def _basin(width, cell: pd.DataFrame) -> dict[str, Any]:
+def _basin(width, cell):
     """One width's part of :class:`Points`, by attribute."""
     log2_lr_N = cell.log2_lr.to_numpy()
-    log2_lr_K, loss_K = _cell_means(log2_lr_N, cell.loss.to_numpy())
+    loss_N = cell.loss.to_numpy()
+    log2_lr_K, loss_K = _cell_means(log2_lr_N, loss_N)
     window = basin_window(log2_lr_K, loss_K)
     edge = edge_of(log2_lr_K, loss_K)
     kept_N = np.isin(log2_lr_N, log2_lr_K[window])
@@ -213,8 +216,8 @@ def _basin(width, cell: pd.DataFrame) -> dict[str, Any]:
         "scale_W": width,
         "origin_W": origin,
         "u_WxP": u_P,
-        "loss_WxP": cell.loss.to_numpy(float)[kept_N],
-        "weight_WxP": np.ones(len(u_P)),
+        "loss_WxP": loss_N[kept_N],
+        "weight_WxP": np.ones_like(u_P),
         "rate_WxP": np.unique(np.round(u_P, 6), return_inverse=True)[1],
         "seed_WxP": cell.seed.to_numpy(int)[kept_N],
         "tried_Wx2": (log2_lr_K[0], log2_lr_K[window.stop if cliff else -1]),
@@ -343,6 +346,11 @@ class WellFit:
         return Wells(skew_B, z_BxWx3, R_BxWx3x3, sse_BxW, *wells)
 
 
+def wells_of(points: Points, skew: float) -> Wells:
+    """The wells of the runs themselves, B = 1, at a skew."""
+    return WellFit(points, skew)(points.loss_WxP[None])
+
+
 def _back_substitute(R, z):
     """Solve R·c = z for upper triangular R (…, 3, 3); nan or inf where singular."""
     c2 = z[..., 2] / R[..., 2, 2]
@@ -363,13 +371,13 @@ def common_skew(points: Points) -> float:
     if points.spare < 1 or points.rates_W.max(initial=0) < 4:
         return SKEW_PRIOR[0]
 
-    def sse(skew) -> float:
-        return WellFit(points, skew)(points.loss_WxP[None]).sse_BxW.sum()
+    def sse(skew):
+        return wells_of(points, skew).sse_BxW.sum()
 
     grid_S = np.linspace(*SKEW_RANGE, 36)
     sse_S = np.array([sse(skew) for skew in grid_S])
     variance = sse_S.min() / points.spare
-    best = int(np.argmin(sse_S + skew_cost(grid_S, variance)))
+    best = np.argmin(sse_S + skew_cost(grid_S, variance))
     scale = max(sse_S[best], 1e-300)
     fit = minimize_scalar(
         lambda skew: (sse(skew) + skew_cost(skew, variance)) / scale,
@@ -377,4 +385,4 @@ def common_skew(points: Points) -> float:
         method="bounded",
         options={"xatol": 1e-10},
     )
-    return float(fit.x)
+    return fit.x

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -21,9 +20,9 @@ from hpt.metrics.basin import (
     SKEW_PRIOR,
     WRONG_SIGN,
     Points,
-    WellFit,
     common_skew,
     losses_at,
+    wells_of,
 )
 from hpt.metrics.kink import ShapeDoubt, shape_doubt
 from hpt.metrics.law import LawFit, fit_laws
@@ -53,7 +52,7 @@ class GroupFit:
         out; log2 η* predicted minus measured there.
     """
 
-    key: tuple[Any, ...]
+    key: tuple
     points: Points
     log2_lr_W: ndarray
     loss_W: ndarray
@@ -73,7 +72,7 @@ class GroupFit:
         return self.points.take(self.fitted)
 
     @property
-    def wells(self) -> tuple[ndarray, ndarray, ndarray]:
+    def wells(self) -> tuple:
         """ln η* from the origin, L* and h of the widths with a well."""
         u_W = (self.log2_lr_W - self.points.origin_W) * LN2
         return u_W[self.fitted], self.loss_W[self.fitted], self.h_W[self.fitted]
@@ -86,7 +85,7 @@ class GroupFit:
         return left_WxP * np.sqrt(part.weight_WxP)
 
 
-def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
+def fit_group(key: tuple, points: Points) -> GroupFit:
     """Fit wells, then the law; widths whose well opens downwards or lies off the grid are named and
     left out."""
     points = deepcopy(points)
@@ -97,7 +96,7 @@ def fit_group(key: tuple[Any, ...], points: Points) -> GroupFit:
     while len(fitted):
         part = _down_weight_outliers(points.take(fitted))
         skew = common_skew(part)
-        wells = WellFit(part, skew)(part.loss_WxP[None])
+        wells = wells_of(part, skew)
         if not _reject(points, fitted, part, wells):
             break
         fitted = np.flatnonzero(points.reason_W == "")
@@ -113,7 +112,7 @@ def _log2_lr(part, wells):
     return wells.u_BxW[0] / LN2 + part.origin_W
 
 
-def _reject(points, fitted, part, wells) -> bool:
+def _reject(points, fitted, part, wells):
     """Note in `points` which of the fitted widths have no well after all, and why; whether any."""
     log2_lr_W = _log2_lr(part, wells)
     lowest_W, highest_W = part.tried_Wx2.T
@@ -130,7 +129,7 @@ def _reject(points, fitted, part, wells) -> bool:
     return (points.reason_W[fitted] != "").any()
 
 
-def _down_weight_outliers(part) -> Points:
+def _down_weight_outliers(part):
     """Huber weights from two rounds of fits; only where enough runs say what the scatter is."""
     if part.spare < 6:
         return part
@@ -138,7 +137,7 @@ def _down_weight_outliers(part) -> Points:
     runs = inside_WxP.sum()
     for _ in range(2):
         skew = common_skew(part)
-        wells = WellFit(part, skew)(part.loss_WxP[None])
+        wells = wells_of(part, skew)
         if not np.isfinite(wells.h_BxW).all():
             return part
         curve_WxP = losses_at(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], skew)
@@ -150,7 +149,7 @@ def _down_weight_outliers(part) -> Points:
     return part
 
 
-def _with_law(fit) -> GroupFit:
+def _with_law(fit):
     """The fit with its law and the errors of that."""
     part = fit.basins
     edges, law = _law(fit)
@@ -161,7 +160,7 @@ def _with_law(fit) -> GroupFit:
     return replace(fit, edges=edges, law=law, E=E, E_extrap=E_extrap, octaves=octaves)
 
 
-def _law(fit) -> tuple[ndarray, LawFit]:
+def _law(fit):
     """Which edge widths take part in the law, and the law: those with three learning rates in the
     window, whose runs the law of the other widths does not contradict."""
     points = fit.points
@@ -177,7 +176,7 @@ def _law(fit) -> tuple[ndarray, LawFit]:
     return (edges, wider) if agrees else (fit.edges, law)
 
 
-def _law_with(fit, edges) -> LawFit:
+def _law_with(fit, edges):
     """The law of the widths with a well and of some at an edge."""
     part = fit.points.take(np.append(fit.fitted, edges))
-    return fit_laws(part, WellFit(part, fit.skew)(part.loss_WxP[None]), edges=len(edges))
+    return fit_laws(part, wells_of(part, fit.skew), edges=len(edges))

@@ -41,7 +41,7 @@ class ShapeDoubt:
         """ln of how much likelier no kink is than one, at this noise of one run (nats)."""
         return np.clip(self.worse / (2 * max(noise_sd, 1e-9) ** 2), -500, 500)
 
-    def draw(self, skew_B, noise_sd: float, rng: np.random.Generator) -> ndarray:
+    def draw(self, skew_B, noise_sd: float, rng) -> ndarray:
         """Octaves (B,) by which η* may lie off the smooth well's: a share of the kink's,
         exponentially tilted, and what other smooth shapes may move it."""
         tilt = self.tilt(noise_sd)

@@ -94,7 +94,7 @@ def noise_of(fits: Sequence[GroupFit], shared: bool) -> list[Noise]:
     return noises
 
 
-def _noise(scatter, typical, lean) -> Noise:
+def _noise(scatter, typical, lean):
     """A group's noise, its variance leaning on a typical one as on so many degrees of freedom."""
     own = scatter.own if scatter.own_df > 0 else 0.0
     df = max(scatter.own_df, 0) + lean
@@ -149,7 +149,7 @@ def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bo
     return CommonNoise(np.sqrt(square_K), p_K / p_K.sum())
 
 
-def seed_variance(fits: Sequence[GroupFit]) -> tuple[float, int, float, float]:
+def seed_variance(fits: Sequence[GroupFit]) -> tuple:
     """Two-way analysis of variance, cells (learning rates of all groups) by seeds.
 
     Returns

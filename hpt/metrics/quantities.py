@@ -64,14 +64,14 @@ def estimate_text(estimate: float, low: float, high: float, determined: bool) ->
     return f"{text} [{_number(low, decimals)}, {_number(high, decimals)}]"
 
 
-def _decimals(width: float) -> int:
+def _decimals(width):
     """Decimals that show two digits of an interval's width."""
     if not 0 < width < np.inf:
         return 3
     return int(np.clip(1 - np.floor(np.log10(width)), 1, 5))
 
 
-def _number(value: float, decimals: int) -> str:
+def _number(value, decimals):
     text = f"{value:.{decimals}f}"
     return text.replace("-", "−").replace("inf", "∞").replace("nan", "?")
 

@@ -111,7 +111,7 @@ def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
         drawn_BxWxP += np.take_along_axis(shared.common_BxWxS, seed_1xWxP, axis=2)
         squares.append(shared.sd_B**2 / np.mean(shared.sd_B**2))
     method = PARAMETRIC
-    repeats_WxP = points.repeats(points.rate_WxP)
+    repeats_WxP = points.repeats_WxP
     if shared.weight_BxWxS is not None and (repeats_WxP > 1).any():
         weight_BxWxP = np.take_along_axis(shared.weight_BxWxS, seed_1xWxP, axis=2)
         resampled_BxWxP = noise.raised * _deviations(points) * weight_BxWxP
@@ -127,9 +127,9 @@ def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
 
 def _deviations(points):
     """Each run's distance from the mean of its learning rate times √(k/(k − 1)), nats (W, P)."""
-    k_WxP = np.maximum(points.repeats(points.rate_WxP), 1)
+    k_WxP = points.repeats_WxP
     distance_WxP = points.loss_WxP - points.means(points.rate_WxP, points.loss_WxP)
-    return distance_WxP * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1)) * points.inside_WxP
+    return distance_WxP * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1))
 
 
 def seeds_to_resample(
@@ -154,8 +154,8 @@ def seeds_to_resample(
         )
     if resample == PARAMETRIC:
         return None
-    repeats_G = [points.repeats(points.rate_WxP) for points in groups]
-    repeats_N = np.concatenate([k_WxP[k_WxP > 0] for k_WxP in repeats_G] or [np.zeros(1)])
+    repeats = [points.repeats_WxP[points.inside_WxP] for points in groups]
+    repeats_N = np.concatenate(repeats or [np.zeros(1)])
     if resample == AUTO and not (labelled and np.mean(repeats_N >= LEAST_SEEDS) >= LEAST_SHARE):
         return None
     if not labelled or not (repeats_N > 1).any():
@@ -165,8 +165,9 @@ def seeds_to_resample(
             "resample='auto', or a column 'seed' with a label for each repeat",
         )
     fewest_W = np.full(len(scales), np.inf)
-    for points, k_WxP in zip(groups, repeats_G, strict=True):
-        seeds_W = np.ma.median(np.ma.masked_less(k_WxP, 2), axis=1).filled(np.inf)
+    for points in groups:
+        several_WxP = np.ma.masked_less(points.repeats_WxP, 2)
+        seeds_W = np.ma.median(several_WxP, axis=1).filled(np.inf)
         np.minimum.at(fewest_W, np.searchsorted(scales, points.scale_W), seeds_W)
     return np.where(np.isfinite(fewest_W), fewest_W, 2)
 

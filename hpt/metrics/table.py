@@ -38,7 +38,7 @@ class SweepTable:
     paired: bool
     notes: tuple[str, ...]
 
-    def groups(self) -> Iterator[tuple[tuple, pd.DataFrame]]:
+    def groups(self) -> Iterator:
         """Each group's key, in the order of `group_columns`, and its rows."""
         if self.group_columns:
             yield from self.frame.groupby(list(self.group_columns), sort=True)
@@ -129,10 +129,9 @@ def _load(table):
 def _require(frame, columns):
     for column in columns:
         if column not in frame:
-            known = list(map(str, frame.columns))
             raise TableError(
-                f"The table has no column {column!r}; it has {known}.",
-                did_you_mean(column, known) if known else "the table is empty",
+                f"The table has no column {column!r}.",
+                did_you_mean(column, frame) if len(frame.columns) else "the table is empty",
                 f"table.rename(columns={{…: {column!r}}})",
             )
 

@@ -215,8 +215,8 @@ def _fate(fit, w):
     said = f" left out of the fit: {reason}"
     if reason != EDGE or fit.law is None:
         return said
-    ln_lr_1x1, _, _ = fit.law.wells(fit.points.scale_W[[w]])
-    there = ln_lr_1x1[0, 0] / LN2
+    ((ln_lr,),), *_ = fit.law.wells([fit.points.scale_W[w]])
+    there = ln_lr / LN2
     low, high = fit.points.tried_Wx2[w]
     agrees = there <= low + 0.5 if fit.points.edge_W[w] == "low" else there >= high - 0.5
     verdict = "as the edge says" if agrees else f"AGAINST the edge of {low:g} to {high:g}"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,7 +60,7 @@ class Group:
     reference: int
 
     @property
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> tuple:
         """Values of the group columns."""
         return self.fit.key
 
@@ -123,22 +122,22 @@ class Figure:
         if not reason and not np.isfinite(ends).all():
             reason = NOISE_UNKNOWN if unknown else OPEN
         method = "" if unknown else method
-        return cls(float(estimate), *map(float, ends), not reason, reason, method, int(n))
+        return cls(estimate, *ends, not reason, reason, method, n)
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], name: str) -> Figure:
+    def from_row(cls, row: Mapping, name: str) -> Figure:
         """The figure that stands in the columns `name`, name_low … of a table's row."""
         return cls(*(row[name + column] for column in COLUMNS))
 
-    def columns(self, name: str, some=COLUMNS) -> dict[str, Any]:
+    def columns(self, name: str, some=COLUMNS) -> dict:
         """As seven columns of a table, or the first of them."""
         return dict(zip((name + column for column in some), vars(self).values(), strict=False))
 
-    def interval(self, name: str) -> dict[str, Any]:
+    def interval(self, name: str) -> dict:
         """As three columns of a table: the estimate and the ends of its interval."""
         return self.columns(name, COLUMNS[:3])
 
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> dict:
         """The columns determined, reason, method and n of a table that has one verdict a row."""
         return {name: getattr(self, name) for name in ("determined", "reason", "method", "n")}
 
@@ -180,15 +179,15 @@ def spanning(estimate: float, ends):
     return np.minimum(low, estimate), np.maximum(high, estimate)
 
 
-def figure_row(group: Group, reference: Group, level: float) -> dict[str, Any]:
+def figure_row(group: Group, reference: Group, level: float) -> dict:
     """Every figure of a group, as columns of a table; R compares with the reference."""
     row = {}
-    for name in FIGURES[:-1]:
-        row |= _figure(group, name, level).columns(name)
-    return row | _asymptotic_penalty(group, reference, level).columns("R")
+    for name in FIGURES:
+        row |= _figure(group, reference, name, level).columns(name)
+    return row
 
 
-def _figure(group, name, level):
+def _figure(group, reference, name, level):
     fit = group.fit
     lost = fit.points.reason_W[-1]
     if lost and len(fit.fitted) > 1 and name in ("E_extrap", "octave_error"):
@@ -197,6 +196,8 @@ def _figure(group, name, level):
         return Figure.nothing(_why_few(fit))
     if name in figures.LAW_FIGURES:
         return _law_figure(group, name, level)
+    if name == "R":
+        return _asymptotic_penalty(group, reference, level)
     return _octave_error(group, level) if name == "octave_error" else _error(group, name, level)
 
 
@@ -255,8 +256,6 @@ def _asymptotic_penalty(group, reference, level):
     reducible loss at its largest width.
     """
     fit = group.fit
-    if len(fit.fitted) < LEAST_WIDTHS["R"]:
-        return Figure.nothing(_why_few(fit))
     if len(reference.fit.fitted) < LEAST_WIDTHS["R"]:
         return Figure.nothing(NO_REFERENCE)
     reason = AT_BOUND if _at_bound(group, level) or _at_bound(reference, level) else ""
@@ -283,10 +282,8 @@ def basin_rows(group: Group, level: float, scale: str):
 
 def _basin_row(group, w, level):
     points = group.fit.points
-    if points.reason_W[w]:
-        log2_lr, loss, curvature = _without_well(points, w)
-    else:
-        log2_lr, loss, curvature = _well(group, w, level)
+    found = _without_well(points, w) if points.reason_W[w] else _well(group, w, level)
+    log2_lr, loss, curvature = found
     row = log2_lr.interval("log2_lr") | loss.interval("loss") | curvature.interval("curvature")
     return row | {"edge": points.edge_W[w]} | log2_lr.verdict()
 
