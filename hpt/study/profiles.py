@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from importlib import resources
 from pathlib import Path
 
+from hpt.cache_folder import StrPath
 from hpt.config import from_dict
 from hpt.errors import ConfigError, did_you_mean
 from hpt.runs.run_config import read_values
 from hpt.study.study import Study
 
 
-def _read(file: str | os.PathLike[str] | None) -> dict:
+def _read(file: StrPath | None) -> dict:
     ours = resources.files("hpt.study") / "profiles.toml"
     return read_values(ours if file is None else Path(file), "profiles")
 
 
-def profile_names(file: str | os.PathLike[str] | None = None) -> list[str]:
+def profile_names(file: StrPath | None = None) -> list[str]:
     """Names of the profiles, in their file's order."""
     return list(_read(file))
 
 
-def load_profile(name: str, file: str | os.PathLike[str] | None = None) -> Study:
+def load_profile(name: str, file: StrPath | None = None) -> Study:
     """The study of a profile: "smoke", "quick", "gpu", or one of your own file.
 
     Parameters
