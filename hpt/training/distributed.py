@@ -1,4 +1,7 @@
-"""One run on several processes, a GPU each: the numbers of one process, to rounding."""
+"""One run on several processes, a GPU each: the numbers of one process, to rounding.
+
+Shapes: B sequences of a process' slice of a batch, T tokens of context, K steps between two looks.
+"""
 
 from __future__ import annotations
 

@@ -119,9 +119,8 @@ def _train_family(
     *shorter, longest = sorted(configs, key=run_steps)
     trunk = Training(longest, data, device)
     for config in shorter:
-        branch = Training(config, data, device)
-        trunk.advance(branch_step(config.train, branch.steps, trunk.steps))
-        branch.restore(trunk.snapshot())
+        trunk.advance(branch_step(config.train, run_steps(config), trunk.steps))
+        branch = trunk.branch(config)
         branch.advance(branch.steps)
         yield branch.result()
     trunk.advance(trunk.steps)

@@ -1,7 +1,8 @@
 """Training one run: a configuration becomes model, optimizer and batches; steps are taken; the
 validation loss is; the result says all of it.
 
-Shapes: B sequences of a batch, T tokens of context, K steps between two looks, N held-out sequences.
+Shapes: B sequences of a batch, T tokens of context, V vocabulary, K steps between two looks, N
+held-out sequences.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class Training(Run):
     ----------
     steps, step: how many steps the whole run has, and how many are taken.
     diverged: whether the loss became NaN or passed the bound; then no more steps are taken.
-    losses: of each step, nats a token (steps,); NaN where none was taken.
+    losses: of each step, nats a token; NaN where none was taken.
     """
 
     def __init__(self, config: RunConfig, data: TokenSource | None, device: str = "auto"):
@@ -250,29 +251,16 @@ class Training(Run):
         validation_seconds = time.perf_counter() - start
         return self.record(self.config, losses, val_loss, self.seconds, validation_seconds)
 
-    def snapshot(self) -> dict[str, Any]:
-        """A copy of the state after the steps taken; later steps leave it as it is."""
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "losses": self.losses[: self.step],
-            "step": self.step,
-            "diverged": self.diverged,
-            "seconds": self.seconds,
-        }
-        return copy.deepcopy(state)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a :meth:`snapshot`, also that of another run of the same model; it can be used
-        again."""
-        self.model.load_state_dict(state["model"])
-        # Torch would share the tensors of the snapshot, and results hold on to our losses.
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self.losses = torch.full_like(self.losses, float("nan"))
-        self.step = state["step"]
-        self.losses[: self.step] = state["losses"]
-        self.diverged = state["diverged"]
-        self.seconds = state["seconds"]
+    def branch(self, config: RunConfig) -> Training:
+        """The same run after the steps taken, to go on with the budget of another configuration;
+        from here on each goes its own way."""
+        twin = copy.copy(self)
+        twin.config = config
+        twin.steps = run_steps(config)
+        # Together, so that the copied optimizer moves the copied weights.
+        own = copy.deepcopy((self.model, self.optimizer, self.losses))
+        twin.model, twin.optimizer, twin.losses = own
+        return twin
 
 
 def parts(inputs: Tensor, targets: Tensor, size: int, axis: int = 0) -> list[tuple[Tensor, Tensor]]:

@@ -61,9 +61,9 @@ def train_stacked(
     if not configs:
         return []
     data = data or load(configs[0].data)
-    place = pick_device(device)
-    chunks = even_chunks(configs, members_that_fit(configs[0], place))
-    return [result for chunk in chunks for result in _train_chunk(chunk, data, place)]
+    chosen = pick_device(device)
+    chunks = even_chunks(configs, members_that_fit(configs[0], chosen))
+    return [result for chunk in chunks for result in _train_chunk(chunk, data, chosen)]
 
 
 def _train_chunk(configs, data, device) -> list[RunResult]:
