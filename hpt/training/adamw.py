@@ -32,37 +32,37 @@ def make(
 
 @dataclasses.dataclass
 class StackedGroup:
-    """Parameters with the same rates, flat side by side, a row a member; and Adam's moments of
-    them."""
+    """Parameters with the same rates, flat side by side, a row a member.
+
+    Attributes
+    ----------
+    shapes: of the parameters, by name.
+    eps: Adam's ε.
+    state: what a step reads and changes: weights, Adam's two moments (each RxP), learning rates and
+        weight decays (each Rx1).
+    """
 
     shapes: dict[str, torch.Size]
     eps: float
-    weight_RxP: Tensor
-    mean_RxP: Tensor
-    square_RxP: Tensor
-    lr_Rx1: Tensor
-    decay_Rx1: Tensor
+    state: list[Tensor]
 
-    def named(self, weight_P: Tensor) -> dict[str, Tensor]:
+    def named(self, weight_P) -> dict[str, Tensor]:
         """One member's parameters: views of its row."""
         parts = weight_P.split([math.prod(shape) for shape in self.shapes.values()])
         named = zip(self.shapes.items(), parts, strict=True)
         return {name: part.view(shape) for (name, shape), part in named}
 
-    def step(self, grad_RxP: Tensor, c: TrainConfig, scalars_3: Tensor) -> None:
+    def step(self, grad_RxP, c, scalars_3) -> None:
         """A step of torch.optim.AdamW at each member's rates; the scalars are a row of
         :func:`step_scalars`."""
         factor, debias1, debias2 = scalars_3
-        lr_Rx1 = self.lr_Rx1 * factor
-        self.weight_RxP.addcmul_(self.weight_RxP, lr_Rx1 * self.decay_Rx1, value=-1)
-        self.mean_RxP.lerp_(grad_RxP, 1 - c.beta1)
-        self.square_RxP.mul_(c.beta2).addcmul_(grad_RxP, grad_RxP, value=1 - c.beta2)
-        root_RxP = self.square_RxP.sqrt().div_(debias2.sqrt()).add_(self.eps)
-        self.weight_RxP.addcdiv_(lr_Rx1 / debias1 * self.mean_RxP, root_RxP, value=-1)
-
-
-#: What of a group a step reads and changes.
-STATE = ("weight_RxP", "mean_RxP", "square_RxP", "lr_Rx1", "decay_Rx1")
+        weight_RxP, mean_RxP, square_RxP, peak_Rx1, decay_Rx1 = self.state
+        lr_Rx1 = peak_Rx1 * factor
+        weight_RxP.addcmul_(weight_RxP, lr_Rx1 * decay_Rx1, value=-1)
+        mean_RxP.lerp_(grad_RxP, 1 - c.beta1)
+        square_RxP.mul_(c.beta2).addcmul_(grad_RxP, grad_RxP, value=1 - c.beta2)
+        root_RxP = square_RxP.sqrt().div_(debias2.sqrt()).add_(self.eps)
+        weight_RxP.addcdiv_(lr_Rx1 / debias1 * mean_RxP, root_RxP, value=-1)
 
 
 def step_scalars(c: TrainConfig, steps: int) -> Tensor:
@@ -102,37 +102,31 @@ class StackedAdamW:
         self.scalars_Sx3 = step_scalars(c, steps).to(device)
         weights = [dict(model.named_parameters()) for model in members]
         self.groups = []
-        for names, rates_Rx3 in _equal_rates(weights, rates, c.eps, by_role):
+        for rates_Rx4, names in _equal_rates(weights, rates, c.eps, by_role).items():
             rows = [torch.cat([own[name].detach().flatten() for name in names]) for own in weights]
             weight_RxP = torch.stack(rows).to(device)
-            lr_R, decay_R, eps_R = zip(*rates_Rx3, strict=True)
-            group = StackedGroup(
-                {name: weights[0][name].shape for name in names},
-                eps_R[0],
-                weight_RxP,
-                torch.zeros_like(weight_RxP),
-                torch.zeros_like(weight_RxP),
-                torch.tensor(lr_R, device=device)[:, None],
-                torch.tensor(decay_R, device=device)[:, None],
-            )
-            self.groups.append(group)
+            moments = [torch.zeros_like(weight_RxP) for _ in range(2)]
+            _, lr_R, decay_R, eps_R = zip(*rates_Rx4, strict=True)
+            own_rates = [torch.tensor(x_R, device=device)[:, None] for x_R in (lr_R, decay_R)]
+            shapes = {name: weights[0][name].shape for name in names}
+            self.groups.append(StackedGroup(shapes, eps_R[0], [weight_RxP, *moments, *own_rates]))
 
     @property
     def weights(self) -> list[Tensor]:
         """Of each group, RxP."""
-        return [group.weight_RxP for group in self.groups]
+        return [group.state[0] for group in self.groups]
 
     @property
     def state(self) -> list[Tensor]:
         """All that a step reads and changes."""
-        return [getattr(group, name) for group in self.groups for name in STATE]
+        return [tensor for group in self.groups for tensor in group.state]
 
     def with_state(self, state: Iterable[Tensor]) -> StackedAdamW:
         """The same with other tensors for its ``state``."""
         tensors = iter(state)
         twin = copy.copy(self)
         twin.groups = [
-            dataclasses.replace(group, **{name: next(tensors) for name in STATE})
+            dataclasses.replace(group, state=[next(tensors) for _ in group.state])
             for group in self.groups
         ]
         return twin
@@ -145,30 +139,29 @@ class StackedAdamW:
         return parameters
 
     @torch.no_grad()
-    def step(self, grads: Sequence[Tensor], scalars_3: Tensor) -> None:
+    def step(self, grads: Sequence[Tensor], scalars_3) -> None:
         """One step of all members, with gradients RxP of each group."""
         for group, grad_RxP in zip(self.groups, grads, strict=True):
             group.step(grad_RxP, self.c, scalars_3)
 
     @torch.no_grad()
-    def keep(self, rows_R: Tensor) -> None:
+    def keep(self, rows_R) -> None:
         """Drop the members where ``rows_R`` is False."""
         self.groups = self.with_state([tensor[rows_R] for tensor in self.state]).groups
 
 
 def _equal_rates(weights, rates, eps, by_role):
-    """Names of parameters that have the same rates in every member, with these rates, Rx3."""
+    """Names of parameters that have the same rates in every member, by these rates: role, learning
+    rate, weight decay and ε of each member, Rx4."""
     rates_of = defaultdict(list)
-    role_of = {}
     for own, groups in zip(weights, rates, strict=True):
         name_of = {parameter: name for name, parameter in own.items()}
         for group in groups:
             role = group["name"] if by_role else ""
+            found = (role, group["lr"], group["weight_decay"], group.get("eps", eps))
             for parameter in group["params"]:
-                name = name_of[parameter]
-                role_of[name] = role
-                rates_of[name].append((group["lr"], group["weight_decay"], group.get("eps", eps)))
+                rates_of[name_of[parameter]].append(found)
     alike = defaultdict(list)
-    for name, found in rates_of.items():
-        alike[role_of[name], tuple(found)].append(name)
-    return [(names, rates_Rx3) for (_, rates_Rx3), names in alike.items()]
+    for name, rates_Rx4 in rates_of.items():
+        alike[tuple(rates_Rx4)].append(name)
+    return alike

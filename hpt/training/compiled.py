@@ -9,7 +9,6 @@ are launched faster than computed.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import os
 import platform
 import shutil
@@ -58,9 +57,7 @@ def train_compiled(config: RunConfig, *, data: TokenSource | None = None) -> Run
     ------
     ConfigError: where the program is to be made and :func:`obstacle` names one.
     """
-    run = Compiled(config, data or load(config.data))
-    run.advance(run.steps)
-    return run.result()
+    return Compiled(config, data or load(config.data)).finish()[0]
 
 
 def obstacle(device: torch.device) -> str:
@@ -87,6 +84,7 @@ def try_to_compile(config: RunConfig) -> str:
 class Compiled(Stack):
     """One run under way on the CPU, whose steps are calls of a compiled program."""
 
+    compiled = True
     # Without gradients there is room, and operations have to be started less often.
     validation_batches = 4
 
@@ -94,7 +92,7 @@ class Compiled(Stack):
         super().__init__([config], data, torch.device("cpu"), by_role=True)
         self.program = program(self)
 
-    def take_step(self, step: int, inputs_RxBxT: Tensor, targets_RxBxT: Tensor) -> Tensor:
+    def take_step(self, step, inputs_RxBxT, targets_RxBxT):
         scalars_3 = self.optimizer.scalars_Sx3[step]
         scale = torch.tensor(self.model.blocks[0].attention.scale)
         batch = (inputs_RxBxT, targets_RxBxT, scalars_3, scale)
@@ -105,10 +103,6 @@ class Compiled(Stack):
         ones."""
         rows = [weight_RxP[0] for weight_RxP in weights]
         return loss(rows, *(tensor[0] for tensor in tensors))[None]
-
-    def result(self) -> RunResult:
-        """The record of the run, once all steps are taken; takes the validation loss."""
-        return dataclasses.replace(self.results()[0], compiled=True)
 
 
 def program_key(run: Compiled) -> str:
@@ -168,9 +162,7 @@ def _compile(run: Compiled, path: Path) -> None:
     from torch._inductor import aoti_compile_and_package
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    ids = torch.zeros(1, run.config.train.batch_size, run.config.model.context, dtype=torch.int64)
-    scalars_3 = run.optimizer.scalars_Sx3[0]
-    arguments = (run.optimizer.state, ids, ids.clone(), scalars_3, torch.tensor(1.0))
+    arguments = (run.optimizer.state, *run.first_inputs(), torch.tensor(1.0))
     # Through autograd, which torch.export does not see through; on shapes alone, but for the
     # model's constants.
     trace = make_fx(

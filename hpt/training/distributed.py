@@ -6,7 +6,6 @@ Shapes: B sequences of a process' slice of a batch, T tokens of context, K steps
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 import shutil
@@ -22,7 +21,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from hpt.cache_folder import StrPath
-from hpt.data.batches import TokenSource
+from hpt.data.batches import Batch, TokenSource
 from hpt.data.source import load
 from hpt.errors import ConfigError, StoreError
 from hpt.model.transformer import Transformer
@@ -111,7 +110,8 @@ def train_wide(
         return result
 
 
-def _lock_and_look(store, run_id, locks) -> RunResult | StoreError | None:
+def _lock_and_look(store, run_id, locks):
+    """The record that is there, or None, or the error for a run that another job holds."""
     try:
         locks.enter_context(store.lock(run_id).acquire(timeout=LOCK_SECONDS))
     except filelock.Timeout:
@@ -136,11 +136,11 @@ def _train(config, data, device, shard, folder, every) -> RunResult:
     while run.step < run.steps and not run.diverged:
         run.advance(min(run.step + every, run.steps))
         if is_first:
-            loss = run.losses[run.step - 1]
-            _log.info("step %d of %d, loss %.4f, %.0f s", run.step, run.steps, loss, run.seconds)
+            loss = run.losses_RxS[0, run.step - 1]
+            _log.info("step %d of %d, loss %.4f, %.0f s", run.step, run.steps, loss, *run.seconds)
         if folder is not None and run.step < run.steps and not run.diverged:
             save_checkpoint(run, folder)
-    return run.result()
+    return run.results()[0]
 
 
 class WideTraining(Training):
@@ -185,18 +185,18 @@ class WideTraining(Training):
             fully_shard(block.mlp, mesh=mesh, mp_policy=policy)
         return fully_shard(model, mesh=mesh)
 
-    def read(self, step: int) -> tuple[Tensor, Tensor]:
+    def read(self, step: int) -> Batch:
         inputs_BxT, targets_BxT = super().read(step)
         own = slice(self.rank * self.share, (self.rank + 1) * self.share)
         return inputs_BxT[own], targets_BxT[own]
 
-    def gradients(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+    def gradients(self, inputs_BxT, targets_BxT) -> Tensor:
         # DDP averages over processes once a step; sharded gradients have no room for the whole and
         # go at once.
         alone = self.model.no_sync if self.shard == "ddp" else contextlib.nullcontext
         return backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.sequences, alone)
 
-    def settle(self, losses_K: Tensor) -> Tensor:
+    def settle(self, losses_K) -> Tensor:
         """Losses of the slices become those of the batches, so that all processes take one
         decision."""
         dist.all_reduce(losses_K)
@@ -216,6 +216,5 @@ class WideTraining(Training):
         dist.all_reduce(total)
         return total / self.config.train.validation_sequences
 
-    def result(self) -> RunResult:
-        result = super().result()
-        return dataclasses.replace(result, device=f"{self.ranks} × {result.device}, {self.shard}")
+    def device_name(self) -> str:
+        return f"{self.ranks} × {super().device_name()}, {self.shard}"

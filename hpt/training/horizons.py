@@ -70,8 +70,8 @@ def train_horizons(
             "after the warm-up each of its learning rates depends on the number of steps",
             'schedule="wsd", or hpt.train for each horizon',
         )
-    configs = [_with_budget(config, count, None) for count in steps]
-    configs += [_with_budget(config, None, tokens) for tokens in tokens_per_parameter]
+    budgets = [(count, None) for count in steps] + [(None, x) for x in tokens_per_parameter]
+    configs = [_with_budget(config, *budget) for budget in budgets]
     if not configs:
         raise ConfigError(
             "train_horizons was given no horizon.",
@@ -96,7 +96,7 @@ def train_horizons(
     return [results[c] for c in configs]
 
 
-def _with_budget(config, steps, tokens_per_parameter) -> RunConfig:
+def _with_budget(config, steps, tokens_per_parameter):
     train = dataclasses.replace(
         config.train, steps=steps, tokens_per_parameter=tokens_per_parameter
     )
@@ -110,9 +110,7 @@ def branch_step(c: TrainConfig, steps: int, longest: int) -> int:
     return next(parted, steps)
 
 
-def _train_family(
-    configs: Sequence[RunConfig], data: TokenSource, device: str
-) -> Iterator[RunResult]:
+def _train_family(configs, data, device) -> Iterator[RunResult]:
     """Results of configurations that differ in budget alone, shortest first."""
     if not configs:
         return
@@ -120,8 +118,5 @@ def _train_family(
     trunk = Training(longest, data, device)
     for config in shorter:
         trunk.advance(branch_step(config.train, run_steps(config), trunk.steps))
-        branch = trunk.branch(config)
-        branch.advance(branch.steps)
-        yield branch.result()
-    trunk.advance(trunk.steps)
-    yield trunk.result()
+        yield from trunk.branch(config).finish()
+    yield from trunk.finish()

@@ -1,8 +1,8 @@
 """Training one run: a configuration becomes model, optimizer and batches; steps are taken; the
 validation loss is; the result says all of it.
 
-Shapes: B sequences of a batch, T tokens of context, V vocabulary, K steps between two looks, N
-held-out sequences.
+Shapes: R runs that train at once, S steps, K steps between two looks, B sequences of a batch, N
+held-out sequences, T tokens of context, V vocabulary.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import copy
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpt.data.batches import TokenSource, feed
+from hpt.data.batches import Batch, TokenSource, feed
 from hpt.data.source import load
 from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.model.transformer import Transformer, parameter_count
@@ -48,9 +48,7 @@ def train(config: RunConfig, *, data: TokenSource | None = None, device: str = "
     A :class:`RunResult`. A run that diverges is a result too: loss inf, ``diverged`` True. The same
     configuration on the same machine with as many threads gives the same bits.
     """
-    run = Training(config, data or load(config.data), device)
-    run.advance(run.steps)
-    return run.result()
+    return Training(config, data or load(config.data), device).finish()[0]
 
 
 def build_model(config: RunConfig) -> Transformer:
@@ -87,47 +85,111 @@ def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
 
 
 class Run:
-    """What is under way, one run or many at once: the loop over its steps, validation, the record.
+    """What is under way, one run or many at once: the loop over its steps, the losses, validation,
+    the records.
+
+    A run whose loss becomes NaN or passes the bound has diverged: it is dropped at the next look.
 
     Parameters
     ----------
-    config: the run, or any of those that train at once.
+    configs: the runs that train at once, equal but for what may differ in a stack.
     data: the tokens; None for what never reads any.
     device: where it trains.
 
     Attributes
     ----------
-    steps, step: how many steps the whole run has, and how many are taken.
+    steps, step: how many steps there are, and how many are taken.
+    alive: indices of the runs that have not diverged.
+    losses_RxS: of each step, nats a token; NaN where none was taken.
+    taken: how many of them are each run's.
+    seconds: that each run has trained.
     sequences: how many go through the model at once.
     """
 
     #: Of ``sequences``, at once in validation.
     validation_batches = 1
+    compiled = False
 
-    def __init__(self, config: RunConfig, data: TokenSource | None, device: torch.device):
-        self.config = config
+    def __init__(
+        self, configs: Sequence[RunConfig], data: TokenSource | None, device: torch.device
+    ):
+        self.configs = configs
         self.data = data
         self.device = device
-        self.dtype, self.precision_reason = pick_precision(config.train.precision, device)
-        self.parameters = parameter_count(config.model)
-        self.sequences = config.train.micro_batch_size or config.train.batch_size
-        self.steps = run_steps(config)
+        c = self.config.train
+        self.dtype, self.precision_reason = pick_precision(c.precision, device)
+        self.sequences = c.micro_batch_size or c.batch_size
+        self.steps = run_steps(self.config)
         self.step = 0
+        R = len(configs)
+        self.alive = np.arange(R)
+        self.losses_RxS = np.full((R, self.steps), np.nan, np.float32)
+        self.taken = np.zeros(R, int)
+        self.seconds = np.zeros(R)
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's, or that of the first."""
+        return self.configs[0]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether no run is left; then no more steps are taken."""
+        return not len(self.alive)
+
+    def finish(self) -> list[RunResult]:
+        """Take the steps that are left; the records."""
+        self.advance(self.steps)
+        return self.results()
 
     @flushed_denormals()
     def advance(self, until: int) -> None:
-        """Take the steps up to, not with, step ``until``; none once the loss has diverged."""
+        """Take the steps up to, not with, step ``until``; none once all have diverged."""
         while self.step < until and not self.diverged:
             start = time.perf_counter()
             steps = range(self.step, min(self.step + STEPS_PER_CHECK, until))
             batches = zip(steps, feed(self.read, steps, self.device), strict=True)
             losses = [self.take_step(step, *batch) for step, batch in batches]
             losses = self.settle(torch.stack(losses, -1)).cpu().numpy()
-            self.note(steps, losses, time.perf_counter() - start)
+            self.note(steps, np.atleast_2d(losses), time.perf_counter() - start)
+
+    def batch(self, seed: int, step: int) -> Batch:
+        """Inputs and targets of a step, BxT, on the CPU."""
+        c = self.config
+        return self.data.batch(seed, step, c.train.batch_size, c.model.context)
 
     def settle(self, losses: Tensor) -> Tensor:
         """The final values of these losses, before any decision on them."""
         return losses
+
+    def note(self, steps: range, losses_RxK: np.ndarray, seconds: float) -> None:
+        """Keep the losses of these steps, and drop the runs that have diverged in them."""
+        alive = self.alive
+        self.losses_RxS[alive, steps.start : steps.stop] = losses_RxK
+        self.seconds[alive] += seconds / len(alive)
+        good_RxK = losses_RxK <= self.config.loss_bound
+        good_R = good_RxK.all(1)
+        first_bad_R = steps.start + good_RxK.argmin(1)
+        self.taken[alive] = np.where(good_R, steps.stop, first_bad_R + 1)
+        self.step = steps.stop
+        if not good_R.all():
+            self.alive = alive[good_R]
+            self.keep(good_R)
+
+    def keep(self, good_R: np.ndarray) -> None:
+        """Forget the runs that have diverged, where they take time."""
+
+    @flushed_denormals()
+    def results(self) -> list[RunResult]:
+        """The records, once all steps are taken; takes the validation losses."""
+        start = time.perf_counter()
+        val_loss_R = np.full(len(self.configs), np.inf)
+        seconds_R = self.seconds.copy()
+        if not self.diverged:
+            val_loss_R[self.alive] = self.validation_loss().cpu().numpy()
+            seconds_R[self.alive] += (time.perf_counter() - start) / len(self.alive)
+        found = zip(val_loss_R.tolist(), seconds_R.tolist(), strict=True)
+        return [self.record(i, *measured) for i, measured in enumerate(found)]
 
     @torch.no_grad()
     def validation_loss(self) -> Tensor:
@@ -135,25 +197,17 @@ class Run:
         total = sum(self.held_out_loss(x, y).double() * len(x) for x, y in self.held_out())
         return total / self.config.train.validation_sequences
 
-    def held_out(self) -> list[tuple[Tensor, Tensor]]:
+    def held_out(self) -> list[Batch]:
         """Inputs and targets of the held-out sequences, as many as go through the model at once."""
         c = self.config
-        inputs_NxT, targets_NxT = self.data.validation(
-            c.train.validation_sequences, c.model.context
-        )
-        size = self.validation_batches * self.sequences
-        return parts(inputs_NxT.to(self.device), targets_NxT.to(self.device), size)
+        batch = self.data.validation(c.train.validation_sequences, c.model.context)
+        inputs_NxT, targets_NxT = (ids_NxT.to(self.device) for ids_NxT in batch)
+        return parts(inputs_NxT, targets_NxT, self.validation_batches * self.sequences)
 
-    def record(
-        self,
-        config: RunConfig,
-        train_loss: np.ndarray,
-        val_loss: float,
-        training_seconds: float,
-        validation_seconds: float,
-        stacked: int = 1,
-    ) -> RunResult:
-        """What one of the ``stacked`` runs that trained at once gave."""
+    def record(self, i: int, val_loss: float, seconds: float) -> RunResult:
+        """What run ``i`` gave, in so many seconds with its validation."""
+        config = self.configs[i]
+        train_loss = self.losses_RxS[i, : self.taken[i]]
         tokens = len(train_loss) * config.train.batch_size * config.model.context
         diverged = not val_loss <= config.loss_bound
         return RunResult(
@@ -162,11 +216,11 @@ class Run:
             val_loss=float("inf") if diverged else val_loss,
             train_loss=train_loss,
             diverged=diverged,
-            seconds=training_seconds + validation_seconds,
-            tokens_per_second=tokens / training_seconds,
-            parameters=self.parameters,
+            seconds=seconds,
+            tokens_per_second=tokens / float(self.seconds[i]),
+            parameters=parameter_count(config.model),
             tokens=tokens,
-            device=device_name(self.device),
+            device=self.device_name(),
             precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[self.dtype],
             precision_reason=self.precision_reason,
             data_fingerprint=self.data.fingerprint,
@@ -175,9 +229,16 @@ class Run:
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },
-            stacked=stacked,
+            stacked=len(self.configs),
+            compiled=self.compiled,
             threads=torch.get_num_threads(),
         )
+
+    def device_name(self) -> str:
+        """The device in words: the GPU's name, or the machine's processor type."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{self.device.type} ({platform.machine()})"
 
 
 class Training(Run):
@@ -186,34 +247,24 @@ class Training(Run):
     Parameters
     ----------
     config, data, device: as in :func:`train`.
-
-    Attributes
-    ----------
-    steps, step: how many steps the whole run has, and how many are taken.
-    diverged: whether the loss became NaN or passed the bound; then no more steps are taken.
-    losses: of each step, nats a token; NaN where none was taken.
     """
 
     def __init__(self, config: RunConfig, data: TokenSource | None, device: str = "auto"):
-        super().__init__(config, data, pick_device(device))
+        super().__init__([config], data, pick_device(device))
         self.model = self.placed(build_model(config))
         groups = rate_groups(self.model, config)
         self.optimizer = optimizer_of(config.train).make(groups, config.train, self.device)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.losses = torch.full((self.steps,), float("nan"), device=self.device)
-        self.diverged = False
-        self.seconds = 0.0
 
     def placed(self, model: Transformer) -> nn.Module:
         """The new model, on the CPU, where it is to train."""
         return model.to(self.device)
 
-    def read(self, step: int) -> tuple[Tensor, Tensor]:
+    def read(self, step: int) -> Batch:
         """Inputs and targets of a step, BxT, on the CPU."""
-        c = self.config
-        return self.data.batch(c.seed, step, c.train.batch_size, c.model.context)
+        return self.batch(self.config.seed, step)
 
-    def take_step(self, step: int, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+    def take_step(self, step, inputs_BxT, targets_BxT) -> Tensor:
         """One step of the optimizer; returns the batch's loss before it."""
         c = self.config.train
         factor = lr_factor(c, step, self.steps)
@@ -226,44 +277,25 @@ class Training(Run):
         self.optimizer.step()
         return loss
 
-    def gradients(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+    def gradients(self, inputs_BxT, targets_BxT) -> Tensor:
         """Add the gradients of a batch's mean loss; returns that loss."""
         return backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.sequences)
 
-    def note(self, steps: range, losses_K: np.ndarray, seconds: float) -> None:
-        """Keep the losses of these steps, up to the first that has diverged."""
-        self.losses[steps.start : steps.stop] = torch.from_numpy(losses_K)
-        bad_K = ~(losses_K <= self.config.loss_bound)
-        self.diverged = bool(bad_K.any())
-        self.step = steps.start + int(bad_K.argmax()) + 1 if self.diverged else steps.stop
-        self.seconds += seconds
-
-    def held_out_loss(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+    def held_out_loss(self, inputs_BxT, targets_BxT) -> Tensor:
         """The model's mean loss on these sequences."""
         return cross_entropy(self.model(inputs_BxT, dtype=self.dtype), targets_BxT)
-
-    @flushed_denormals()
-    def result(self) -> RunResult:
-        """The record of the run, once all steps are taken; takes the validation loss."""
-        start = time.perf_counter()
-        val_loss = float("inf") if self.diverged else float(self.validation_loss())
-        losses = self.losses[: self.step].cpu().numpy()
-        validation_seconds = time.perf_counter() - start
-        return self.record(self.config, losses, val_loss, self.seconds, validation_seconds)
 
     def branch(self, config: RunConfig) -> Training:
         """The same run after the steps taken, to go on with the budget of another configuration;
         from here on each goes its own way."""
-        twin = copy.copy(self)
-        twin.config = config
+        # The tokens alone are shared.
+        twin = copy.deepcopy(self, {id(self.data): self.data})
+        twin.configs = [config]
         twin.steps = run_steps(config)
-        # Together, so that the copied optimizer moves the copied weights.
-        own = copy.deepcopy((self.model, self.optimizer, self.losses))
-        twin.model, twin.optimizer, twin.losses = own
         return twin
 
 
-def parts(inputs: Tensor, targets: Tensor, size: int, axis: int = 0) -> list[tuple[Tensor, Tensor]]:
+def parts(inputs: Tensor, targets: Tensor, size: int, axis: int = 0) -> list[Batch]:
     """Inputs and targets of a batch, ``size`` of its sequences at a time."""
     return list(zip(inputs.split(size, axis), targets.split(size, axis), strict=True))
 
@@ -296,10 +328,3 @@ def _add_gradients(loss: Tensor) -> Tensor:
 def cross_entropy(logits_BxTxV: Tensor, targets_BxT: Tensor) -> Tensor:
     """Mean loss of logits, taken in fp32, nats a token."""
     return F.cross_entropy(logits_BxTxV.flatten(0, 1).float(), targets_BxT.flatten())
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words: the GPU's name, or the machine's processor type."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.machine()})"

@@ -68,13 +68,13 @@ def step_bytes(
         step.__name__,
         code_of(loss, transformer, adamw, loop, inspect.getmodule(step)),
     ]
-    return kept("memory", depends_on, lambda: _most_bytes(step, config, device))
 
+    def count():
+        with FakeTensorMode(), _LiveBytes() as counted:
+            step(config, device)
+        return counted.most
 
-def _most_bytes(step, config, device) -> int:
-    with FakeTensorMode(), _LiveBytes() as counted:
-        step(config, device)
-    return counted.most
+    return kept("memory", depends_on, count)
 
 
 class _LiveBytes(TorchDispatchMode):

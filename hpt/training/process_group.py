@@ -110,7 +110,8 @@ def resume_checkpoint(run: Training, folder: Path) -> bool:
     set_state_dict(
         run.model, run.optimizer, model_state_dict=state["model"], optim_state_dict=optimizer
     )
-    run.step, run.seconds = step, float(state["seconds"])
+    run.step = step
+    run.taken[:] = step
     return True
 
 
@@ -121,7 +122,8 @@ def _state(run: Training) -> tuple[dict[str, Any], dict[str, Any]]:
     state = {
         "model": model,
         "moments": optimizer["state"],
-        "losses": run.losses,
-        "seconds": torch.tensor(run.seconds, dtype=torch.float64),
+        # In the memory of the run's own.
+        "losses": torch.from_numpy(run.losses_RxS)[0],
+        "seconds": torch.from_numpy(run.seconds)[0],
     }
     return state, optimizer

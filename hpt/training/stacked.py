@@ -4,8 +4,8 @@ in one program.
 The step of a small model spends its time launching operations, not computing; a stack launches each
 operation once for all its members.
 
-Shapes: R members, B sequences of a batch, T tokens of context, S steps, K steps between two looks,
-V vocabulary, P entries of a group of parameters.
+Shapes: R members, B sequences of a batch, T tokens of context, S steps, P entries of a group of
+parameters.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,9 +22,9 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hpt.data.batches import TokenSource
+from hpt.data.batches import Batch, TokenSource
 from hpt.data.source import load
-from hpt.device import flushed_denormals, pick_device
+from hpt.device import pick_device
 from hpt.errors import ConfigError
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
@@ -57,31 +56,25 @@ def train_stacked(
     ------
     ConfigError: where the configurations differ in anything else; names the field.
     """
-    check_stackable(configs)
     if not configs:
         return []
+    check_stackable(configs)
     data = data or load(configs[0].data)
     chosen = pick_device(device)
     chunks = even_chunks(configs, members_that_fit(configs[0], chosen))
     return [result for chunk in chunks for result in _train_chunk(chunk, data, chosen)]
 
 
-def _train_chunk(configs, data, device) -> list[RunResult]:
+def _train_chunk(configs, data, device):
     """Train a stack; in halves where the estimate of its memory was too low."""
     try:
-        return _train_together(configs, data, device)
+        return Stack(configs, data, device).finish()
     except torch.OutOfMemoryError:
         if len(configs) == 1:
             raise
     # Out here, where nothing holds the failed stack's memory any more.
     halves = even_chunks(configs, math.ceil(len(configs) / 2))
     return [result for half in halves for result in _train_chunk(half, data, device)]
-
-
-def _train_together(configs, data, device) -> list[RunResult]:
-    stack = Stack(configs, data, device)
-    stack.advance(stack.steps)
-    return stack.results()
 
 
 def members_that_fit(config: RunConfig, device: torch.device, workers: int = 1) -> int:
@@ -100,10 +93,7 @@ def members_that_fit(config: RunConfig, device: torch.device, workers: int = 1) 
 def stacked_step(config: RunConfig, device: torch.device) -> None:
     """A step of a stack of one."""
     stack = Stack([config], None, device)
-    ids_RxBxT = torch.zeros(
-        1, config.train.batch_size, config.model.context, dtype=torch.int64, device=device
-    )
-    stack.optimizer_step(ids_RxBxT, ids_RxBxT, stack.optimizer.scalars_Sx3[0])
+    stack.optimizer_step(*stack.first_inputs())
 
 
 def stack_key(config: RunConfig) -> RunConfig:
@@ -115,16 +105,15 @@ def stack_key(config: RunConfig) -> RunConfig:
 def check_stackable(configs: Sequence[RunConfig]) -> None:
     """Refuse configurations that differ in more than learning rate, weight decay and seed
     (ConfigError)."""
-    flat = [pd.json_normalize(stack_key(config).to_dict()).iloc[0] for config in configs]
-    for other in flat[1:]:
-        differing = [name for name in other.index if other[name] != flat[0][name]]
-        if differing:
-            name = differing[0]
-            raise ConfigError(
-                f"stacked runs differ in {name}: {flat[0][name]!r} and {other[name]!r}.",
-                "a stack's runs may differ in train.lr, train.weight_decay and seed alone",
-                "hpt.train for each, or hpt.Study, which stacks what goes together",
-            )
+    first, *others = (pd.json_normalize(stack_key(c).to_dict()).iloc[0] for c in configs)
+    for other in others:
+        for name, value in other.items():
+            if value != first[name]:
+                raise ConfigError(
+                    f"stacked runs differ in {name}: {first[name]!r} and {value!r}.",
+                    "a stack's runs may differ in train.lr, train.weight_decay and seed alone",
+                    "hpt.train for each, or hpt.Study, which stacks what goes together",
+                )
 
 
 def even_chunks(configs: Sequence[RunConfig], most: int) -> list[tuple[RunConfig, ...]]:
@@ -138,8 +127,7 @@ def even_chunks(configs: Sequence[RunConfig], most: int) -> list[tuple[RunConfig
 class Stack(Run):
     """Runs under way together: their weights, optimizer, and the losses of the steps taken.
 
-    A member whose loss becomes NaN or passes the bound is dropped at the next look; the rest go on
-    without it.
+    The rest go on without a member that has diverged.
 
     Parameters
     ----------
@@ -147,11 +135,6 @@ class Stack(Run):
     data: the tokens; None for what never reads any.
     device: where they train.
     by_role: as in :class:`hpt.training.adamw.StackedAdamW`.
-
-    Attributes
-    ----------
-    steps, step: how many steps the runs have, and how many are taken.
-    alive: indices of the members that have not diverged.
     """
 
     def __init__(
@@ -161,12 +144,11 @@ class Stack(Run):
         device: torch.device,
         by_role: bool = False,
     ):
-        super().__init__(configs[0], data, device)
-        self.configs = configs
-        seeds = {config.seed for config in configs}
-        starts = {seed: build_model(dataclasses.replace(self.config, seed=seed)) for seed in seeds}
+        super().__init__(configs, data, device)
+        config_of = {config.seed: config for config in configs}
+        starts = {seed: build_model(config) for seed, config in config_of.items()}
         members = [starts[config.seed] for config in configs]
-        rates = [rate_groups(*member) for member in zip(members, configs, strict=True)]
+        rates = list(map(rate_groups, members, configs))
         make = stacked_optimizer_of(self.config.train)
         self.optimizer = make(members, rates, self.config.train, self.steps, device, by_role)
         # For its forward alone; the weights are the optimizer's.
@@ -174,37 +156,29 @@ class Stack(Run):
             self.model = raw_model(self.config)
         self.constants = {name: x.to(device) for name, x in members[0].named_buffers()}
         self.graph = CapturedGraph(device)
-        self.alive = np.arange(len(configs))
-        self.taken = np.zeros(len(configs), int)
-        self.seconds = np.zeros(len(configs))
-        self.losses_RxS = np.full((len(configs), self.steps), np.nan, np.float32)
 
-    @property
-    def diverged(self) -> bool:
-        """Whether no member is left."""
-        return not len(self.alive)
-
-    def read(self, step: int) -> tuple[Tensor, Tensor]:
+    def read(self, step: int) -> Batch:
         """Inputs and targets, RxBxT, on the CPU: members of one seed see the same."""
-        c = self.config
         seeds = [self.configs[i].seed for i in self.alive]
-        batches = {
-            seed: self.data.batch(seed, step, c.train.batch_size, c.model.context)
-            for seed in set(seeds)
-        }
-        inputs, targets = zip(*(batches[seed] for seed in seeds), strict=True)
-        return torch.stack(inputs), torch.stack(targets)
+        batches = {seed: self.batch(seed, step) for seed in set(seeds)}
+        sides = zip(*(batches[seed] for seed in seeds), strict=True)
+        return tuple(map(torch.stack, sides))
 
-    def take_step(self, step: int, inputs_RxBxT: Tensor, targets_RxBxT: Tensor) -> Tensor:
+    def first_inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`optimizer_step` takes, of a stack of one: tokens that are all 0."""
+        c = self.config
+        shape = (1, c.train.batch_size, c.model.context)
+        ids_RxBxT = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        return ids_RxBxT, ids_RxBxT.clone(), self.optimizer.scalars_Sx3[0]
+
+    def take_step(self, step, inputs_RxBxT, targets_RxBxT) -> Tensor:
         """One step of all members; returns their losses before it, (R,)."""
         scalars_3 = self.optimizer.scalars_Sx3[step]
         losses_R = self.graph.run(self.optimizer_step, inputs_RxBxT, targets_RxBxT, scalars_3)
         # A captured step writes its losses into the same memory each time.
         return losses_R.clone()
 
-    def optimizer_step(
-        self, inputs_RxBxT: Tensor, targets_RxBxT: Tensor, scalars_3: Tensor
-    ) -> Tensor:
+    def optimizer_step(self, inputs_RxBxT, targets_RxBxT, scalars_3) -> Tensor:
         """:meth:`take_step` on tensors alone, all of which keep their place in memory."""
         c = self.config.train
         grads, losses_R = self.gradients(inputs_RxBxT, targets_RxBxT)
@@ -215,7 +189,7 @@ class Stack(Run):
         self.optimizer.step(grads, scalars_3)
         return losses_R
 
-    def gradients(self, inputs_RxBxT: Tensor, targets_RxBxT: Tensor) -> tuple[list[Tensor], Tensor]:
+    def gradients(self, inputs_RxBxT, targets_RxBxT) -> tuple[Sequence[Tensor], Tensor]:
         """Gradients RxP of each group, and the losses (R,)."""
         weights = [weight_RxP.requires_grad_() for weight_RxP in self.optimizer.weights]
         grads = None
@@ -229,9 +203,7 @@ class Stack(Run):
             total_R += losses_R.detach()
         return grads, total_R
 
-    def each_member(
-        self, loss: Callable[..., Tensor], *tensors: Sequence[Tensor] | Tensor
-    ) -> Tensor:
+    def each_member(self, loss, *tensors) -> Tensor:
         """``loss`` of each member's share of tensors whose first axis are the members, (R,)."""
         # The fused kernels of attention have no rule for stacks.
         with sdpa_kernel(SDPBackend.MATH):
@@ -242,7 +214,7 @@ class Stack(Run):
         named = self.constants | self.optimizer.named(rows)
         return functional_call(self.model, named, (inputs_BxT, targets_BxT, self.dtype))
 
-    def held_out_loss(self, inputs_BxT: Tensor, targets_BxT: Tensor) -> Tensor:
+    def held_out_loss(self, inputs_BxT, targets_BxT) -> Tensor:
         """Each member's mean loss (R,), on the same sequences for all."""
 
         def of_member(rows):
@@ -250,42 +222,11 @@ class Stack(Run):
 
         return self.each_member(of_member, self.optimizer.weights)
 
-    def note(self, steps: range, losses_RxK: np.ndarray, seconds: float) -> None:
-        """Keep the losses of these steps, and drop the members that have diverged in them."""
-        self.losses_RxS[self.alive, steps.start : steps.stop] = losses_RxK
-        self.seconds[self.alive] += seconds / len(self.alive)
-        bad_RxK = ~(losses_RxK <= self.config.loss_bound)
-        bad_R = bad_RxK.any(1)
-        first_bad_R = steps.start + bad_RxK.argmax(1) + 1
-        self.taken[self.alive] = np.where(bad_R, first_bad_R, steps.stop)
-        self.step = steps.stop
-        if bad_R.any():
-            self.alive = self.alive[~bad_R]
-            self.optimizer.keep(torch.from_numpy(~bad_R).to(self.device))
-            # The shapes of a captured step are fixed.
-            self.graph = CapturedGraph(self.device)
-
-    @flushed_denormals()
-    def results(self) -> list[RunResult]:
-        """The members' records, once all steps are taken; takes the validation losses."""
-        start = time.perf_counter()
-        val_loss_R = np.full(len(self.configs), np.inf)
-        validation_seconds_R = np.zeros(len(self.configs))
-        if not self.diverged:
-            val_loss_R[self.alive] = self.validation_loss().cpu().numpy()
-            seconds = time.perf_counter() - start
-            validation_seconds_R[self.alive] = seconds / len(self.alive)
-        return [
-            self.record(
-                config,
-                self.losses_RxS[i, : self.taken[i]],
-                float(val_loss_R[i]),
-                float(self.seconds[i]),
-                float(validation_seconds_R[i]),
-                stacked=len(self.configs),
-            )
-            for i, config in enumerate(self.configs)
-        ]
+    def keep(self, good_R: np.ndarray) -> None:
+        """Go on with these members alone."""
+        self.optimizer.keep(torch.from_numpy(good_R).to(self.device))
+        # The shapes of a captured step are fixed.
+        self.graph = CapturedGraph(self.device)
 
 
 def _sums(grads, more):

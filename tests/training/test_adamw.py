@@ -69,7 +69,8 @@ def test_who_is_dropped_leaves_the_others_as_they_are():
     stack.keep(torch.tensor([True, False, True]))
     for kept, whole in zip(stack.state, before, strict=True):
         assert torch.equal(kept, whole[[0, 2]])
-    assert stack.groups[0].lr_Rx1.flatten().tolist() == pytest.approx([1, 1 / 4])
+    *_, lr_Rx1, _ = stack.groups[0].state
+    assert lr_Rx1.flatten().tolist() == pytest.approx([1, 1 / 4])
 
 
 def test_the_size_of_the_state_is_that_of_torchs():

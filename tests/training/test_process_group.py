@@ -51,7 +51,7 @@ def test_a_run_goes_on_from_the_last_whole_checkpoint(tiny_run, tmp_path):
     resumed = Training(tiny_run, data, "cpu")
     assert resume_checkpoint(resumed, tmp_path) and resumed.step == 8 and resumed.seconds > 0
     resumed.advance(resumed.steps)
-    ours, expected = resumed.result(), whole.result()
+    (ours,), (expected,) = resumed.results(), whole.results()
     assert np.array_equal(ours.train_loss, expected.train_loss)
     assert ours.val_loss == expected.val_loss
 
