@@ -14,7 +14,7 @@ Here every cell (one width of one group) is asked, in this order:
 Rates lie on a lattice of half the grid's spacing that holds the grid's own, so that plans share
 records.
 
-Shapes: K rates tried in a cell, C learning rates, M = 3W + 1 numbers that describe the wells of W
+Shapes: N runs and K rates of a cell, C learning rates, M = 3W + 1 numbers that describe the wells of W
 widths: L*, ln η* and h of each, and the skew.
 """
 

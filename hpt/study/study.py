@@ -180,23 +180,8 @@ class Study:
             kept.
         """
         store = store if isinstance(store, Store) else Store(store)
-        if executor not in EXECUTORS:
-            raise ConfigError(
-                f"no executor is named {executor!r}.",
-                did_you_mean(executor, EXECUTORS),
-                'executor="local"',
-            )
-        trainer = EXECUTORS[executor](
-            store, workers, device, stack, compiled, address, gpus_per_job
-        )
-        if self.needs == "cuda" and not trainer.require_gpu():
-            grid = self.plan({})
-            raise ConfigError(
-                f"study {self.name!r} needs a CUDA GPU, not device={device!r} here: the {len(grid)} "
-                f"runs of its grid take {sum(map(run_flops, grid)):.1e} FLOPs.",
-                "a profile for GPUs",
-                'hpt.load_profile("quick"), made for a laptop',
-            )
+        options = (workers, device, stack, compiled, address, gpus_per_job)
+        trainer = self._executor(executor, store, *options)
         fingerprint = load(self.base.data).fingerprint
         results = {}
         missing = self._missing(results, store, fingerprint)
@@ -215,6 +200,22 @@ class Study:
                     missing = self._missing(results, store, fingerprint)
             progress.close()
         return pd.DataFrame([result.row() for result in self._in_order(results)])
+
+    def _executor(self, name, *options) -> Executor:
+        if name not in EXECUTORS:
+            raise ConfigError(
+                f"no executor is named {name!r}.", did_you_mean(name, EXECUTORS), 'executor="local"'
+            )
+        executor = EXECUTORS[name](*options)
+        if self.needs == "cuda" and not executor.require_gpu():
+            grid = self.plan({})
+            raise ConfigError(
+                f"study {self.name!r} needs a CUDA GPU, not device={executor.device!r} here: the "
+                f"{len(grid)} runs of its grid take {sum(map(run_flops, grid)):.1e} FLOPs.",
+                "a profile for GPUs",
+                'hpt.load_profile("quick"), made for a laptop',
+            )
+        return executor
 
     def cost(
         self,
