@@ -32,7 +32,8 @@ def adaptive_plan(study, losses: Losses) -> list[RunConfig]:
     """The runs of the adaptive search, see :mod:`hpt.study.adaptive`."""
     groups = list(itertools.product(study.parameterizations, study.weight_decays))
     search = Search(
-        grids=tuple((g, w, study.log2_lrs[w]) for g in range(len(groups)) for w in study.widths),
+        groups=len(groups),
+        grids=tuple(sorted(study.log2_lrs.items())),
         target=study.target,
         seeds=study.seeds,
         most_seeds=max(study.seeds, study.best_seeds),
