@@ -106,8 +106,9 @@ class Search:
 
 
 @functools.lru_cache(maxsize=512)
-def _next_runs(search: Search, known: tuple[tuple[Run, float], ...]) -> list[Run]:
-    """The runs that follow once all of ``known`` are done; none where the plan is complete."""
+def _next_runs(search, known):
+    """The runs that follow once all of ``known``, pairs of a run and its loss, are done; none where
+    the plan is complete."""
     rows = [(*run, loss) for run, loss in known]
     table = pd.DataFrame(rows, columns=[*Run._fields, "loss"], dtype=float)
     table.loss = table.loss.fillna(np.inf)
@@ -139,7 +140,8 @@ class Cell:
     ----------
     rows: its runs, with their losses, nats, inf where diverged.
     x_K, loss_K, seeds_K: log2 of the rates tried, mean loss and number of seeds of each.
-    edge: on which the best rate sits, "low" or "high".
+    begun: whether it has runs.
+    edge: on which the best rate sits, "low" or "high"; "low" before it is begun.
     well: None where the optimum does not lie between rates tried.
     """
 
@@ -161,13 +163,13 @@ class Cell:
         )
         self.loss_K = np.bincount(at_N, self.rows.loss) / self.seeds_K
         self.begun = len(self.rows) > 0
-        self.edge = edge_of(self.x_K, self.loss_K) if self.begun else ""
+        self.edge = edge_of(self.x_K, self.loss_K)
 
     def rate(self, x):
         """The nearest rate of the lattice."""
         return float(self.lattice[np.abs(self.lattice - x).argmin()])
 
-    def runs_at(self, rates) -> list[Run]:
+    def runs_at(self, rates):
         """The first seeds of new rates."""
         new = [x for x in dict.fromkeys(map(self.rate, rates)) if x not in self.x_K]
         seeds = range(self.search.seeds)
@@ -212,11 +214,11 @@ class Cell:
         return basin_window(self.x_K, self.loss_K)
 
 
-def _cells(search, group, table) -> list[Cell]:
+def _cells(search, group, table):
     """The cells of a group, the narrowest width first, with their wells."""
     rows = table[table.group == group]
     cells = [Cell(search, group, w, grid, rows[rows.width == w]) for w, grid in search.grids]
-    bracketed = {cell.width: cell for cell in cells if cell.begun and not cell.edge}
+    bracketed = {cell.width: cell for cell in cells if not cell.edge}
     if not bracketed:
         return cells
     points = gather(rows[rows.width.isin(bracketed)], "width")
@@ -232,34 +234,35 @@ def _cells(search, group, table) -> list[Cell]:
     return cells
 
 
-def _explore(cells) -> list[Run]:
+def _explore(cells):
     """Runs that bracket each width's optimum and fill its basin; none where that is done."""
     new = []
     expected = None
     narrower_is_bracketed = True
     for cell in cells:
+        if not cell.begun:
+            # Wider ones wait.
+            return new + cell.start(expected) if narrower_is_bracketed else new
         outwards = cell.outwards()
+        narrower_is_bracketed = not outwards
         if cell.edge:
             new += outwards
-        elif cell.begun and (len(cell.x_K[cell.window]) < LEAST_RATES or not cell.well):
+        elif len(cell.x_K[cell.window]) < LEAST_RATES or not cell.well:
             new += cell.fill()
-        elif not cell.begun and narrower_is_bracketed:
-            new += cell.start(expected)
-        narrower_is_bracketed = cell.begun and not outwards
         if cell.well:
             # As far from the middle of the grid the next width's optimum is expected.
             expected = cell.well.log2_lr - cell.middle
     return new
 
 
-def _spans(table) -> dict[tuple[int, int], float]:
+def _spans(table):
     """Width of the interval of log2 η*, octaves, by group and width."""
     found = basins(table, by="group", bootstraps=BOOTSTRAPS).set_index(["group", "width"])
     span = found.log2_lr_high - found.log2_lr_low
     return span.fillna(OPEN_SPAN).clip(upper=OPEN_SPAN).to_dict()
 
 
-def _sharpen(cells, span_of) -> list[Run]:
+def _sharpen(cells, span_of):
     """The next runs of a group: those that shrink the intervals above the target most, all widths
     together."""
     fitted = [cell for cell in cells if cell.well]
@@ -292,7 +295,7 @@ def _variances(information):
     return np.diagonal(np.linalg.inv(information), axis1=-2, axis2=-1)[..., 1::3]
 
 
-def _candidates(fitted, i) -> dict[Run, np.ndarray]:
+def _candidates(fitted, i):
     """Runs that would lie in a width's basin, with their loss's derivatives by the M numbers, in
     units of their noise: new rates outside its flat bottom, and one more seed of those tried."""
     cell = fitted[i]

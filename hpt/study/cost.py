@@ -85,13 +85,13 @@ class Cost:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What will not fit."""
-        needs = {
-            "memory": (self.memory_bytes, self.free_memory_bytes, TOO_LITTLE_MEMORY),
-            "disk": (self.disk_bytes, self.free_disk_bytes, TOO_LITTLE_DISK),
-        }
+        needs = [
+            ("memory", self.memory_bytes, self.free_memory_bytes, TOO_LITTLE_MEMORY),
+            ("disk", self.disk_bytes, self.free_disk_bytes, TOO_LITTLE_DISK),
+        ]
         return tuple(
             f"{in_bytes(needed)} of {kind} are needed and {in_bytes(free)} are free: {remedy}"
-            for kind, (needed, free, remedy) in needs.items()
+            for kind, needed, free, remedy in needs
             if needed > free
         )
 

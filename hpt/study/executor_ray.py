@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -125,17 +125,18 @@ class RayExecutor(Executor):
         DataError: a machine's text differs from this machine's.
         """
         start = self._starter(configs)
-        waiting = deque((job, 0) for job in self.jobs(configs)[0])
+        waiting = deque(self.jobs(configs)[0])
+        losses = Counter()
         running = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self._most:
-                    job, losses = waiting.popleft()
-                    running[start(job)] = job, losses
+                    job = waiting.popleft()
+                    running[start(job)] = job
                 done, _ = self._ray.wait(list(running), timeout=LOOK_SECONDS)
                 self._look(len(running) + len(waiting))
                 for task in done:
-                    job, losses = running.pop(task)
+                    job = running.pop(task)
                     try:
                         run_ids = self._ray.get(task)
                     except self._ray.exceptions.RayTaskError as error:
@@ -143,9 +144,10 @@ class RayExecutor(Executor):
                         own = isinstance(error.cause, HptError)
                         raise (error.cause if own else error) from None
                     except self._ray.exceptions.RayError as error:
-                        if losses == RETRIES:
+                        losses[job] += 1
+                        if losses[job] > RETRIES:
                             raise _gave_up(job, error) from error
-                        waiting.appendleft((job, losses + 1))
+                        waiting.appendleft(job)
                     else:
                         yield from map(self._load, run_ids)
         finally:
@@ -251,20 +253,17 @@ def _reach(address):
     socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
 
 
-def _gpus_per_job(gpus, device, asked) -> float:
+def _gpus_per_job(gpus, device, asked):
     """How many of the cluster's GPUs a job takes, as far as it was asked for."""
     wanted = asked
     if asked is None:
         wanted = float(device.startswith("cuda") or (device == "auto" and gpus > 0))
-    if wanted < 0 or (wanted > 1 and wanted % 1):
+    is_share = 0 <= wanted <= 1 or (wanted > 1 and wanted % 1 == 0)
+    if not is_share or (wanted > 0 and device in ("cpu", "mps")):
         raise ConfigError(
-            f"gpus_per_job={asked} is no number of GPUs.",
-            "Ray gives out a share of one, or whole ones",
-            "gpus_per_job=0.25",
-        )
-    if wanted > 0 and device in ("cpu", "mps"):
-        raise ConfigError(
-            f"gpus_per_job={asked} and device={device!r} exclude each other.", "", 'device="auto"'
+            f"gpus_per_job={asked} with device={device!r} cannot be had.",
+            "Ray gives out a share of one GPU, or whole ones, to jobs that train on GPUs",
+            'gpus_per_job=0.25, device="auto"',
         )
     if wanted > gpus:
         raise ConfigError(
@@ -275,7 +274,7 @@ def _gpus_per_job(gpus, device, asked) -> float:
     return wanted
 
 
-def _run_job(configs, store_path, device, fingerprint, stack) -> list[str]:
+def _run_job(configs, store_path, device, fingerprint, stack):
     """What a worker of the cluster does; returns the ids of the job's runs."""
     torch.set_num_threads(1)  # as many as the task has CPUs
     keep_freed_memory()
@@ -289,7 +288,7 @@ def _run_job(configs, store_path, device, fingerprint, stack) -> list[str]:
     return run_job(configs, store_path, device, stack)
 
 
-def _gave_up(job, error) -> StudyError:
+def _gave_up(job, error):
     c = job[0]
     reason = str(error).strip().partition("\n")[0]
     return StudyError(

@@ -97,12 +97,12 @@ class Study:
         ------
         ConfigError: for one that the study does not have.
         """
-        wanted = [
+        wanted = {
             Parameterization.parse(p).switches for p in parameterizations or self.parameterizations
-        ]
+        }
         kept = tuple(p for p in self.parameterizations if p.switches in wanted)
         grid = {w: self.log2_lrs.get(w) for w in (self.widths if widths is None else widths)}
-        if len(kept) < len(set(wanted)) or None in grid.values():
+        if len(kept) < len(wanted) or None in grid.values():
             raise ConfigError(
                 f"study {self.name!r} has no such part: {parameterizations}, widths {widths}.",
                 "",
@@ -179,7 +179,7 @@ class Study:
         StudyError: when worker processes keep dying, or the cluster is lost; finished runs are
             kept.
         """
-        store = store if isinstance(store, Store) else Store(store)
+        store = Store.at(store)
         options = (workers, device, stack, compiled, address, gpus_per_job)
         trainer = self._executor(executor, store, *options)
         fingerprint = load(self.base.data).fingerprint
@@ -201,7 +201,7 @@ class Study:
             progress.close()
         return pd.DataFrame([result.row() for result in self._in_order(results)])
 
-    def _executor(self, name, *options) -> Executor:
+    def _executor(self, name, *options):
         if name not in EXECUTORS:
             raise ConfigError(
                 f"no executor is named {name!r}.", did_you_mean(name, EXECUTORS), 'executor="local"'
@@ -233,26 +233,25 @@ class Study:
         tokens = load(self.base.data, build=False)
         notes = [] if tokens else [NOT_TOKENIZED]
         results = {}
+        missing = self.plan({})
         if tokens and os.path.isdir(path):
-            self._missing(results, Store(path), tokens.fingerprint)
-        losses = _losses(results)
-        missing = [run for run in self.plan(losses) if run not in losses]
+            missing = self._missing(results, Store(path), tokens.fingerprint)
         trainer = LocalExecutor(None, workers, device)
         if self.needs == "cuda" and not trainer.require_gpu():
             trainer = Executor(None)
             trainer.why = "it needs a CUDA GPU, and here is none"
         with trainer:
             trainer.prepare(grid_plan(self, {}), missing)
-            return reckon(self, losses, trainer, path, notes)
+            return reckon(self, _losses(results), trainer, path, notes)
 
     def results(self, store: StorePath) -> list[RunResult]:
         """The results that the store already holds, trained or not: nothing is started."""
-        store = store if isinstance(store, Store) else Store(store)
+        store = Store.at(store)
         results = {}
         self._missing(results, store, load(self.base.data).fingerprint)
         return self._in_order(results)
 
-    def _missing(self, results, store, fingerprint) -> list[RunConfig]:
+    def _missing(self, results, store, fingerprint):
         """Fill ``results`` from the store; return the planned runs it lacks, longest first."""
         while True:
             new = [run for run in self.plan(_losses(results)) if run not in results]
@@ -262,7 +261,7 @@ class Study:
             if not found:
                 return sorted(new, key=run_flops, reverse=True)
 
-    def _in_order(self, results) -> list[RunResult]:
+    def _in_order(self, results):
         """By parameterization, weight decay, width, learning rate and seed."""
 
         def key(run):
