@@ -6,19 +6,19 @@ import heapq
 import html
 import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from hpt.cache_folder import StrPath
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.study.executor import Executor
-from hpt.study.plan import forecast
+from hpt.study.plan import Losses, forecast
 from hpt.study.timing import Calibration
 
 #: Of a record: a loss in the shortest decimals that give its float32 back; all but configuration and losses.
@@ -123,9 +123,9 @@ class Cost:
 
 def reckon(
     study,
-    losses: Mapping[RunConfig, float],
+    losses: Losses,
     executor: Executor,
-    store: str | os.PathLike[str],
+    store: StrPath,
     notes: Sequence[str] = (),
 ) -> Cost:
     """The cost of what a study lacks.
@@ -190,7 +190,7 @@ def record_bytes(config: RunConfig) -> float:
     return math.ceil(size / BLOCK_BYTES) * BLOCK_BYTES
 
 
-def free_disk(store: str | os.PathLike[str]) -> float:
+def free_disk(store: StrPath) -> float:
     """Bytes free where the store is or will be; nan for a store that is no folder of this
     machine."""
     if "://" in str(store):

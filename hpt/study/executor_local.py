@@ -9,18 +9,17 @@ import os
 import platform
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
 from hpt.device import cores_here, pick_device
 from hpt.errors import CompileWarning, ConfigError, StudyError
-from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.study.executor import Executor
 from hpt.study.jobs import run_job, shapes_to_compile
-from hpt.study.timing import Calibration, calibrate, results_of, shape_of, shapes_of
+from hpt.study.timing import calibrate, results_of, shape_of, shapes_of
 from hpt.training.compiled import try_to_compile
 from hpt.training.memory import SHARE, available_bytes, step_bytes
 
@@ -56,16 +55,11 @@ def choose_workers(
 class LocalExecutor(Executor):
     """Worker processes of one thread each, as many as :func:`choose_workers` says."""
 
-    _pool: futures.ProcessPoolExecutor | None = None
+    _pool = None
     _deaths = 0
 
     def __post_init__(self):
-        if self.compile and self.stack:
-            raise ConfigError(
-                "compiled=True with stack=True.",
-                "a compiled step is that of a single run",
-                "compiled=None",
-            )
+        super().__post_init__()
         if self.address is not None or self.gpus_per_job is not None:
             raise ConfigError(
                 f"address={self.address!r}, gpus_per_job={self.gpus_per_job!r}: "
@@ -83,13 +77,11 @@ class LocalExecutor(Executor):
                 process.terminate()
         self._pool.shutdown(cancel_futures=True)
 
-    def require_gpu(self) -> bool:
+    def require_gpu(self):
         """Whether this machine's device is a CUDA GPU."""
         return pick_device(self.device).type == "cuda"
 
-    def prepare(
-        self, grid: Sequence[RunConfig], missing: Sequence[RunConfig], quiet: bool = False
-    ) -> None:
+    def prepare(self, grid, missing, quiet=False):
         """Start as many workers as serve the missing runs best, and have the steps compiled where
         that pays.
 
@@ -141,11 +133,11 @@ class LocalExecutor(Executor):
                 stacklevel=2,
             )
 
-    def time(self, configs: Sequence[RunConfig]) -> Calibration:
+    def time(self, configs):
         """How long such runs take while all workers are busy."""
         return calibrate(self, configs)
 
-    def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
+    def run(self, configs):
         """Train every configuration and yield each result as it is stored.
 
         A worker that is killed (out of memory, say) is replaced and its job, a run or a stack of

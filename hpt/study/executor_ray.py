@@ -8,7 +8,6 @@ import os
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,11 +15,9 @@ import torch
 from hpt.data.source import load
 from hpt.device import cores_here
 from hpt.errors import ConfigError, DataError, HptError, StoreError, StudyError
-from hpt.runs.result import RunResult
-from hpt.runs.run_config import RunConfig
-from hpt.study.executor import Executor
+from hpt.study.executor import ONE_RUN, Executor
 from hpt.study.executor_local import keep_freed_memory
-from hpt.study.jobs import Job, run_job
+from hpt.study.jobs import run_job
 
 #: How often a job is repeated after its worker or its machine was lost.
 RETRIES = 3
@@ -51,14 +48,11 @@ class RayExecutor(Executor):
     """
 
     def __post_init__(self):
+        super().__post_init__()
         if self.compile:
-            raise ConfigError(
-                'compiled=True with executor="ray".',
-                "a compiled step is that of a single run by this machine's processes",
-                "compiled=None",
-            )
+            raise ConfigError('compiled=True with executor="ray".', ONE_RUN, "compiled=None")
 
-    def require_gpu(self) -> bool:
+    def require_gpu(self):
         """Have each job take a GPU of the cluster; this machine may have none."""
         if self.device == "auto":
             self.device = "cuda"
@@ -107,13 +101,17 @@ class RayExecutor(Executor):
         # Not room: machines may join later.
         self._most = self.asked or float("inf")
         self.workers = max(1, min(room, self._most))
-        machines = sum(node["Alive"] for node in self._ray.nodes())
+        machines = len(self._machines())
         self.why = (
             f"Ray at {self._head}: machines {machines}, CPUs {cpus}, GPUs {gpus:g}; "
             f"{self.workers} jobs at a time"
         )
 
-    def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
+    def _machines(self):
+        """Ray's names of those in reach."""
+        return {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+
+    def run(self, configs):
         """Train every configuration and yield each result as it is stored.
 
         A job whose worker or machine is lost is repeated.
@@ -154,7 +152,7 @@ class RayExecutor(Executor):
             for task in running:
                 self._ray.cancel(task, force=True)
 
-    def jobs(self, configs: Sequence[RunConfig]) -> tuple[list[Job], str]:
+    def jobs(self, configs):
         """Stacks and single runs; how many fit into a GPU is known only where there is one."""
         if self.device == "cpu" or torch.cuda.is_available():
             return super().jobs(configs)
@@ -179,7 +177,7 @@ class RayExecutor(Executor):
             return
         try:
             _reach(self._head)
-            alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+            alive = self._machines()
         except OSError:
             alive = ()
         if self._node in alive:

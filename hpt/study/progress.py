@@ -41,9 +41,9 @@ class Progress:
     def __init__(self, name: str, cost: Cost | None):
         self.name = name
         self.cost = cost
-        self.bar: tqdm | None = None
-        self.started: float | None = None
-        self.first_result: float | None = None
+        self.bar = None
+        self.started = None
+        self.first_result = None
         self.expected_since = 0.0
 
     def round(self, stored: Collection[RunResult], missing: Sequence[RunConfig]) -> None:

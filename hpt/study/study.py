@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
+from hpt.cache_folder import StrPath
 from hpt.config import config
 from hpt.data.source import load
 from hpt.errors import ConfigError, did_you_mean
@@ -22,10 +23,10 @@ from hpt.study.cost import Cost, reckon
 from hpt.study.executor import Executor
 from hpt.study.executor_local import LocalExecutor
 from hpt.study.executor_ray import RayExecutor
-from hpt.study.plan import adaptive_plan, grid_plan
+from hpt.study.plan import Losses, adaptive_plan, grid_plan
 from hpt.study.progress import Progress
 
-StorePath = str | os.PathLike[str] | Store
+StorePath = StrPath | Store
 EXECUTORS = {"local": LocalExecutor, "ray": RayExecutor}
 NOT_TOKENIZED = "the text is tokenized first, once: not counted here, nor what the store holds"
 
@@ -128,7 +129,7 @@ class Study:
             train=dataclasses.replace(base.train, lr=2.0**log2_lr, weight_decay=weight_decay),
         )
 
-    def plan(self, losses: Mapping[RunConfig, float]) -> list[RunConfig]:
+    def plan(self, losses: Losses) -> list[RunConfig]:
         """The runs that the study consists of, as far as the losses known so far tell.
 
         A function of the study and the losses alone, so that an interrupted study goes on as if it
