@@ -158,9 +158,8 @@ class Cell:
         beyond = self.search.extend * LATTICE
         steps = np.arange(-beyond, (len(self.grid) - 1) * LATTICE + beyond + 1)
         self.lattice = self.grid[0] + steps * self.spacing / LATTICE
-        self.x_K, at_N, self.seeds_K = np.unique(
-            self.rows.log2_lr, return_inverse=True, return_counts=True
-        )
+        self.x_K, at_N = np.unique(self.rows.log2_lr, return_inverse=True)
+        self.seeds_K = np.bincount(at_N)
         self.loss_K = np.bincount(at_N, self.rows.loss) / self.seeds_K
         self.begun = len(self.rows) > 0
         self.edge = edge_of(self.x_K, self.loss_K)
@@ -178,21 +177,16 @@ class Cell:
     def start(self, expected):
         """Four rates about where the optimum is expected, octaves from the middle of the grid;
         further apart where nothing says where."""
-        if expected is None:
-            centre = self.middle
-            steps = (-3, -1, 1, 3)
-        else:
-            centre = np.clip(self.middle + expected, self.grid[0], self.grid[-1])
-            steps = (-2, -1, 1, 2)
-        return self.runs_at(self.rate(centre) + step * self.spacing for step in steps)
+        centre = self.rate(np.clip(self.middle + (expected or 0), self.grid[0], self.grid[-1]))
+        outer = 3 if expected is None else 2
+        return self.runs_at(centre + step * self.spacing for step in (-outer, -1, 1, outer))
 
     def outwards(self):
         """The next rate beyond the edge where the best one sits, while there is room."""
-        if self.edge == "low":
-            return self.runs_at([self.x_K[0] - 2 * self.spacing])
-        if self.edge == "high":
-            return self.runs_at([self.x_K[-1] + 2 * self.spacing])
-        return []
+        if not self.edge:
+            return []
+        end, step = (0, -2) if self.edge == "low" else (-1, 2)
+        return self.runs_at([self.x_K[end] + step * self.spacing])
 
     def fill(self):
         """Untried rates next to the best one, the nearest first."""
@@ -223,8 +217,6 @@ def _cells(search, group, table):
         return cells
     points = gather(rows[rows.width.isin(bracketed)], "width")
     points = points.take(points.reason_W == "")
-    if not len(points.scale_W):
-        return cells
     skew = common_skew(points)
     fit = WellFit(points, skew)(points.loss_WxP[None])
     x_W = points.origin_W + fit.u_BxW[0] / LN2

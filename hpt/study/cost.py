@@ -143,15 +143,14 @@ def reckon(
     runs = [*expected.now, *expected.later]
     timed = executor.time(runs) if runs else Calibration()
     start_seconds = time.perf_counter() - begun if runs else 0.0
-    rows = pd.DataFrame(
-        [
-            (run.model.width, 1, run_flops(run), timed.run_seconds(run), timed.memory_bytes(run))
-            for run in runs
-        ],
-        columns=["width", "runs", "flops", "seconds", "memory_bytes"],
-    )
+    rows = [
+        (run.model.width, 1, run_flops(run), timed.run_seconds(run), timed.memory_bytes(run))
+        for run in runs
+    ]
+    table = pd.DataFrame(rows, columns=["width", "runs", "flops", "seconds", "memory_bytes"])
+    by_width = table.groupby("width").sum(min_count=1)
+    by_width["memory_bytes"] = table.groupby("width").memory_bytes.max()
     waves = [map(timed.run_seconds, wave) for wave in (expected.now, expected.later)]
-    by_width = rows.groupby("width", as_index=False)
     return Cost(
         name=study.name,
         done=len(losses),
@@ -160,17 +159,15 @@ def reckon(
         at_most_more=expected.at_most_more,
         workers=executor.workers,
         why=executor.why,
-        flops=float(rows.flops.sum()),
+        flops=float(table.flops.sum()),
         seconds=start_seconds + sum(wall_seconds(wave, executor.workers) for wave in waves),
         start_seconds=start_seconds,
-        memory_bytes=executor.workers * float(rows.memory_bytes.max()) if runs else 0.0,
+        memory_bytes=executor.workers * float(table.memory_bytes.max()) if runs else 0.0,
         free_memory_bytes=timed.free_bytes,
         disk_bytes=float(sum(map(record_bytes, runs))),
         free_disk_bytes=free_disk(store),
         notes=tuple(notes),
-        by_width=by_width.sum(min_count=1).assign(
-            memory_bytes=by_width.memory_bytes.max().memory_bytes
-        ),
+        by_width=by_width.reset_index(),
         calibration=timed,
     )
 

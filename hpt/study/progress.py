@@ -63,10 +63,8 @@ class Progress:
                 f"{self.name}: the results so far ask for {self.left} more runs "
                 "(beyond an edge of the grid, or more seeds at the best)"
             )
-        if watched():
-            self._show_bar()
-
-    def _show_bar(self):
+        if not watched():
+            return
         if self.bar is None:
             self.bar = tqdm(
                 desc=self.name,

@@ -251,8 +251,7 @@ def _stand_in(config):
         return load(config.data)
     vocabulary = config.data.vocab_size
     size = max(1_000_000, 4 * (config.model.context + 1) * config.train.batch_size)
-    dtype = np.uint16 if vocabulary <= 1 << 16 else np.uint32
-    ids = np.random.default_rng(0).integers(vocabulary, size=size, dtype=dtype)
+    ids = np.random.default_rng(0).integers(vocabulary, size=size, dtype=np.uint32)
     return TextSource(
         vocab_size=vocabulary,
         fingerprint="none",
