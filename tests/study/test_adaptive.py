@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from hpt import cli
 from hpt.analysis.synthetic import Law
 from hpt.metrics.basin import basin_window, middle
-from hpt.study import profiles
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
 
@@ -131,7 +130,7 @@ def test_a_study_runs_adaptively_from_the_command_line(tmp_path, tiny_study, mon
     study = dataclasses.replace(
         tiny_study.select(["SP"]), log2_lrs={8: (-8, -7, -6, -5, -4), 16: (-9, -8, -7, -6, -5)}
     )
-    monkeypatch.setattr(profiles, "load_profile", lambda name: study)
+    monkeypatch.setattr("hpt.load_profile", lambda name: study)
     arguments = [
         "study",
         "--adaptive",

@@ -209,7 +209,7 @@ def test_a_gpu_that_the_cluster_lacks_is_told(cluster, tmp_path, tiny_study):
 
 
 def test_the_command_line_runs_a_study_on_the_cluster(cluster, tmp_path, tiny_study, monkeypatch):
-    monkeypatch.setattr("hpt.study.profiles.load_profile", lambda name: tiny_study)
+    monkeypatch.setattr("hpt.load_profile", lambda name: tiny_study)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     done = CliRunner().invoke(cli.main, ["study", "--executor", "ray", "--store", str(tmp_path)])
     assert done.exit_code == 0, done.output
