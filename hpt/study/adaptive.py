@@ -328,7 +328,7 @@ def _gradient(fitted, i, x_C):
         return well_loss(u_C - shift, least, h, skew)
 
     gradient_CxM = np.zeros((len(x_C), 3 * len(fitted) + 1))
-    own = [3 * i, 3 * i + 1, 3 * i + 2, -1]
+    own = [*range(3 * i, 3 * i + 3), -1]
     gradient_CxM[:, own] = approx_fprime([0.0, 0.0, well.h, well.skew], loss)
     return gradient_CxM
 

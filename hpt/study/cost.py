@@ -159,12 +159,12 @@ def reckon(
         at_most_more=expected.at_most_more,
         workers=executor.workers,
         why=executor.why,
-        flops=float(table.flops.sum()),
+        flops=table.flops.sum(),
         seconds=start_seconds + sum(wall_seconds(wave, executor.workers) for wave in waves),
         start_seconds=start_seconds,
-        memory_bytes=executor.workers * float(table.memory_bytes.max()) if runs else 0.0,
+        memory_bytes=executor.workers * table.memory_bytes.max() if runs else 0.0,
         free_memory_bytes=timed.free_bytes,
-        disk_bytes=float(sum(map(record_bytes, runs))),
+        disk_bytes=sum(map(record_bytes, runs)),
         free_disk_bytes=free_disk(store),
         notes=tuple(notes),
         by_width=by_width.reset_index(),
@@ -178,7 +178,7 @@ def wall_seconds(runs: Iterable[float], workers: int) -> float:
     for seconds in sorted(runs, reverse=True):
         heapq.heapreplace(ends, ends[0] + seconds)
     # Unlike the builtin, it passes nan on.
-    return float(np.max(ends))
+    return np.max(ends)
 
 
 def record_bytes(config: RunConfig) -> float:
@@ -191,11 +191,11 @@ def free_disk(store: StrPath) -> float:
     """Bytes free where the store is or will be; nan for a store that is no folder of this
     machine."""
     if "://" in str(store):
-        return float("nan")
+        return math.nan
     folder = Path(store).absolute()
     while not folder.exists():
         folder = folder.parent
-    return float(shutil.disk_usage(folder).free)
+    return shutil.disk_usage(folder).free
 
 
 def in_bytes(size: float) -> str:

@@ -29,6 +29,7 @@ RESTARTS = 3
 SECONDS_TO_LOAD = 10
 #: Memory of a worker beside its run's tensors: Python, torch and what they load. An estimate.
 WORKER_BYTES = 4e8
+NOT_COMPILED = "the step at width {} could not be compiled and runs as it is: {}"
 
 
 def choose_workers(
@@ -61,12 +62,8 @@ class LocalExecutor(Executor):
     def __post_init__(self):
         super().__post_init__()
         if self.address is not None or self.gpus_per_job is not None:
-            raise ConfigError(
-                f"address={self.address!r}, gpus_per_job={self.gpus_per_job!r}: "
-                "only a cluster has these.",
-                "",
-                'executor="ray"',
-            )
+            given = f"address={self.address!r}, gpus_per_job={self.gpus_per_job!r}"
+            raise ConfigError(f"{given}: only a cluster has these.", remedy='executor="ray"')
 
     def __exit__(self, kind, *_) -> None:
         if self._pool is None:
@@ -119,19 +116,12 @@ class LocalExecutor(Executor):
         tasks = [self.submit(try_to_compile, shape) for shape in shapes]
         waiting = futures.wait(tasks, timeout=SECONDS_TO_LOAD).not_done
         if waiting and not quiet:
-            print(
-                f"compiling the training steps of {len(waiting)} shapes, once; "
-                "a core takes about 20 s for each"
-            )
+            print(f"compiling the steps of {len(waiting)} shapes, once; about 20 s each on a core")
         failures = dict(zip(shapes, results_of(tasks, "compiled", "compiled=False"), strict=True))
         self.compiled = frozenset(shape for shape in shapes if not failures[shape])
         for shape in failures.keys() - self.compiled:
-            warnings.warn(
-                f"the step at width {shape.model.width} could not be compiled and runs as it is: "
-                f"{failures[shape]}",
-                CompileWarning,
-                stacklevel=2,
-            )
+            text = NOT_COMPILED.format(shape.model.width, failures[shape])
+            warnings.warn(text, CompileWarning, stacklevel=2)
 
     def time(self, configs):
         """How long such runs take while all workers are busy."""

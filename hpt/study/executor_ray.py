@@ -213,9 +213,7 @@ def _import_ray():
         import ray
     except ImportError as error:
         raise ConfigError(
-            f'executor="ray" needs Ray: {error}.',
-            "an installation without it",
-            'pip install "hpt[ray]"',
+            f'executor="ray" needs Ray: {error}.', remedy='pip install "hpt[ray]"'
         ) from None
     return ray
 

@@ -256,8 +256,8 @@ class Study:
         """Fill ``results`` from the store; return the planned runs it lacks, longest first."""
         while True:
             new = [run for run in self.plan(_losses(results)) if run not in results]
-            stored = [store.load(run.run_id(fingerprint)) for run in new]
-            found = [result for result in stored if result is not None]
+            run_ids = [run.run_id(fingerprint) for run in new]
+            found = list(filter(None, map(store.load, run_ids)))
             results |= {result.config: result for result in found}
             if not found:
                 return sorted(new, key=run_flops, reverse=True)
