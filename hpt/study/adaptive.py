@@ -34,13 +34,13 @@ from hpt.metrics.basin import (
     REACH_OCTAVES,
     RISE_NATS,
     SKEW_PRIOR,
-    WellFit,
     basin_window,
     common_skew,
     edge_of,
     gather,
     middle,
     well_loss,
+    wells_of,
 )
 from hpt.metrics.transfer import basins
 
@@ -218,7 +218,7 @@ def _cells(search, group, table):
     points = gather(rows[rows.width.isin(bracketed)], "width")
     points = points.take(points.reason_W == "")
     skew = common_skew(points)
-    fit = WellFit(points, skew)(points.loss_WxP[None])
+    fit = wells_of(points, skew)
     x_W = points.origin_W + fit.u_BxW[0] / LN2
     for width, x, h, tried in zip(points.scale_W, x_W, fit.h_BxW[0], points.tried_Wx2, strict=True):
         if tried[0] <= x <= tried[1]:
