@@ -21,7 +21,6 @@ widths: L*, ln η* and h of each, and the skew.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -35,13 +34,13 @@ from hpt.metrics.basin import (
     REACH_OCTAVES,
     RISE_NATS,
     SKEW_PRIOR,
-    WellFit,
     basin_window,
     common_skew,
     edge_of,
     gather,
     middle,
     well_loss,
+    wells_of,
 )
 from hpt.metrics.transfer import basins
 
@@ -59,7 +58,7 @@ INSIDE = 0.8
 REPEAT_WEIGHT = 0.75
 #: Nats of one run: what the prior of the skew weighs, on which little depends.
 NOMINAL_NOISE = 0.02
-#: Octaves that an interval counts as where it has no end.
+#: Octaves that an interval counts as at most, and where it has no end.
 OPEN_SPAN = 9.0
 BOOTSTRAPS = 400
 
@@ -79,13 +78,15 @@ class Search:
 
     Attributes
     ----------
-    grids: group, width and log2 learning rates of each cell: where the optimum is expected.
+    groups: how many there are.
+    grids: widths, ascending, and the log2 learning rates where their optimum is expected.
     target: width of the 95 % interval of log2 η*, octaves, at which a cell is done.
     seeds: of every rate. most_seeds: that one rate gets at most, no fewer than ``seeds``.
     extend: steps of the grid that the search may go beyond it.
     """
 
-    grids: tuple[tuple[int, int, tuple[float, ...]], ...]
+    groups: int
+    grids: tuple[tuple[int, tuple[float, ...]], ...]
     target: float
     seeds: int = 1
     most_seeds: int = 2
@@ -105,15 +106,30 @@ class Search:
 
 
 @functools.lru_cache(maxsize=512)
-def _next_runs(search: Search, known: tuple[tuple[Run, float], ...]) -> list[Run]:
-    """The runs that follow once all of ``known`` are done; none where the plan is complete."""
-    losses = {run: loss if np.isfinite(loss) else np.inf for run, loss in known}
-    groups = _groups(search, losses)
+def _next_runs(search, known):
+    """The runs that follow once all of ``known``, pairs of a run and its loss, are done; none where
+    the plan is complete."""
+    rows = [(*run, loss) for run, loss in known]
+    table = pd.DataFrame(rows, columns=[*Run._fields, "loss"], dtype=float)
+    table.loss = table.loss.fillna(np.inf)
+    groups = [_cells(search, group, table) for group in range(search.groups)]
     new = [run for cells in groups for run in _explore(cells)]
-    if new or not losses:
+    if new or not known:
         return new
-    span_of = _spans(losses)
-    return [run for cells in groups for run in _sharpen(cells, span_of, search.target)]
+    span_of = _spans(table)
+    return [run for cells in groups for run in _sharpen(cells, span_of)]
+
+
+class Well(NamedTuple):
+    """The basin of one width: log2 η*, curvature h (nats) and the skew that its group shares."""
+
+    log2_lr: float
+    h: float
+    skew: float
+
+    def u(self, x):
+        """ln η − ln η* at log2 rates."""
+        return (x - self.log2_lr) * LN2
 
 
 @dataclass
@@ -122,9 +138,10 @@ class Cell:
 
     Attributes
     ----------
-    losses: of its runs, nats, inf where diverged.
+    rows: its runs, with their losses, nats, inf where diverged.
     x_K, loss_K, seeds_K: log2 of the rates tried, mean loss and number of seeds of each.
-    edge: on which the best rate sits, "low" or "high".
+    begun: whether it has runs.
+    edge: on which the best rate sits, "low" or "high"; "low" before it is begun.
     well: None where the optimum does not lie between rates tried.
     """
 
@@ -132,7 +149,7 @@ class Cell:
     group: int
     width: int
     grid: tuple[float, ...]
-    losses: dict[Run, float]
+    rows: pd.DataFrame
     well: Well | None = None
 
     def __post_init__(self):
@@ -141,16 +158,17 @@ class Cell:
         beyond = self.search.extend * LATTICE
         steps = np.arange(-beyond, (len(self.grid) - 1) * LATTICE + beyond + 1)
         self.lattice = self.grid[0] + steps * self.spacing / LATTICE
-        rates = [run.log2_lr for run in self.losses]
-        self.x_K, at_N, self.seeds_K = np.unique(rates, return_inverse=True, return_counts=True)
-        self.loss_K = np.bincount(at_N, list(self.losses.values())) / self.seeds_K
-        self.edge = edge_of(self.x_K, self.loss_K) if self.losses else ""
+        self.x_K, at_N = np.unique(self.rows.log2_lr, return_inverse=True)
+        self.seeds_K = np.bincount(at_N)
+        self.loss_K = np.bincount(at_N, self.rows.loss) / self.seeds_K
+        self.begun = len(self.rows) > 0
+        self.edge = edge_of(self.x_K, self.loss_K)
 
     def rate(self, x):
         """The nearest rate of the lattice."""
         return float(self.lattice[np.abs(self.lattice - x).argmin()])
 
-    def runs_at(self, rates) -> list[Run]:
+    def runs_at(self, rates):
         """The first seeds of new rates."""
         new = [x for x in dict.fromkeys(map(self.rate, rates)) if x not in self.x_K]
         seeds = range(self.search.seeds)
@@ -159,21 +177,16 @@ class Cell:
     def start(self, expected):
         """Four rates about where the optimum is expected, octaves from the middle of the grid;
         further apart where nothing says where."""
-        if expected is None:
-            centre = self.middle
-            steps = (-3, -1, 1, 3)
-        else:
-            centre = np.clip(self.middle + expected, self.grid[0], self.grid[-1])
-            steps = (-2, -1, 1, 2)
-        return self.runs_at(self.rate(centre) + step * self.spacing for step in steps)
+        centre = self.rate(np.clip(self.middle + (expected or 0), self.grid[0], self.grid[-1]))
+        outer = 3 if expected is None else 2
+        return self.runs_at(centre + step * self.spacing for step in (-outer, -1, 1, outer))
 
     def outwards(self):
         """The next rate beyond the edge where the best one sits, while there is room."""
-        if self.edge == "low":
-            return self.runs_at([self.x_K[0] - 2 * self.spacing])
-        if self.edge == "high":
-            return self.runs_at([self.x_K[-1] + 2 * self.spacing])
-        return []
+        if not self.edge:
+            return []
+        end, step = (0, -2) if self.edge == "low" else (-1, 2)
+        return self.runs_at([self.x_K[end] + step * self.spacing])
 
     def fill(self):
         """Untried rates next to the best one, the nearest first."""
@@ -187,7 +200,7 @@ class Cell:
         beyond = max(self.grid[0] - self.x_K[0], self.x_K[-1] - self.grid[-1], 0)
         repeats = 3 * (self.search.most_seeds - self.search.seeds)
         most = len(self.grid) * self.search.seeds + repeats + round(beyond / self.spacing)
-        return min(MOST_AT_ONCE, most - len(self.losses))
+        return min(MOST_AT_ONCE, most - len(self.rows))
 
     @property
     def window(self):
@@ -195,147 +208,99 @@ class Cell:
         return basin_window(self.x_K, self.loss_K)
 
 
-class Well(NamedTuple):
-    """The basin of one width: log2 η*, curvature h (nats) and the skew that its group shares."""
-
-    log2_lr: float
-    h: float
-    skew: float
-
-    def rise(self, x_C):
-        """Nats above the optimum at log2 rates."""
-        return well_loss((x_C - self.log2_lr) * LN2, 0.0, self.h, self.skew)
-
-    def slopes(self, x_C):
-        """Derivatives of the loss at log2 rates by L*, ln η*, h and the skew: (C, 4)."""
-        u_C = (x_C - self.log2_lr) * LN2
-
-        def loss(numbers):
-            least, shift, h, skew = numbers
-            return well_loss(u_C - shift, least, h, skew)
-
-        return np.atleast_2d(approx_fprime([0.0, 0.0, self.h, self.skew], loss))
-
-
-def _groups(search, losses) -> list[list[Cell]]:
-    """The cells of each group, the narrowest width first, with their wells."""
-    cells = []
-    for group, width, grid in sorted(search.grids):
-        own = {run: loss for run, loss in losses.items() if run[:2] == (group, width)}
-        cells.append(Cell(search, group, width, grid, own))
-    groups = [list(group) for _, group in itertools.groupby(cells, lambda cell: cell.group)]
-    for group in groups:
-        _fit(group)
-    return groups
-
-
-def _fit(cells) -> None:
-    """Give the cells of a group their wells."""
-    bracketed = [cell for cell in cells if cell.losses and not cell.edge]
-    rows = [(*run, loss) for cell in bracketed for run, loss in cell.losses.items()]
-    if not rows:
-        return
-    points = gather(_table(rows), "width")
+def _cells(search, group, table):
+    """The cells of a group, the narrowest width first, with their wells."""
+    rows = table[table.group == group]
+    cells = [Cell(search, group, w, grid, rows[rows.width == w]) for w, grid in search.grids]
+    bracketed = {cell.width: cell for cell in cells if not cell.edge}
+    if not bracketed:
+        return cells
+    points = gather(rows[rows.width.isin(bracketed)], "width")
     points = points.take(points.reason_W == "")
-    if not len(points.scale_W):
-        return
     skew = common_skew(points)
-    fit = WellFit(points, skew)(points.loss_WxP[None])
+    fit = wells_of(points, skew)
     x_W = points.origin_W + fit.u_BxW[0] / LN2
-    cell_of = {cell.width: cell for cell in bracketed}
     for width, x, h, tried in zip(points.scale_W, x_W, fit.h_BxW[0], points.tried_Wx2, strict=True):
         if tried[0] <= x <= tried[1]:
-            cell_of[width].well = Well(x, h, skew)
+            bracketed[width].well = Well(x, h, skew)
+    return cells
 
 
-def _table(rows):
-    return pd.DataFrame(rows, columns=["parameterization", "width", "log2_lr", "seed", "loss"])
-
-
-def _explore(cells) -> list[Run]:
+def _explore(cells):
     """Runs that bracket each width's optimum and fill its basin; none where that is done."""
     new = []
     expected = None
     narrower_is_bracketed = True
     for cell in cells:
+        if not cell.begun:
+            # Wider ones wait.
+            return new + cell.start(expected) if narrower_is_bracketed else new
         outwards = cell.outwards()
+        narrower_is_bracketed = not outwards
         if cell.edge:
             new += outwards
-        elif cell.losses and (len(cell.x_K[cell.window]) < LEAST_RATES or not cell.well):
+        elif len(cell.x_K[cell.window]) < LEAST_RATES or not cell.well:
             new += cell.fill()
-        elif not cell.losses and narrower_is_bracketed:
-            new += cell.start(expected)
-        narrower_is_bracketed = cell.losses and not outwards
         if cell.well:
             # As far from the middle of the grid the next width's optimum is expected.
             expected = cell.well.log2_lr - cell.middle
     return new
 
 
-def _spans(losses) -> dict[tuple[int, int], float]:
+def _spans(table):
     """Width of the interval of log2 η*, octaves, by group and width."""
-    table = _table((*run, loss) for run, loss in losses.items())
-    found = basins(table, bootstraps=BOOTSTRAPS).set_index(["parameterization", "width"])
-    return (found.log2_lr_high - found.log2_lr_low).fillna(np.inf).to_dict()
+    found = basins(table, by="group", bootstraps=BOOTSTRAPS).set_index(["group", "width"])
+    span = found.log2_lr_high - found.log2_lr_low
+    return span.fillna(OPEN_SPAN).clip(upper=OPEN_SPAN).to_dict()
 
 
-class Candidate(NamedTuple):
-    """A run that might be next, what it weighs beside a first seed, and its loss's derivatives."""
-
-    run: Run
-    weight: float
-    gradient_M: np.ndarray
-
-
-def _sharpen(cells, span_of, target) -> list[Run]:
+def _sharpen(cells, span_of):
     """The next runs of a group: those that shrink the intervals above the target most, all widths
     together."""
-    fitted = {cell.width: cell for cell in cells if cell.well}
-    optimum = {width: 3 * i + 1 for i, width in enumerate(fitted)}
-    room = {width: cell.room for width, cell in fitted.items()}
-    candidates = [candidate for width in fitted for candidate in _candidates(fitted, width)]
-    covariance_MxM = np.linalg.inv(_information(fitted))
-    variance_M = covariance_MxM.diagonal()
-    wide = list(fitted)
+    fitted = [cell for cell in cells if cell.well]
+    span_W = np.array([span_of[cell.group, cell.width] for cell in fitted])
+    room = {cell.width: cell.room for cell in fitted}
+    gradient_of = {}
+    for i in range(len(fitted)):
+        gradient_of |= _candidates(fitted, i)
+    information_MxM = _information(fitted)
+    first_variance_W = _variances(information_MxM)
+    wide_W = span_W > 0
     chosen = []
-    while len(chosen) < MOST_AT_ONCE * len(wide):
-        shrunk_M = np.sqrt(covariance_MxM.diagonal() / variance_M)
-        spans = {w: min(span_of[cells[0].group, w], OPEN_SPAN) * shrunk_M[optimum[w]] for w in wide}
-        wide = [width for width in wide if spans[width] > target]
-        candidates = [c for c in candidates if c.run not in chosen and room[c.run.width] > 0]
-        if not wide or not candidates:
+    while len(chosen) < MOST_AT_ONCE * wide_W.sum():
+        shrunk_W = np.sqrt(_variances(information_MxM) / first_variance_W)
+        wide_W &= span_W * shrunk_W > cells[0].search.target
+        runs = [run for run in gradient_of if run not in chosen and room[run.width] > 0]
+        if not runs or not wide_W.any():
             break
-        after = [_with_run(covariance_MxM, candidate) for candidate in candidates]
-        optima = [optimum[width] for width in wide]
-        best = np.argmin([np.sqrt(c_MxM.diagonal()[optima]).sum() for c_MxM in after])
-        covariance_MxM = after[best]
-        chosen.append(candidates[best].run)
-        room[chosen[-1].width] -= 1
+        gradient_CxM = np.array([gradient_of[run] for run in runs])
+        after_CxMxM = information_MxM + gradient_CxM[:, :, None] * gradient_CxM[:, None]
+        best = np.sqrt(_variances(after_CxMxM)[:, wide_W]).sum(1).argmin()
+        information_MxM = after_CxMxM[best]
+        chosen.append(runs[best])
+        room[runs[best].width] -= 1
     return chosen
 
 
-def _with_run(covariance_MxM, candidate):
-    """The covariance once a run is done, by the formula of Sherman and Morrison."""
-    _, weight, gradient_M = candidate
-    shift_M = covariance_MxM @ gradient_M
-    spread = 1 + weight * (shift_M @ gradient_M)
-    return covariance_MxM - weight * np.outer(shift_M, shift_M) / spread
+def _variances(information):
+    """Of ln η* at each width, (…, W), from the information (…, M, M)."""
+    return np.diagonal(np.linalg.inv(information), axis1=-2, axis2=-1)[..., 1::3]
 
 
-def _candidates(fitted, width) -> list[Candidate]:
-    """Runs that would lie in a width's basin: new rates outside its flat bottom, and one more seed
-    of those tried."""
-    cell = fitted[width]
+def _candidates(fitted, i):
+    """Runs that would lie in a width's basin, with their loss's derivatives by the M numbers, in
+    units of their noise: new rates outside its flat bottom, and one more seed of those tried."""
+    cell = fitted[i]
     x_C = cell.lattice[_inside(cell)]
-    seeds_of = dict(zip(cell.x_K, cell.seeds_K, strict=True))
-    found = []
-    for x, gradient_M in zip(x_C, _gradient(fitted, width, x_C), strict=True):
-        seeds = int(seeds_of.get(x, 0))
+    seeds_of = dict(zip(cell.x_K, cell.seeds_K.tolist(), strict=True))
+    found = {}
+    for x, gradient_M in zip(x_C.tolist(), _gradient(fitted, i, x_C), strict=True):
+        seeds = seeds_of.get(x, 0)
         if not seeds and abs(x - cell.well.log2_lr) >= FLAT_BOTTOM * cell.spacing:
-            found += [Candidate(run, 1.0, gradient_M) for run in cell.runs_at([x])]
+            found |= dict.fromkeys(cell.runs_at([x]), gradient_M)
         elif 0 < seeds < cell.search.most_seeds:
-            run = Run(cell.group, width, float(x), seeds)
-            found.append(Candidate(run, REPEAT_WEIGHT, gradient_M))
+            run = Run(cell.group, cell.width, x, seeds)
+            found[run] = np.sqrt(REPEAT_WEIGHT) * gradient_M
     return found
 
 
@@ -344,18 +309,27 @@ def _inside(cell):
     tell."""
     x_C = cell.lattice
     centre = middle(cell.x_K, cell.loss_K)
-    outside_K = cell.x_K[cell.loss_K - cell.loss_K.min() > RISE_NATS]
-    below = outside_K[outside_K < centre].max(initial=-np.inf)
-    above = outside_K[outside_K > centre].min(initial=np.inf)
     near_C = np.abs(x_C - centre) <= REACH_OCTAVES + 1e-6
-    return near_C & (cell.well.rise(x_C) <= INSIDE * RISE_NATS) & (below < x_C) & (x_C < above)
+    well = cell.well
+    low_C = well_loss(well.u(x_C), 0.0, well.h, well.skew) <= INSIDE * RISE_NATS
+    outside_K = cell.x_K[cell.loss_K - cell.loss_K.min() > RISE_NATS]
+    # From the centre, a rate known to lie outside comes first.
+    behind_CxK = (outside_K - x_C[:, None]) * (outside_K - centre) <= 0
+    return near_C & low_C & ~behind_CxK.any(1)
 
 
-def _gradient(fitted, width, x_C):
+def _gradient(fitted, i, x_C):
     """Derivatives of a width's loss at log2 rates by the M numbers: (C, M)."""
-    first = 3 * list(fitted).index(width)
+    well = fitted[i].well
+    u_C = well.u(x_C)
+
+    def loss(numbers):
+        least, shift, h, skew = numbers
+        return well_loss(u_C - shift, least, h, skew)
+
     gradient_CxM = np.zeros((len(x_C), 3 * len(fitted) + 1))
-    gradient_CxM[:, [first, first + 1, first + 2, -1]] = fitted[width].well.slopes(x_C)
+    own = [*range(3 * i, 3 * i + 3), -1]
+    gradient_CxM[:, own] = approx_fprime([0.0, 0.0, well.h, well.skew], loss)
     return gradient_CxM
 
 
@@ -364,8 +338,8 @@ def _information(fitted):
     noise."""
     skew_prior = (NOMINAL_NOISE / SKEW_PRIOR[1]) ** 2
     information_MxM = np.diag([1e-6] * (3 * len(fitted)) + [skew_prior])
-    for width, cell in fitted.items():
-        gradient_KxM = _gradient(fitted, width, cell.x_K[cell.window])
+    for i, cell in enumerate(fitted):
+        gradient_KxM = _gradient(fitted, i, cell.x_K[cell.window])
         weight_K = 1 + REPEAT_WEIGHT * (cell.seeds_K[cell.window] - 1)
         information_MxM += (gradient_KxM.T * weight_K) @ gradient_KxM
     return information_MxM

@@ -6,19 +6,19 @@ import heapq
 import html
 import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from hpt.cache_folder import StrPath
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.study.executor import Executor
-from hpt.study.plan import forecast
+from hpt.study.plan import Losses, forecast
 from hpt.study.timing import Calibration
 
 #: Of a record: a loss in the shortest decimals that give its float32 back; all but configuration and losses.
@@ -85,13 +85,13 @@ class Cost:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What will not fit."""
-        needs = {
-            "memory": (self.memory_bytes, self.free_memory_bytes, TOO_LITTLE_MEMORY),
-            "disk": (self.disk_bytes, self.free_disk_bytes, TOO_LITTLE_DISK),
-        }
+        needs = [
+            ("memory", self.memory_bytes, self.free_memory_bytes, TOO_LITTLE_MEMORY),
+            ("disk", self.disk_bytes, self.free_disk_bytes, TOO_LITTLE_DISK),
+        ]
         return tuple(
             f"{in_bytes(needed)} of {kind} are needed and {in_bytes(free)} are free: {remedy}"
-            for kind, (needed, free, remedy) in needs.items()
+            for kind, needed, free, remedy in needs
             if needed > free
         )
 
@@ -123,9 +123,9 @@ class Cost:
 
 def reckon(
     study,
-    losses: Mapping[RunConfig, float],
+    losses: Losses,
     executor: Executor,
-    store: str | os.PathLike[str],
+    store: StrPath,
     notes: Sequence[str] = (),
 ) -> Cost:
     """The cost of what a study lacks.
@@ -143,15 +143,14 @@ def reckon(
     runs = [*expected.now, *expected.later]
     timed = executor.time(runs) if runs else Calibration()
     start_seconds = time.perf_counter() - begun if runs else 0.0
-    rows = pd.DataFrame(
-        [
-            (run.model.width, 1, run_flops(run), timed.run_seconds(run), timed.memory_bytes(run))
-            for run in runs
-        ],
-        columns=["width", "runs", "flops", "seconds", "memory_bytes"],
-    )
+    rows = [
+        (run.model.width, 1, run_flops(run), timed.run_seconds(run), timed.memory_bytes(run))
+        for run in runs
+    ]
+    table = pd.DataFrame(rows, columns=["width", "runs", "flops", "seconds", "memory_bytes"])
+    by_width = table.groupby("width").sum(min_count=1)
+    by_width["memory_bytes"] = table.groupby("width").memory_bytes.max()
     waves = [map(timed.run_seconds, wave) for wave in (expected.now, expected.later)]
-    by_width = rows.groupby("width", as_index=False)
     return Cost(
         name=study.name,
         done=len(losses),
@@ -160,17 +159,15 @@ def reckon(
         at_most_more=expected.at_most_more,
         workers=executor.workers,
         why=executor.why,
-        flops=float(rows.flops.sum()),
+        flops=table.flops.sum(),
         seconds=start_seconds + sum(wall_seconds(wave, executor.workers) for wave in waves),
         start_seconds=start_seconds,
-        memory_bytes=executor.workers * float(rows.memory_bytes.max()) if runs else 0.0,
+        memory_bytes=executor.workers * table.memory_bytes.max() if runs else 0.0,
         free_memory_bytes=timed.free_bytes,
-        disk_bytes=float(sum(map(record_bytes, runs))),
+        disk_bytes=sum(map(record_bytes, runs)),
         free_disk_bytes=free_disk(store),
         notes=tuple(notes),
-        by_width=by_width.sum(min_count=1).assign(
-            memory_bytes=by_width.memory_bytes.max().memory_bytes
-        ),
+        by_width=by_width.reset_index(),
         calibration=timed,
     )
 
@@ -181,7 +178,7 @@ def wall_seconds(runs: Iterable[float], workers: int) -> float:
     for seconds in sorted(runs, reverse=True):
         heapq.heapreplace(ends, ends[0] + seconds)
     # Unlike the builtin, it passes nan on.
-    return float(np.max(ends))
+    return np.max(ends)
 
 
 def record_bytes(config: RunConfig) -> float:
@@ -190,15 +187,15 @@ def record_bytes(config: RunConfig) -> float:
     return math.ceil(size / BLOCK_BYTES) * BLOCK_BYTES
 
 
-def free_disk(store: str | os.PathLike[str]) -> float:
+def free_disk(store: StrPath) -> float:
     """Bytes free where the store is or will be; nan for a store that is no folder of this
     machine."""
     if "://" in str(store):
-        return float("nan")
+        return math.nan
     folder = Path(store).absolute()
     while not folder.exists():
         folder = folder.parent
-    return float(shutil.disk_usage(folder).free)
+    return shutil.disk_usage(folder).free
 
 
 def in_bytes(size: float) -> str:

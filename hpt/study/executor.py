@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hpt.errors import ConfigError
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
 from hpt.study.jobs import Job, plan_jobs
 from hpt.study.timing import Calibration
+
+#: Why a compiled step is not for all that trains.
+ONE_RUN = "a compiled step is that of a single run in this machine's processes"
 
 
 @dataclass(eq=False)
@@ -44,7 +48,9 @@ class Executor:
     why = "nothing to train"
 
     def __post_init__(self):
-        """Refuse options that this executor does not have (ConfigError)."""
+        """Refuse options that exclude each other, or that this executor does not have (ConfigError)."""
+        if self.compile and self.stack:
+            raise ConfigError("compiled=True with stack=True.", ONE_RUN, "compiled=None")
 
     def __enter__(self) -> Executor:
         return self

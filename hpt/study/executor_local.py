@@ -9,18 +9,17 @@ import os
 import platform
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
 from hpt.device import cores_here, pick_device
 from hpt.errors import CompileWarning, ConfigError, StudyError
-from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.study.executor import Executor
 from hpt.study.jobs import run_job, shapes_to_compile
-from hpt.study.timing import Calibration, calibrate, results_of, shape_of, shapes_of
+from hpt.study.timing import calibrate, results_of, shape_of, shapes_of
 from hpt.training.compiled import try_to_compile
 from hpt.training.memory import SHARE, available_bytes, step_bytes
 
@@ -30,6 +29,7 @@ RESTARTS = 3
 SECONDS_TO_LOAD = 10
 #: Memory of a worker beside its run's tensors: Python, torch and what they load. An estimate.
 WORKER_BYTES = 4e8
+NOT_COMPILED = "the step at width {} could not be compiled and runs as it is: {}"
 
 
 def choose_workers(
@@ -56,23 +56,14 @@ def choose_workers(
 class LocalExecutor(Executor):
     """Worker processes of one thread each, as many as :func:`choose_workers` says."""
 
-    _pool: futures.ProcessPoolExecutor | None = None
+    _pool = None
     _deaths = 0
 
     def __post_init__(self):
-        if self.compile and self.stack:
-            raise ConfigError(
-                "compiled=True with stack=True.",
-                "a compiled step is that of a single run",
-                "compiled=None",
-            )
+        super().__post_init__()
         if self.address is not None or self.gpus_per_job is not None:
-            raise ConfigError(
-                f"address={self.address!r}, gpus_per_job={self.gpus_per_job!r}: "
-                "only a cluster has these.",
-                "",
-                'executor="ray"',
-            )
+            given = f"address={self.address!r}, gpus_per_job={self.gpus_per_job!r}"
+            raise ConfigError(f"{given}: only a cluster has these.", remedy='executor="ray"')
 
     def __exit__(self, kind, *_) -> None:
         if self._pool is None:
@@ -83,13 +74,11 @@ class LocalExecutor(Executor):
                 process.terminate()
         self._pool.shutdown(cancel_futures=True)
 
-    def require_gpu(self) -> bool:
+    def require_gpu(self):
         """Whether this machine's device is a CUDA GPU."""
         return pick_device(self.device).type == "cuda"
 
-    def prepare(
-        self, grid: Sequence[RunConfig], missing: Sequence[RunConfig], quiet: bool = False
-    ) -> None:
+    def prepare(self, grid, missing, quiet=False):
         """Start as many workers as serve the missing runs best, and have the steps compiled where
         that pays.
 
@@ -127,25 +116,18 @@ class LocalExecutor(Executor):
         tasks = [self.submit(try_to_compile, shape) for shape in shapes]
         waiting = futures.wait(tasks, timeout=SECONDS_TO_LOAD).not_done
         if waiting and not quiet:
-            print(
-                f"compiling the training steps of {len(waiting)} shapes, once; "
-                "a core takes about 20 s for each"
-            )
+            print(f"compiling the steps of {len(waiting)} shapes, once; about 20 s each on a core")
         failures = dict(zip(shapes, results_of(tasks, "compiled", "compiled=False"), strict=True))
         self.compiled = frozenset(shape for shape in shapes if not failures[shape])
         for shape in failures.keys() - self.compiled:
-            warnings.warn(
-                f"the step at width {shape.model.width} could not be compiled and runs as it is: "
-                f"{failures[shape]}",
-                CompileWarning,
-                stacklevel=2,
-            )
+            text = NOT_COMPILED.format(shape.model.width, failures[shape])
+            warnings.warn(text, CompileWarning, stacklevel=2)
 
-    def time(self, configs: Sequence[RunConfig]) -> Calibration:
+    def time(self, configs):
         """How long such runs take while all workers are busy."""
         return calibrate(self, configs)
 
-    def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
+    def run(self, configs):
         """Train every configuration and yield each result as it is stored.
 
         A worker that is killed (out of memory, say) is replaced and its job, a run or a stack of

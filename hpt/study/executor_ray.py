@@ -7,8 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
 from pathlib import Path
 
 import torch
@@ -16,11 +15,9 @@ import torch
 from hpt.data.source import load
 from hpt.device import cores_here
 from hpt.errors import ConfigError, DataError, HptError, StoreError, StudyError
-from hpt.runs.result import RunResult
-from hpt.runs.run_config import RunConfig
-from hpt.study.executor import Executor
+from hpt.study.executor import ONE_RUN, Executor
 from hpt.study.executor_local import keep_freed_memory
-from hpt.study.jobs import Job, run_job
+from hpt.study.jobs import run_job
 
 #: How often a job is repeated after its worker or its machine was lost.
 RETRIES = 3
@@ -51,14 +48,11 @@ class RayExecutor(Executor):
     """
 
     def __post_init__(self):
+        super().__post_init__()
         if self.compile:
-            raise ConfigError(
-                'compiled=True with executor="ray".',
-                "a compiled step is that of a single run by this machine's processes",
-                "compiled=None",
-            )
+            raise ConfigError('compiled=True with executor="ray".', ONE_RUN, "compiled=None")
 
-    def require_gpu(self) -> bool:
+    def require_gpu(self):
         """Have each job take a GPU of the cluster; this machine may have none."""
         if self.device == "auto":
             self.device = "cuda"
@@ -107,13 +101,17 @@ class RayExecutor(Executor):
         # Not room: machines may join later.
         self._most = self.asked or float("inf")
         self.workers = max(1, min(room, self._most))
-        machines = sum(node["Alive"] for node in self._ray.nodes())
+        machines = len(self._machines())
         self.why = (
             f"Ray at {self._head}: machines {machines}, CPUs {cpus}, GPUs {gpus:g}; "
             f"{self.workers} jobs at a time"
         )
 
-    def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
+    def _machines(self):
+        """Ray's names of those in reach."""
+        return {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+
+    def run(self, configs):
         """Train every configuration and yield each result as it is stored.
 
         A job whose worker or machine is lost is repeated.
@@ -125,17 +123,18 @@ class RayExecutor(Executor):
         DataError: a machine's text differs from this machine's.
         """
         start = self._starter(configs)
-        waiting = deque((job, 0) for job in self.jobs(configs)[0])
+        waiting = deque(self.jobs(configs)[0])
+        losses = Counter()
         running = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self._most:
-                    job, losses = waiting.popleft()
-                    running[start(job)] = job, losses
+                    job = waiting.popleft()
+                    running[start(job)] = job
                 done, _ = self._ray.wait(list(running), timeout=LOOK_SECONDS)
                 self._look(len(running) + len(waiting))
                 for task in done:
-                    job, losses = running.pop(task)
+                    job = running.pop(task)
                     try:
                         run_ids = self._ray.get(task)
                     except self._ray.exceptions.RayTaskError as error:
@@ -143,16 +142,17 @@ class RayExecutor(Executor):
                         own = isinstance(error.cause, HptError)
                         raise (error.cause if own else error) from None
                     except self._ray.exceptions.RayError as error:
-                        if losses == RETRIES:
+                        losses[job] += 1
+                        if losses[job] > RETRIES:
                             raise _gave_up(job, error) from error
-                        waiting.appendleft((job, losses + 1))
+                        waiting.appendleft(job)
                     else:
                         yield from map(self._load, run_ids)
         finally:
             for task in running:
                 self._ray.cancel(task, force=True)
 
-    def jobs(self, configs: Sequence[RunConfig]) -> tuple[list[Job], str]:
+    def jobs(self, configs):
         """Stacks and single runs; how many fit into a GPU is known only where there is one."""
         if self.device == "cpu" or torch.cuda.is_available():
             return super().jobs(configs)
@@ -177,7 +177,7 @@ class RayExecutor(Executor):
             return
         try:
             _reach(self._head)
-            alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+            alive = self._machines()
         except OSError:
             alive = ()
         if self._node in alive:
@@ -213,9 +213,7 @@ def _import_ray():
         import ray
     except ImportError as error:
         raise ConfigError(
-            f'executor="ray" needs Ray: {error}.',
-            "an installation without it",
-            'pip install "hpt[ray]"',
+            f'executor="ray" needs Ray: {error}.', remedy='pip install "hpt[ray]"'
         ) from None
     return ray
 
@@ -251,20 +249,17 @@ def _reach(address):
     socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
 
 
-def _gpus_per_job(gpus, device, asked) -> float:
+def _gpus_per_job(gpus, device, asked):
     """How many of the cluster's GPUs a job takes, as far as it was asked for."""
     wanted = asked
     if asked is None:
         wanted = float(device.startswith("cuda") or (device == "auto" and gpus > 0))
-    if wanted < 0 or (wanted > 1 and wanted % 1):
+    is_share = 0 <= wanted <= 1 or (wanted > 1 and wanted % 1 == 0)
+    if not is_share or (wanted > 0 and device in ("cpu", "mps")):
         raise ConfigError(
-            f"gpus_per_job={asked} is no number of GPUs.",
-            "Ray gives out a share of one, or whole ones",
-            "gpus_per_job=0.25",
-        )
-    if wanted > 0 and device in ("cpu", "mps"):
-        raise ConfigError(
-            f"gpus_per_job={asked} and device={device!r} exclude each other.", "", 'device="auto"'
+            f"gpus_per_job={asked} with device={device!r} cannot be had.",
+            "Ray gives out a share of one GPU, or whole ones, to jobs that train on GPUs",
+            'gpus_per_job=0.25, device="auto"',
         )
     if wanted > gpus:
         raise ConfigError(
@@ -275,7 +270,7 @@ def _gpus_per_job(gpus, device, asked) -> float:
     return wanted
 
 
-def _run_job(configs, store_path, device, fingerprint, stack) -> list[str]:
+def _run_job(configs, store_path, device, fingerprint, stack):
     """What a worker of the cluster does; returns the ids of the job's runs."""
     torch.set_num_threads(1)  # as many as the task has CPUs
     keep_freed_memory()
@@ -289,7 +284,7 @@ def _run_job(configs, store_path, device, fingerprint, stack) -> list[str]:
     return run_job(configs, store_path, device, stack)
 
 
-def _gave_up(job, error) -> StudyError:
+def _gave_up(job, error):
     c = job[0]
     reason = str(error).strip().partition("\n")[0]
     return StudyError(

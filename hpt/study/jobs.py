@@ -14,7 +14,6 @@ import torch
 from hpt.data.source import load
 from hpt.device import pick_device
 from hpt.errors import ConfigError
-from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.runs.store import Store
 from hpt.study.timing import shape_of
@@ -171,7 +170,7 @@ def run_job(
     return list(by_id)
 
 
-def _train(configs, data, device, stack, compiled) -> list[RunResult]:
+def _train(configs, data, device, stack, compiled):
     if not configs:
         return []
     if compiled:

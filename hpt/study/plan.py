@@ -32,7 +32,8 @@ def adaptive_plan(study, losses: Losses) -> list[RunConfig]:
     """The runs of the adaptive search, see :mod:`hpt.study.adaptive`."""
     groups = list(itertools.product(study.parameterizations, study.weight_decays))
     search = Search(
-        grids=tuple((g, w, study.log2_lrs[w]) for g in range(len(groups)) for w in study.widths),
+        groups=len(groups),
+        grids=tuple(sorted(study.log2_lrs.items())),
         target=study.target,
         seeds=study.seeds,
         most_seeds=max(study.seeds, study.best_seeds),
@@ -53,15 +54,16 @@ def _cell_plan(study, parameterization, decay, width, losses):
     spacing = grid[1] - grid[0]
     # Half a step more than may be added, for rounding.
     reach = (study.extend + 0.5) * spacing
-    loss_at = {x: losses.get(run_at(x)) for x in grid}
-    while None not in loss_at.values():
-        edge = edge_of(list(loss_at), list(loss_at.values()))
-        x = {"low": min(loss_at) - spacing, "high": max(loss_at) + spacing}.get(edge)
-        if x is None or not grid[0] - reach < x < grid[-1] + reach:
+    rates = list(grid)
+    found = [losses.get(run_at(x)) for x in rates]
+    while None not in found:
+        edge = edge_of(rates, found)
+        x = rates[0] - spacing if edge == "low" else rates[-1] + spacing
+        if not edge or not grid[0] - reach < x < grid[-1] + reach:
             break
-        loss_at[x] = losses.get(run_at(x))
-    rates = sorted(loss_at)
-    found = [loss_at[x] for x in rates]
+        at = 0 if edge == "low" else len(rates)
+        rates.insert(at, x)
+        found.insert(at, losses.get(run_at(x)))
     runs = [run_at(x, seed=seed) for x in rates for seed in range(study.seeds)]
     if None in found or not np.isfinite(found).any():
         return runs

@@ -12,7 +12,7 @@ from hpt.runs.run_config import read_values
 from hpt.study.study import Study
 
 
-def _read(file: StrPath | None) -> dict:
+def _read(file):
     ours = resources.files("hpt.study") / "profiles.toml"
     return read_values(ours if file is None else Path(file), "profiles")
 
@@ -39,6 +39,6 @@ def load_profile(name: str, file: StrPath | None = None) -> Study:
         raise ConfigError(
             f"no profile is named {name!r}.",
             did_you_mean(name, profiles),
-            "load_profile(one of " + ", ".join(map(repr, profiles)) + ")",
+            f"load_profile(one of {', '.join(profiles)})",
         )
     return from_dict(Study, {"name": name, **profiles[name]})

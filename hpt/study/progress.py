@@ -41,9 +41,9 @@ class Progress:
     def __init__(self, name: str, cost: Cost | None):
         self.name = name
         self.cost = cost
-        self.bar: tqdm | None = None
-        self.started: float | None = None
-        self.first_result: float | None = None
+        self.bar = None
+        self.started = None
+        self.first_result = None
         self.expected_since = 0.0
 
     def round(self, stored: Collection[RunResult], missing: Sequence[RunConfig]) -> None:
@@ -63,10 +63,8 @@ class Progress:
                 f"{self.name}: the results so far ask for {self.left} more runs "
                 "(beyond an edge of the grid, or more seeds at the best)"
             )
-        if watched():
-            self._show_bar()
-
-    def _show_bar(self):
+        if not watched():
+            return
         if self.bar is None:
             self.bar = tqdm(
                 desc=self.name,

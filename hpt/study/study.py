@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
+from hpt.cache_folder import StrPath
 from hpt.config import config
 from hpt.data.source import load
 from hpt.errors import ConfigError, did_you_mean
@@ -22,10 +23,10 @@ from hpt.study.cost import Cost, reckon
 from hpt.study.executor import Executor
 from hpt.study.executor_local import LocalExecutor
 from hpt.study.executor_ray import RayExecutor
-from hpt.study.plan import adaptive_plan, grid_plan
+from hpt.study.plan import Losses, adaptive_plan, grid_plan
 from hpt.study.progress import Progress
 
-StorePath = str | os.PathLike[str] | Store
+StorePath = StrPath | Store
 EXECUTORS = {"local": LocalExecutor, "ray": RayExecutor}
 NOT_TOKENIZED = "the text is tokenized first, once: not counted here, nor what the store holds"
 
@@ -97,12 +98,12 @@ class Study:
         ------
         ConfigError: for one that the study does not have.
         """
-        wanted = [
+        wanted = {
             Parameterization.parse(p).switches for p in parameterizations or self.parameterizations
-        ]
+        }
         kept = tuple(p for p in self.parameterizations if p.switches in wanted)
         grid = {w: self.log2_lrs.get(w) for w in (self.widths if widths is None else widths)}
-        if len(kept) < len(set(wanted)) or None in grid.values():
+        if len(kept) < len(wanted) or None in grid.values():
             raise ConfigError(
                 f"study {self.name!r} has no such part: {parameterizations}, widths {widths}.",
                 "",
@@ -128,7 +129,7 @@ class Study:
             train=dataclasses.replace(base.train, lr=2.0**log2_lr, weight_decay=weight_decay),
         )
 
-    def plan(self, losses: Mapping[RunConfig, float]) -> list[RunConfig]:
+    def plan(self, losses: Losses) -> list[RunConfig]:
         """The runs that the study consists of, as far as the losses known so far tell.
 
         A function of the study and the losses alone, so that an interrupted study goes on as if it
@@ -179,7 +180,7 @@ class Study:
         StudyError: when worker processes keep dying, or the cluster is lost; finished runs are
             kept.
         """
-        store = store if isinstance(store, Store) else Store(store)
+        store = Store.at(store)
         options = (workers, device, stack, compiled, address, gpus_per_job)
         trainer = self._executor(executor, store, *options)
         fingerprint = load(self.base.data).fingerprint
@@ -201,7 +202,7 @@ class Study:
             progress.close()
         return pd.DataFrame([result.row() for result in self._in_order(results)])
 
-    def _executor(self, name, *options) -> Executor:
+    def _executor(self, name, *options):
         if name not in EXECUTORS:
             raise ConfigError(
                 f"no executor is named {name!r}.", did_you_mean(name, EXECUTORS), 'executor="local"'
@@ -233,36 +234,35 @@ class Study:
         tokens = load(self.base.data, build=False)
         notes = [] if tokens else [NOT_TOKENIZED]
         results = {}
+        missing = self.plan({})
         if tokens and os.path.isdir(path):
-            self._missing(results, Store(path), tokens.fingerprint)
-        losses = _losses(results)
-        missing = [run for run in self.plan(losses) if run not in losses]
+            missing = self._missing(results, Store(path), tokens.fingerprint)
         trainer = LocalExecutor(None, workers, device)
         if self.needs == "cuda" and not trainer.require_gpu():
             trainer = Executor(None)
             trainer.why = "it needs a CUDA GPU, and here is none"
         with trainer:
             trainer.prepare(grid_plan(self, {}), missing)
-            return reckon(self, losses, trainer, path, notes)
+            return reckon(self, _losses(results), trainer, path, notes)
 
     def results(self, store: StorePath) -> list[RunResult]:
         """The results that the store already holds, trained or not: nothing is started."""
-        store = store if isinstance(store, Store) else Store(store)
+        store = Store.at(store)
         results = {}
         self._missing(results, store, load(self.base.data).fingerprint)
         return self._in_order(results)
 
-    def _missing(self, results, store, fingerprint) -> list[RunConfig]:
+    def _missing(self, results, store, fingerprint):
         """Fill ``results`` from the store; return the planned runs it lacks, longest first."""
         while True:
             new = [run for run in self.plan(_losses(results)) if run not in results]
-            stored = [store.load(run.run_id(fingerprint)) for run in new]
-            found = [result for result in stored if result is not None]
+            run_ids = [run.run_id(fingerprint) for run in new]
+            found = list(filter(None, map(store.load, run_ids)))
             results |= {result.config: result for result in found}
             if not found:
                 return sorted(new, key=run_flops, reverse=True)
 
-    def _in_order(self, results) -> list[RunResult]:
+    def _in_order(self, results):
         """By parameterization, weight decay, width, learning rate and seed."""
 
         def key(run):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
+import math
 import os
 import tempfile
 import time
@@ -20,7 +20,6 @@ import numpy as np
 import psutil
 import torch
 
-from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.data.token_cache import TextSource
 from hpt.device import pick_device
@@ -68,8 +67,8 @@ class Calibration:
 
     timings: dict[RunConfig, Timing] = field(default_factory=dict)
     tensor_bytes: dict[RunConfig, int] = field(default_factory=dict)
-    base_bytes: float = float("nan")
-    free_bytes: float = float("nan")
+    base_bytes: float = math.nan
+    free_bytes: float = math.nan
 
     def run_seconds(self, config: RunConfig) -> float:
         """Seconds of a run in a worker, while the others are busy too; nan where nothing was timed.
@@ -78,7 +77,7 @@ class Calibration:
         was tried.
         """
         if not self.timings:
-            return float("nan")
+            return math.nan
         timing = self.timings.get(shape_of(config))
         if timing is None:
             largest = max(self.timings, key=run_flops)
@@ -127,23 +126,25 @@ def calibrate(executor, configs: Sequence[RunConfig]) -> Calibration:
     device = pick_device(executor.device)
     free = psutil.virtual_memory().available
     tensor_bytes = {shape: step_bytes(shape, device) for shape in shapes_of(configs)}
+    workers = executor.workers
     tried = [
         shape
         for shape, size in tensor_bytes.items()
-        if executor.workers * size < free
+        if workers * size < free
         and run_flops(shape) / shape.train.batch_size <= MOST_STEP_FLOPS[device.type]
     ]
     with tempfile.TemporaryDirectory() as meeting:
-        workers = executor.workers
-        task = (_measure, tried, executor.device, meeting, workers, executor.compiled)
+        task = _measure, tried, executor.device, meeting, workers, executor.compiled
         tasks = [executor.submit(*task) for _ in range(workers)]
         found = results_of(tasks, "tried", "a smaller micro_batch_size")
     timings, base_bytes, free_on_gpu = zip(*found, strict=True)
     # On a GPU the largest shapes may lack, in some workers more than in others.
-    seconds = [np.mean(of_one, axis=0) for of_one in zip(*timings, strict=False)]
+    timing_of = {
+        shape: Timing(*np.mean(of_shape, axis=0))
+        for shape, *of_shape in zip(tried, *timings, strict=False)
+    }
     if device.type == "cuda":
         free = min(free_on_gpu)
-    timing_of = dict(zip(tried, itertools.starmap(Timing, seconds), strict=False))
     return Calibration(timing_of, tensor_bytes, max(base_bytes), free)
 
 
@@ -164,7 +165,7 @@ def results_of(tasks: Sequence[Future], done: str, remedy: str) -> list:
         ) from None
 
 
-def _measure(shapes, device, meeting, workers, compiled) -> tuple[list[Timing], int, int]:
+def _measure(shapes, device, meeting, workers, compiled):
     """In a worker: timings of the shapes, memory that the process takes by itself, and what a GPU
     has free then."""
     picked = pick_device(device)
@@ -195,11 +196,11 @@ def _meet(folder, workers):
         time.sleep(0.002)
 
 
-def _time(shape, device, seconds, store, compiled) -> Timing:
+def _time(shape, device, seconds, store, compiled):
     """Set a run up, take steps for so many seconds and validate, by the code that trains."""
     batch = shape.train.batch_size
     most_flops = MOST_STEP_FLOPS[pick_device(device).type]
-    tried = max(1, min(batch, int(batch * most_flops / run_flops(shape))))
+    tried = int(np.clip(batch * most_flops / run_flops(shape), 1, batch))
     sizes = {"steps": MOST_STEPS, "batch_size": tried, "validation_sequences": tried}
     config = dataclasses.replace(shape, train=dataclasses.replace(shape.train, **sizes))
     data = _stand_in(config)
@@ -244,14 +245,13 @@ def _optimizer_step(run):
     run.model.token_embedding.weight[0, 0].item()
 
 
-def _stand_in(config) -> TokenSource:
+def _stand_in(config):
     """Tokens to take steps on: the synthetic source itself; for text, random ones in memory."""
     if config.data.source == "synthetic":
         return load(config.data)
     vocabulary = config.data.vocab_size
     size = max(1_000_000, 4 * (config.model.context + 1) * config.train.batch_size)
-    dtype = np.uint16 if vocabulary <= 1 << 16 else np.uint32
-    ids = np.random.default_rng(0).integers(vocabulary, size=size, dtype=dtype)
+    ids = np.random.default_rng(0).integers(vocabulary, size=size, dtype=np.uint32)
     return TextSource(
         vocab_size=vocabulary,
         fingerprint="none",
