@@ -44,7 +44,7 @@ def check_prediction(given: Any, came_out: Any, because: str) -> None:
     print(f"{verdict} {came_out}. {because}")
 
 
-def _mistake(answer: Callable, truth: Callable, case: tuple) -> str:
+def _mistake(answer, truth, case):
     """What is wrong with a reader's function on one case, or ""."""
     name = answer.__name__
     call = f"{name}({', '.join(map(_argument, case))})"
@@ -61,11 +61,11 @@ def _mistake(answer: Callable, truth: Callable, case: tuple) -> str:
     return f"✗ {call} gave {given!r}, expected {expected!r}"
 
 
-def _argument(value: Any) -> str:
+def _argument(value):
     return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
-def _same(given: Any, expected: Any) -> bool:
+def _same(given, expected):
     try:
         return math.isclose(given, expected, rel_tol=1e-9, abs_tol=1e-12)
     except TypeError:
