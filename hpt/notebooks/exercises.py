@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hpt.metrics.quantities import value_text
+
 
 def check_function(answer: Callable, truth: Callable, cases: Iterable[tuple], hint: str) -> None:
     """Compare a reader's function with the true one on each case and print the verdict.
@@ -47,7 +49,7 @@ def check_prediction(given: Any, came_out: Any, because: str) -> None:
 def _mistake(answer, truth, case):
     """What is wrong with a reader's function on one case, or ""."""
     name = answer.__name__
-    call = f"{name}({', '.join(map(_argument, case))})"
+    call = f"{name}({', '.join(map(value_text, case))})"
     try:
         given = answer(*case)
     # whatever a reader's code raises is part of the lesson
@@ -59,10 +61,6 @@ def _mistake(answer, truth, case):
     if _same(given, expected):
         return ""
     return f"✗ {call} gave {given!r}, expected {expected!r}"
-
-
-def _argument(value):
-    return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def _same(given, expected):

@@ -183,10 +183,10 @@ def _shown(table, names):
 def _output_of(*command):
     """What a command prints, "" where it cannot be run or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        said = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return said.strip()
 
 
 def _processor():

@@ -143,7 +143,7 @@ def _body(result, names):
     """The cells of one executed notebook as HTML, with links between notebooks led to their
     pages."""
     exporter = _Exporter(
-        config=Config({"NbConvertBase": {"display_data_priority": _SHOWN}}),
+        config=Config(NbConvertBase={"display_data_priority": _SHOWN}),
         template_name="notebook",
         extra_template_basedirs=[str(Path(__file__).with_name("templates"))],
         filters={"duration": duration, "mathml": mathml, "is_wide": is_wide},
@@ -159,7 +159,7 @@ def _body(result, names):
 def is_wide(png: str) -> bool:
     """Whether a picture in base64 is much wider than high."""
     # a PNG has its width and height at bytes 16 and 20
-    width, height = struct.unpack(">II", base64.b64decode(png[:32])[16:24])
+    width, height = struct.unpack_from(">II", base64.b64decode(png[:32]), 16)
     return width > 1.8 * height
 
 

@@ -71,7 +71,10 @@ def table_html(table: pd.DataFrame) -> Markup:
         table = table.reset_index()
     table = table.rename(columns=str)
     formats = {name: _format(table[name]) for name in table.select_dtypes("number")}
-    names = [name for name in table if not _is_companion(name, table)]
+    companions = {f"{name}_{ending}" for name in table for ending in _COMPANIONS}
+    if "determined" in table:
+        companions.add("reason")
+    names = [name for name in table if name not in companions]
     columns = [(_label(name, names), name in formats) for name in names]
     rows = [
         [_cell(row, name, formats.get(name, ".3g")) for name in names]
@@ -96,14 +99,6 @@ def environment() -> jinja2.Environment:
     templates.globals.update(HtmlFormatter=HtmlFormatter)
     templates.filters.update(duration=duration, plain=plain, math=with_math, table=table_html)
     return templates
-
-
-def _is_companion(name, names):
-    """Whether a column is shown with another one: interval, flag or reason."""
-    if name == "reason":
-        return "determined" in names
-    base, _, kind = name.rpartition("_")
-    return base in names and kind in _COMPANIONS
 
 
 def _label(name, names):

@@ -104,12 +104,7 @@ def run_notebooks(
 
 
 def run_notebook(
-    source: Path,
-    output: Path,
-    parameters: Mapping[str, Any] | None = None,
-    *,
-    state: str = "",
-    echo: TextIO | None = None,
+    source: Path, output: Path, parameters=None, *, state="", echo=None
 ) -> NotebookResult:
     """Execute ``source`` in its own folder and write it to ``output``, which exists afterwards only
     on success.
@@ -239,7 +234,7 @@ def _last_started(notebook):
     cells = own_cells(read_notebook(notebook))
     for number, cell in reversed(list(enumerate(cells, start=1))):
         if cell.metadata.get("papermill", {}).get("start_time"):
-            first_line = cell.source.strip().partition("\n")[0].strip()
+            first_line = cell.source.strip().partition("\n")[0]
             return f"in cell {number} of {len(cells)} ({first_line!r})"
     return ""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 from pydantic import ConfigDict, TypeAdapter
 
 from hpt.errors import NotebookError, did_you_mean
@@ -31,7 +32,7 @@ _TYPES = {
 }
 
 
-def read_notebook(path: Path) -> nbformat.NotebookNode:
+def read_notebook(path: Path) -> NotebookNode:
     """The notebook at ``path`` in nbformat 4; NotebookError if it is none."""
     try:
         return nbformat.read(path, as_version=4)
@@ -42,17 +43,17 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
         ) from error
 
 
-def tags_of(cell: nbformat.NotebookNode) -> list[str]:
+def tags_of(cell: NotebookNode) -> list[str]:
     """The tags of a cell."""
     return cell.metadata.get("tags", [])
 
 
-def own_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+def own_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """The cells that the author wrote: all but those that papermill puts in."""
     return [cell for cell in notebook.cells if not ADDED_TAGS.intersection(tags_of(cell))]
 
 
-def header(notebook: nbformat.NotebookNode) -> dict[str, str]:
+def header(notebook: NotebookNode) -> dict[str, str]:
     """Title and labelled items (markdown) of the first cell, "" where one is missing."""
     found = dict.fromkeys(("Title", *HEADER_LABELS), "")
     first = own_cells(notebook)[:1]
