@@ -17,8 +17,8 @@ from hpt.runs.stability import roughness
 
 #: How far above the best learning rate the price of a mistake is taken, in octaves.
 MISTAKE_OCTAVES = 2
-#: E at weight decay 0 as Kalra & Barkeshli publish it on their analysis page.
-PAPER_E = {"SP": 0.0486, "SP+Embd": 0.0029, "μP": 0.0011}
+#: As Kalra & Barkeshli publish it on their analysis page.
+PAPER_E = "E 0.0486 for SP, 0.0029 for SP+Embd, 0.0011 for μP (weight decay 0)"
 
 
 class Verdict(StrEnum):
@@ -42,8 +42,7 @@ class Claim:
 
 
 #: What came out, and the verdict.
-_Outcome = tuple[str, Verdict]
-_NOT_RUN: _Outcome = ("needs other parameterizations than this study has", Verdict.NOT_RUN)
+_NOT_RUN = "needs other parameterizations than this study has", Verdict.NOT_RUN
 
 
 def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[Claim]:
@@ -51,8 +50,6 @@ def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[C
 
     The verdict is "not run" where the study lacks the runs that a claim is about.
     """
-    published = ", ".join(f"{value:g} for {name}" for name, value in PAPER_E.items())
-    paper_E = f"E {published} (weight decay 0)"
     swept = report.basins["weight_decay"].nunique() > 1
     needs = "see the table of E and κ" if swept else "needs several weight decays"
     decays = needs, Verdict.NOT_RUN
@@ -63,15 +60,9 @@ def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[C
             *_instability(results),
         ),
         Claim(
-            "SP's optimal learning rate is poorly predictable",
-            paper_E,
-            *_fit_errors(report, "μP"),
+            "SP's optimal learning rate is poorly predictable", PAPER_E, *_fit_errors(report, "μP")
         ),
-        Claim(
-            "Embd alone lowers E towards that of μP",
-            paper_E,
-            *_fit_errors(report, "SP+Embd"),
-        ),
+        Claim("Embd alone lowers E towards that of μP", PAPER_E, *_fit_errors(report, "SP+Embd")),
         Claim(
             "Embd alone brings the loss near that of μP",
             "SP+Embd closes most of the gap from SP to μP",
@@ -105,12 +96,11 @@ def price_of_mistake(table: pd.DataFrame, octaves: int = MISTAKE_OCTAVES) -> pd.
     run diverged and nan where the grid ends before.
     """
     rows = []
-    for (name, width), cell in table.groupby(["parameterization", "width"], sort=False):
-        loss = cell.groupby("log2_lr")["loss"].mean()
+    for cell, runs in table.groupby(["parameterization", "width"], sort=False):
+        loss = runs.groupby("log2_lr")["loss"].mean()
         best = loss.idxmin()
-        price = loss.get(best + octaves, np.nan) - loss[best]
-        rows.append({"parameterization": name, "width": width, "log2_lr": best, "price": price})
-    return pd.DataFrame(rows)
+        rows.append((*cell, best, loss.get(best + octaves, np.nan) - loss[best]))
+    return pd.DataFrame(rows, columns=["parameterization", "width", "log2_lr", "price"])
 
 
 def best_runs(results: Sequence[RunResult]) -> dict[tuple[str, int], RunResult]:
@@ -125,18 +115,19 @@ def best_runs(results: Sequence[RunResult]) -> dict[tuple[str, int], RunResult]:
     return best
 
 
-def _instability(results: Sequence[RunResult]) -> _Outcome:
+def _instability(results):
     """Does SP train more roughly, and forgive less, than SP+Embd at the largest width?"""
     best = best_runs(results)
     if not {"SP", "SP+Embd", "μP"} <= {name for name, _ in best}:
         return _NOT_RUN
     width = max(width for _, width in best)
-    rough_sp = roughness(best["SP", width], best["μP", width])
-    rough_embd = roughness(best["SP+Embd", width], best["μP", width])
-    table = pd.DataFrame([r.row() for r in results])
-    price = price_of_mistake(table).set_index(["parameterization", "width"])["price"]
-    price_sp = price["SP", width]
-    price_embd = price["SP+Embd", width]
+    stable = best["μP", width]
+    rough_sp = roughness(best["SP", width], stable)
+    rough_embd = roughness(best["SP+Embd", width], stable)
+    table = pd.DataFrame([r.row() for r in results if r.config.model.width == width])
+    price = price_of_mistake(table).set_index("parameterization")["price"]
+    price_sp = price["SP"]
+    price_embd = price["SP+Embd"]
     came_out = (
         f"at width {width} a learning rate {MISTAKE_OCTAVES} octaves too high costs "
         f"SP {_price_text(price_sp)}, SP+Embd {_price_text(price_embd)}; at the optimum SP's loss "
@@ -156,14 +147,14 @@ def _price_text(price):
     return f"{price:.2f} nats"
 
 
-def _fit_errors(report: TransferReport, better: str) -> _Outcome:
+def _fit_errors(report, better):
     """Is E of SP above that of a better parameterization, at the smallest weight decay?"""
-    figures = report.to_frame().sort_values("weight_decay").drop_duplicates("parameterization")
-    figures = figures.set_index("parameterization")
-    if not {"SP", better} <= set(figures.index):
+    table = report.to_frame().sort_values("weight_decay", ascending=False)
+    E = {row["parameterization"]: Figure.from_row(row, "E") for row in table.to_dict("records")}
+    if not {"SP", better} <= set(E):
         return _NOT_RUN
-    sp = Figure.from_row(figures.loc["SP"], "E")
-    other = Figure.from_row(figures.loc[better], "E")
+    sp = E["SP"]
+    other = E[better]
     for figure in (sp, other):
         if not figure.determined:
             return f"E is not determined: {figure.reason}", Verdict.UNDETERMINED
@@ -174,16 +165,16 @@ def _fit_errors(report: TransferReport, better: str) -> _Outcome:
     return came_out, Verdict.PERHAPS if ratio > 1 else Verdict.FAILS
 
 
-def _share_of_gap(report: TransferReport, by: str, most: bool) -> _Outcome:
+def _share_of_gap(report, by, most):
     """Does a parameterization close most of the gap from SP to μP, or less than half of it?
 
     At the largest width and the smallest weight decay.
     """
     if not {"SP", by, "μP"} <= set(report.basins["parameterization"]):
         return f"needs SP, {by} and μP", Verdict.NOT_RUN
-    shares = gap_closed(report, by=by).sort_values(["width", "weight_decay"])
-    width = shares["width"].max()
-    widest = shares[shares["width"] == width].iloc[0]
+    shares = gap_closed(report, by=by)
+    widest = shares.sort_values(["width", "weight_decay"], ascending=[False, True]).iloc[0]
+    width = widest["width"]
     low = widest["share_low"]
     high = widest["share_high"]
     if not np.isfinite([low, high]).all():

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hpt.metrics.quantities import value_text
+
 
 def check_function(answer: Callable, truth: Callable, cases: Iterable[tuple], hint: str) -> None:
     """Compare a reader's function with the true one on each case and print the verdict.
@@ -44,10 +46,10 @@ def check_prediction(given: Any, came_out: Any, because: str) -> None:
     print(f"{verdict} {came_out}. {because}")
 
 
-def _mistake(answer: Callable, truth: Callable, case: tuple) -> str:
+def _mistake(answer, truth, case):
     """What is wrong with a reader's function on one case, or ""."""
     name = answer.__name__
-    call = f"{name}({', '.join(map(_argument, case))})"
+    call = f"{name}({', '.join(map(value_text, case))})"
     try:
         given = answer(*case)
     # whatever a reader's code raises is part of the lesson
@@ -61,11 +63,7 @@ def _mistake(answer: Callable, truth: Callable, case: tuple) -> str:
     return f"✗ {call} gave {given!r}, expected {expected!r}"
 
 
-def _argument(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else repr(value)
-
-
-def _same(given: Any, expected: Any) -> bool:
+def _same(given, expected):
     try:
         return math.isclose(given, expected, rel_tol=1e-9, abs_tol=1e-12)
     except TypeError:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pandas as pd
@@ -148,8 +148,8 @@ def environment_facts() -> dict[str, str]:
     return {
         "date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
         "python": platform.python_version(),
-        "torch": _version("torch"),
-        "hpt": _version("hpt"),
+        "torch": version("torch"),
+        "hpt": next((own.version for own in distributions(name="hpt")), "not installed"),
         "platform": platform.platform(aliased=True, terse=True),
         "processor": _processor(),
         "cores": str(cores_here()),
@@ -157,7 +157,7 @@ def environment_facts() -> dict[str, str]:
     }
 
 
-def _stored(study: Study, store: Path) -> list[RunResult]:
+def _stored(study, store):
     """The study's results, and those of the others of the sixteen that the store happens to
     hold."""
     own = {p.switches for p in study.parameterizations}
@@ -166,51 +166,40 @@ def _stored(study: Study, store: Path) -> list[RunResult]:
     return every.results(store)
 
 
-def _report(results: Sequence[RunResult]) -> TransferReport:
+def _report(results):
     return transfer_report(pd.DataFrame([r.row() for r in results]), reference="μP")
 
 
-def _shown(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def _shown(table, names):
     """The named columns with their intervals and remarks, after the group's; its weight decay only
     where there are several."""
-    groups = ["parameterization", "weight_decay"]
     if table["weight_decay"].nunique() == 1:
-        groups.remove("weight_decay")
+        table = table.drop(columns="weight_decay")
+    names = ("parameterization", "weight_decay", *names)
     ends = ("", "_low", "_high", "_determined", "_reason")
-    columns = [name + end for name in (*groups, *names) for end in ends]
-    return table[[column for column in columns if column in table]]
+    return table.filter([name + end for name in names for end in ends])
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _output_of(*command: str) -> str:
+def _output_of(*command):
     """What a command prints, "" where it cannot be run or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        said = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return said.strip()
 
 
-def _processor() -> str:
-    if sys.platform == "darwin":
-        name = _output_of("sysctl", "-n", "machdep.cpu.brand_string")
-    else:
-        line = _output_of("grep", "--max-count=1", "^model name", "/proc/cpuinfo")
-        name = line.partition(": ")[2]
+def _processor():
+    # on Linux, then on a Mac
+    line = _output_of("grep", "--max-count=1", "^model name", "/proc/cpuinfo")
+    name = line.partition(": ")[2] or _output_of("sysctl", "-n", "machdep.cpu.brand_string")
     return name or platform.processor() or platform.machine()
 
 
-def _git_commit() -> str:
-    here = Path(__file__)
-    git = ("git", "-C", str(here.parent))
+def _git_commit():
+    git = ("git", "-C", str(Path(__file__).parent))
     # empty for a package installed inside another repository
-    if not _output_of(*git, "ls-files", here.name):
+    if not _output_of(*git, "ls-files", __file__):
         return "none (not run from a commit)"
     commit = _output_of(*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     return commit.replace("-dirty", " (with uncommitted changes)")

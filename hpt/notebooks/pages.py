@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +105,17 @@ def external_references(page: str) -> list[str]:
 class _Renderer(IPythonRenderer):
     """Markdown to HTML with formulas as MathML."""
 
-    def block_html(self, html: str) -> str:
+    def block_html(self, html):
         # Embedding images re-parses each block on its own, which would close a <details> before its
         # content.
         return super().block_html(html) if "<img" in html else html
 
-    def inline_math(self, body: str) -> str:
-        return mathml(body)
+    inline_math = staticmethod(mathml)
 
-    def block_math(self, body: str) -> str:
+    def block_math(self, body):
         return mathml(body, display=True)
 
-    def latex_environment(self, name: str, body: str) -> str:
+    def latex_environment(self, name, body):
         return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", display=True)
 
 
@@ -124,7 +123,7 @@ class _Exporter(HTMLExporter):
     """The cells of a notebook as an HTML fragment, from templates/notebook."""
 
     @jinja2.pass_context
-    def markdown2html(self, context: jinja2.runtime.Context, source: str) -> str:
+    def markdown2html(self, context, source):
         renderer = _Renderer(
             escape=False,
             embed_images=True,
@@ -134,17 +133,17 @@ class _Exporter(HTMLExporter):
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
-def _page(result: NotebookResult) -> dict[str, Any]:
+def _page(result):
     """What other pages say of a notebook's."""
     head = header(read_notebook(result.output))
     return {"result": result, "title": head["Title"] or result.name, "question": head["Question"]}
 
 
-def _body(result: NotebookResult, names: Container[str]) -> str:
+def _body(result, names):
     """The cells of one executed notebook as HTML, with links between notebooks led to their
     pages."""
     exporter = _Exporter(
-        config=Config({"NbConvertBase": {"display_data_priority": _SHOWN}}),
+        config=Config(NbConvertBase={"display_data_priority": _SHOWN}),
         template_name="notebook",
         extra_template_basedirs=[str(Path(__file__).with_name("templates"))],
         filters={"duration": duration, "mathml": mathml, "is_wide": is_wide},
@@ -160,7 +159,7 @@ def _body(result: NotebookResult, names: Container[str]) -> str:
 def is_wide(png: str) -> bool:
     """Whether a picture in base64 is much wider than high."""
     # a PNG has its width and height at bytes 16 and 20
-    width, height = struct.unpack(">II", base64.b64decode(png[:32])[16:24])
+    width, height = struct.unpack_from(">II", base64.b64decode(png[:32]), 16)
     return width > 1.8 * height
 
 
@@ -187,7 +186,7 @@ def _add_contents(soup):
     soup.find("div", class_="cell").insert_after(BeautifulSoup(contents, "html.parser"))
 
 
-def _write(path: Path, template: str, **values: Any) -> None:
+def _write(path, template, **values):
     page = environment().get_template(f"{template}.html.j2").render(values)
     if references := external_references(page):
         raise NotebookError(

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import math_core
@@ -71,8 +71,11 @@ def table_html(table: pd.DataFrame) -> Markup:
         table = table.reset_index()
     table = table.rename(columns=str)
     formats = {name: _format(table[name]) for name in table.select_dtypes("number")}
-    names = [name for name in table if not _is_companion(name, table)]
-    columns = [_Column(_label(name, names), name in formats) for name in names]
+    companions = {f"{name}_{ending}" for name in table for ending in _COMPANIONS}
+    if "determined" in table:
+        companions.add("reason")
+    names = [name for name in table if name not in companions]
+    columns = [(_label(name, names), name in formats) for name in names]
     rows = [
         [_cell(row, name, formats.get(name, ".3g")) for name in names]
         for row in table.to_dict("records")
@@ -93,33 +96,9 @@ def plain(value: Any) -> str:
 def environment() -> jinja2.Environment:
     """What the templates of the pages are rendered in."""
     templates = jinja2.Environment(loader=jinja2.PackageLoader("hpt.notebooks"), autoescape=True)
-    templates.globals["HtmlFormatter"] = HtmlFormatter
-    templates.filters |= {
-        "duration": duration,
-        "plain": plain,
-        "math": with_math,
-        "table": table_html,
-    }
+    templates.globals.update(HtmlFormatter=HtmlFormatter)
+    templates.filters.update(duration=duration, plain=plain, math=with_math, table=table_html)
     return templates
-
-
-class _Column(NamedTuple):
-    label: str
-    numeric: bool
-
-
-class _Cell(NamedTuple):
-    text: str
-    interval: str
-    remark: str
-
-
-def _is_companion(name, names):
-    """Whether a column is shown with another one: interval, flag or reason."""
-    if name == "reason":
-        return "determined" in names
-    base, _, kind = name.rpartition("_")
-    return base in names and kind in _COMPANIONS
 
 
 def _label(name, names):
@@ -130,7 +109,7 @@ def _label(name, names):
     return _WORDS.get(name, name.replace("_", " "))
 
 
-def _format(column: pd.Series) -> str:
+def _format(column):
     """How a column's numbers are written: in decimals that suit all of them, or in digits where
     they span too many powers of ten for that."""
     if column.name == "log2_lr":
@@ -143,21 +122,18 @@ def _format(column: pd.Series) -> str:
     power = math.floor(math.log10(largest))
     if abs(power) > 4 or (power < 0 and largest > 10 * size.min()):
         return ".3g"
-    decimals = max(0, 3 - power) if power >= 0 else max(3, 1 - power)
-    return f".{decimals}f"
+    return f".{max(0, min(3, 3 - power), 1 - power)}f"
 
 
-def _cell(row: Mapping[str, Any], name: str, form: str) -> _Cell:
+def _cell(row, name, form):
+    """A cell's text, its interval and its remark."""
     value = row[name]
+    text = "" if value is None or value is pd.NA else plain(value)
     if isinstance(value, bool):
         text = "yes" if value else "no"
     elif isinstance(value, (int, float)):
         text = _number(value, form)
-    elif value is None or value is pd.NA:
-        text = "–"
-    else:
-        text = plain(value) or "–"
-    return _Cell(text, _interval(row, name, form), _remark(row, name))
+    return text or "–", _interval(row, name, form), _remark(row, name)
 
 
 def _interval(row, name, form):

@@ -27,9 +27,6 @@ import hpt
 from hpt.errors import NotebookError, did_you_mean
 from hpt.notebooks.source import check_parameters, own_cells, read_notebook, read_parameters
 
-#: Seconds that a kernel may take to start.
-START_TIMEOUT = 300
-
 
 @dataclass(frozen=True)
 class NotebookResult:
@@ -56,11 +53,11 @@ class _ThisPython(AsyncKernelManager):
     has."""
 
     @property
-    def kernel_spec(self) -> KernelSpec:
+    def kernel_spec(self):
         return KernelSpec(**get_kernel_dict(), env={"HPT_HEADLESS": "1"})
 
     @traitlets.default("transport_encryption")
-    def _encrypt(self) -> str:
+    def _encrypt(self):
         return "auto" if zmq.has("curve") else "disabled"
 
 
@@ -107,12 +104,7 @@ def run_notebooks(
 
 
 def run_notebook(
-    source: Path,
-    output: Path,
-    parameters: Mapping[str, Any] | None = None,
-    *,
-    state: str = "",
-    echo: TextIO | None = None,
+    source: Path, output: Path, parameters=None, *, state="", echo=None
 ) -> NotebookResult:
     """Execute ``source`` in its own folder and write it to ``output``, which exists afterwards only
     on success.
@@ -128,37 +120,31 @@ def run_notebook(
     NotebookError: for bad parameters, a cell that fails, and a kernel that dies; names notebook and
         cell. What ran so far is then beside ``output`` as ``NAME.failed.ipynb``.
     """
-    source = source.resolve()
-    output = output.resolve()
     given = check_parameters(source, parameters)
     if source == output:
         raise NotebookError(
             f"{source.name} would overwrite itself.", remedy="another output folder"
         )
-    partial = output.with_suffix(".partial.ipynb")
-    failed = output.with_suffix(".failed.ipynb")
+    # until it is done, it counts as failed
+    unfinished = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    for stale in (partial, failed, output):
+    for stale in (unfinished, output):
         stale.unlink(missing_ok=True)
     try:
-        executed = _execute(source, partial, given, echo)
+        executed = _execute(source, unfinished, given, echo)
         executed.metadata.papermill.update(input_path=source.name, output_path=output.name)
         executed.metadata["fingerprint"] = _fingerprint(source, given, state)
-        nbformat.write(executed, partial)
-        partial.replace(output)
+        nbformat.write(executed, unfinished)
+        unfinished.replace(output)
     except Exception as error:
-        raise _failure(source, partial, failed, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise _failure(source, unfinished, error) from error
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     return _result(source, output, executed, given)
 
 
-def finished(
-    source: Path,
-    output: Path,
-    parameters: Mapping[str, Any] | None = None,
-    state: str = "",
-) -> NotebookResult | None:
+def finished(source: Path, output: Path, parameters=None, state="") -> NotebookResult | None:
     """The result of an earlier :func:`run_notebook` with the same arguments, or None where anything
     has changed.
 
@@ -174,33 +160,32 @@ def finished(
     return _result(source, output, executed, given)
 
 
-def _chosen(folder: Path, only: Sequence[str]) -> list[Path]:
+def _chosen(folder, only):
     """The notebooks of a folder whose names begin as asked."""
     found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
-    sources = [path for path in found if "." not in path.stem]
-    names = [path.stem for path in sources]
+    sources = {path.stem: path for path in found if "." not in path.stem}
     for wanted in only:
-        if not any(name.startswith(wanted) for name in names):
+        if not any(name.startswith(wanted) for name in sources):
             raise NotebookError(
-                f"no notebook in {folder} starts with {wanted!r}.", did_you_mean(wanted, names)
+                f"no notebook in {folder} starts with {wanted!r}.", did_you_mean(wanted, sources)
             )
     if not sources:
         raise NotebookError(
             f"no notebook to run in {folder}.", "the folder has no file NN_title.ipynb"
         )
-    return [path for path in sources if path.stem.startswith(tuple(only) or "")]
+    return [path for name, path in sources.items() if name.startswith(tuple(only) or "")]
 
 
-def _execute(source, partial, parameters, echo):
+def _execute(source, output, parameters, echo):
     executed = papermill.execute_notebook(
         source,
-        partial,
+        output,
         parameters=parameters,
         kernel_name="python3",
         language="python",
         cwd=source.parent,
         progress_bar=False,
-        start_timeout=START_TIMEOUT,
+        start_timeout=300,
         stdout_file=echo,
         stderr_file=echo,
         kernel_manager_class=_ThisPython,
@@ -215,10 +200,10 @@ def _execute(source, partial, parameters, echo):
 def _fingerprint(source, parameters, state):
     """Hash of all that decides what a notebook shows."""
     given = json.dumps([parameters, state, version("torch")], sort_keys=True)
-    package = Path(hpt.__file__).parent.rglob("*")
-    code = [path for path in package if path.is_file() and path.suffix != ".pyc"]
-    files = [source, *sorted(source.parent.glob("*.py")), *sorted(code)]
-    content = [given.encode(), *(path.read_bytes() for path in files)]
+    package = Path(hpt.__file__).parent
+    beside = [*source.parent.glob("*.py"), *package.rglob("*")]
+    code = sorted(path for path in beside if path.is_file() and path.suffix != ".pyc")
+    content = [given.encode(), *map(Path.read_bytes, [source, *code])]
     return hashlib.sha256(b"\0".join(content)).hexdigest()
 
 
@@ -232,13 +217,12 @@ def _result(source, output, executed, given):
     )
 
 
-def _failure(source, partial, failed, error):
-    """Keep what ran as ``failed`` and tell where it stopped, and why."""
+def _failure(source, failed, error):
+    """Where a notebook stopped, and why; what ran is in ``failed``."""
     where = "before its first cell"
     remedy = ""
-    if partial.exists():
-        where = _last_started(read_notebook(partial)) or where
-        partial.replace(failed)
+    if failed.exists():
+        where = _last_started(failed) or where
         remedy = f"read {failed}, mend the cell and run again"
     what, cause = _reason(error)
     return NotebookError(f"{source.name} failed {where}: {what}", cause, remedy)
@@ -247,15 +231,15 @@ def _failure(source, partial, failed, error):
 def _last_started(notebook):
     """Which of a notebook's own cells was started last, by number and first line; "" if none
     was."""
-    cells = own_cells(notebook)
+    cells = own_cells(read_notebook(notebook))
     for number, cell in reversed(list(enumerate(cells, start=1))):
         if cell.metadata.get("papermill", {}).get("start_time"):
-            first_line = cell.source.strip().partition("\n")[0].strip()
+            first_line = cell.source.strip().partition("\n")[0]
             return f"in cell {number} of {len(cells)} ({first_line!r})"
     return ""
 
 
-def _reason(error: Exception) -> tuple[str, str]:
+def _reason(error):
     """What went wrong, and the likely cause."""
     if isinstance(error, PapermillExecutionError):
         what = f"{error.ename}: {error.evalue}"

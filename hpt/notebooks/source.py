@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 from pydantic import ConfigDict, TypeAdapter
 
 from hpt.errors import NotebookError, did_you_mean
@@ -31,7 +32,7 @@ _TYPES = {
 }
 
 
-def read_notebook(path: Path) -> nbformat.NotebookNode:
+def read_notebook(path: Path) -> NotebookNode:
     """The notebook at ``path`` in nbformat 4; NotebookError if it is none."""
     try:
         return nbformat.read(path, as_version=4)
@@ -42,29 +43,28 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
         ) from error
 
 
-def tags_of(cell: nbformat.NotebookNode) -> list[str]:
+def tags_of(cell: NotebookNode) -> list[str]:
     """The tags of a cell."""
     return cell.metadata.get("tags", [])
 
 
-def own_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+def own_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """The cells that the author wrote: all but those that papermill puts in."""
     return [cell for cell in notebook.cells if not ADDED_TAGS.intersection(tags_of(cell))]
 
 
-def header(notebook: nbformat.NotebookNode) -> dict[str, str]:
+def header(notebook: NotebookNode) -> dict[str, str]:
     """Title and labelled items (markdown) of the first cell, "" where one is missing."""
     found = dict.fromkeys(("Title", *HEADER_LABELS), "")
-    first = next(iter(own_cells(notebook)), None)
-    if first is None or first.cell_type != "markdown":
-        return found
-    title = re.search(r"^# +(.+?)\s*$", first.source, re.MULTILINE)
+    first = own_cells(notebook)[:1]
+    text = "".join(cell.source for cell in first if cell.cell_type == "markdown")
+    title = re.search(r"^# +(.+?)\s*$", text, re.MULTILINE)
     if title:
         found["Title"] = title[1]
     # an item ends where the next one starts, at an empty line, or with the cell
     item = r"^[-*] +\*\*(\w+)[.:]?\*\*[.:]?(.*?)(?=^[-*] |^\s*$|\Z)"
-    for label, text in re.findall(item, first.source, re.MULTILINE | re.DOTALL):
-        found[label] = " ".join(text.split())
+    for label, said in re.findall(item, text, re.MULTILINE | re.DOTALL):
+        found[label] = " ".join(said.split())
     return found
 
 
@@ -102,8 +102,8 @@ def check_parameters(source: Path, parameters: Mapping[str, Any] | None) -> dict
     """
     name = source.name
     defaults = read_parameters(source)
-    listed = [f"{key} = {value!r}" for key, value in defaults.items()]
-    known = "known parameters: " + (", ".join(listed) or "none")
+    listed = ", ".join(f"{key} = {value!r}" for key, value in defaults.items())
+    known = f"known parameters: {listed}"
     checked = {}
     for key, value in (parameters or {}).items():
         if key not in defaults:
@@ -117,14 +117,13 @@ def check_parameters(source: Path, parameters: Mapping[str, Any] | None) -> dict
             checked[key] = _convert(value, default)
         except ValueError:
             raise NotebookError(
-                f"{name}: parameter {key!r} takes {type(default).__name__}, as its default "
-                f"{default!r}; given {value!r} ({type(value).__name__}).",
+                f"{name}: parameter {key!r} takes {type(default).__name__}, given {value!r}.",
                 remedy=known,
             ) from None
     return checked
 
 
-def _assignment(statement: ast.stmt, notebook: str) -> tuple[str, Any]:
+def _assignment(statement, notebook):
     """Name and value of ``name = literal``; NotebookError for anything else."""
     match statement:
         case ast.Assign(targets=[ast.Name(id=key)]) | ast.AnnAssign(target=ast.Name(id=key)):
@@ -183,10 +182,8 @@ def _plain(value):
     if isinstance(value, str):
         if value.lower() in ("none", "null"):
             return None
-        try:
+        with suppress(ValueError, SyntaxError):
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            return value
     if not _is_plain(value):
         raise ValueError
     return value
