@@ -23,18 +23,14 @@ FILE = click.Path(exists=True, dir_okay=False)
 PROFILE = option("--profile", default="quick", help="Which study; `hpt profiles` lists them.")
 STORE = option("--store", default="runs/store", help="Folder of run records, or its URL.")
 DEVICE = option("--device", default="auto", help="auto, cpu, cuda, mps.")
-WORKERS = option(
-    "--workers", type=click.IntRange(1), help="Processes; by default as many as serve best."
-)
-DRY_RUN = option(
-    "--dry-run", is_flag=True, help="Only say what it costs: FLOPs, time, memory, disk."
-)
+WORKERS = option("--workers", type=click.IntRange(1), help="Processes; by default the best number.")
+DRY_RUN = option("--dry-run", is_flag=True, help="Only say the cost: FLOPs, time, memory, disk.")
 
 
 class _Group(click.Group):
     """Ends with a plain message where hpt knows what is wrong."""
 
-    def invoke(self, context: click.Context):
+    def invoke(self, context):
         try:
             return super().invoke(context)
         except HptError as error:
@@ -58,21 +54,11 @@ def main() -> None:
 @DEVICE
 @WORKERS
 @option("--executor", default="local", help="local, or ray: a Ray cluster.")
-@option(
-    "--address", help="ray: the cluster, HOST:PORT or auto; by default $RAY_ADDRESS, else local."
-)
-@option(
-    "--gpus-per-job",
-    type=float,
-    help="ray: a fraction lets jobs share a GPU.  [default: 1 on GPUs]",
-)
+@option("--address", help="ray: HOST:PORT or auto; by default $RAY_ADDRESS, else a local cluster.")
+@option("--gpus-per-job", type=float, help="ray: by default 1 on GPUs; a fraction shares one.")
 @DRY_RUN
 @option("--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file.")
-@option(
-    "--adaptive",
-    is_flag=True,
-    help="Place learning rates where they tell most, in place of the full grid.",
-)
+@option("--adaptive", is_flag=True, help="Learning rates where they tell most, not the full grid.")
 @option(
     "--target",
     type=click.FloatRange(0, min_open=True),
@@ -156,11 +142,7 @@ def transfer(table, reference, width) -> None:
     default="ddp",
     help="ddp: the whole model in every process; fsdp: shared out.",
 )
-@option(
-    "--checkpoint",
-    type=click.Path(file_okay=False),
-    help="Folder for the states of unfinished runs.",
-)
+@option("--checkpoint", type=click.Path(file_okay=False), help="Folder for unfinished runs.")
 @option("--every", type=click.IntRange(1), default=500, help="Steps between checkpoints.")
 def wide(config, store, **options) -> None:
     """Train the run of a TOML or JSON file on all processes of a torchrun job, unless the store has

@@ -68,26 +68,21 @@ def field_types(cls: type) -> dict[str, Any]:
 def _explained(error, cls):
     """The first complaint of pydantic, told as value, cause and corrected call."""
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return _unknown_field(cls, path, first["input"])
-    subject = cls.__name__
+    path = ".".join(map(str, first["loc"]))
+    what = cls.__name__
+    cause = ""
     # There is no path where fields do not go together.
     if path:
-        subject += f".{'.'.join(path)} = {first['input']!r}"
-    return ConfigError(
-        f"{subject}: {first['msg'].removeprefix('Value error, ')}.",
-        remedy=f"help(hpt.{cls.__name__}) lists each field with its range",
-    )
+        what += f".{path} = {first['input']!r}"
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        cause = f"a misspelt name; {_nearest_field(cls, *first['loc'])}"
+    remedy = f"help(hpt.{cls.__name__}) lists each field with its range"
+    return ConfigError(f"{what}: {first['msg'].removeprefix('Value error, ')}.", cause, remedy)
 
 
-def _unknown_field(cls, path, value):
-    owner = cls
-    for name in path[:-1]:
-        owner = field_types(owner)[name]
-    names = list(field_types(owner))
-    return ConfigError(
-        f"{cls.__name__} has no field {'.'.join(path)!r} (given {value!r}).",
-        f"a misspelt name; {did_you_mean(path[-1], names)}",
-        f"{owner.__name__}(…) with fields: {', '.join(names)}",
-    )
+def _nearest_field(cls, *path):
+    """The nearest names of fields to the last of a path."""
+    *owners, name = path
+    for owner in owners:
+        cls = field_types(cls)[owner]
+    return did_you_mean(name, field_types(cls))

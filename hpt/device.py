@@ -24,13 +24,10 @@ def pick_device(asked: str = "auto") -> torch.device:
     ------
     ConfigError: where the named device is not there.
     """
+    cuda = torch.cuda.is_available()
     if asked == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
+        return torch.device("cuda" if cuda else "cpu")
+    available = {"cpu": True, "cuda": cuda, "mps": torch.backends.mps.is_available()}
     if not available.get(asked.partition(":")[0]):
         raise ConfigError(
             f"device {asked!r} is not available here.",
@@ -65,7 +62,7 @@ def flushed_denormals() -> Iterator[None]:
     A CPU takes ten times as long for a softmax that has some of them, and a high learning rate
     makes many.
     """
-    before = bool(torch.full((), torch.finfo(torch.float32).tiny) / 2 == 0)
+    before = bool(torch.tensor(1.2e-38) / 2 == 0)
     torch.set_flush_denormal(True)
     try:
         yield

@@ -13,6 +13,7 @@ from functools import reduce
 
 import numpy as np
 import pandas as pd
+from numpy import ndarray
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics import figures
@@ -44,26 +45,28 @@ def gap_closed(
     ------
     TableError: where no value of the other group columns has all three.
     """
-    first, *others = report.group_columns or ("parameterization",)
-    names = [plain_name(name) for name in (from_, by, to)]
-    found: dict[tuple, dict] = {}
+    names = [from_, by, to]
+    plain_names = [plain_name(name) for name in names]
+    found = {}
     for group in report.groups:
-        name = plain_name(group.key[0]) if group.key else ""
-        if name in names:
-            found.setdefault(group.key[1:], {})[name] = group
-    complete = {rest: named for rest, named in found.items() if set(named) == set(names)}
-    if not complete:
-        known = sorted({str(group.key[0]) for group in report.groups if group.key})
-        absent = [n for n in (from_, by, to) if plain_name(n) not in map(plain_name, known)]
+        first, *rest = group.key or ("",)
+        name = plain_name(first)
+        if name in plain_names:
+            found.setdefault(tuple(rest), {})[name] = group
+    rows = {}
+    for rest, named in found.items():
+        if len(named) == len(set(plain_names)):
+            rows[rest] = _share_rows([named[name] for name in plain_names], report)
+    if not rows:
+        known = {str(value) for group in report.groups for value in group.key[:1]}
+        present = set().union(*found.values())
+        absent = [name for name in names if plain_name(name) not in present]
         raise TableError(
-            f"No setting has all of {from_!r}, {by!r} and {to!r} in column {first!r}.",
-            f"{absent[0]!r} is not in the table; known: {known}" if absent else "",
+            f"No setting has all of {names} in the first column of {report.group_columns}.",
+            f"{absent[0]!r} is not in the table; known: {sorted(known)}" if absent else "",
             "gap_closed(report, from_=…, by=…, to=…)",
         )
-    rows = {}
-    for rest, named in complete.items():
-        rows[rest] = _share_rows([named[name] for name in names], report)
-    return table_of(others, rows)
+    return table_of(report.group_columns[1:], rows)
 
 
 def _share_rows(triple, report):
@@ -85,12 +88,10 @@ def _share(cells, losses, level):
         if reason:
             return Figure.nothing(reason, runs)
     from_B, by_B, to_B = (group.drawn("loss_BxW", w) for group, w, _ in cells)
-    gap_low, gap_high = interval(from_B - to_B, level)
+    low, high = interval(from_B - to_B, level)
     reason = ""
-    if gap_high <= 0:
-        reason = "the gap is below zero"
-    elif gap_low <= 0:
-        reason = "the gap is not told from zero"
+    if low <= 0:
+        reason = "the gap is below zero" if high <= 0 else "the gap is not told from zero"
     ends = interval(_share_of_gap(from_B, by_B, to_B), level)
     group, *_ = cells[0]
     return Figure.of(_share_of_gap(*losses), ends, reason, group.method, runs)
@@ -159,15 +160,15 @@ def share_exponents(report: TransferReport, exponents: Sequence[str] = ("beta",)
     """
     notes = list(report.notes)
     moves = [{} for _ in report.groups]
-    for verdict in compare_exponents(report, exponents).itertuples():
-        says = "the data allow it" if verdict.allowed else "THE DATA CONTRADICT IT"
-        shared = f"{verdict.exponent} shared by {verdict.groups} groups"
-        notes.append(f"{shared}: {says} (p = {verdict.p:.3f})")
-        exponent = _shared_exponent(report, verdict.exponent)
+    for test in compare_exponents(report, exponents).itertuples():
+        name = test.exponent
+        says = "the data allow it" if test.allowed else "THE DATA CONTRADICT IT"
+        notes.append(f"{name} shared by {test.groups} groups: {says} (p = {test.p:.3f})")
+        exponent = _shared_exponent(report, name)
         move_G = exponent.mean(exponent.value_G) - exponent.value_G
         move_BxG = exponent.mean(exponent.drawn_BxG)[:, None] - exponent.drawn_BxG
         for i, g in enumerate(exponent.members):
-            moves[g][EXPONENTS[verdict.exponent]] = move_G[i], move_BxG[:, i]
+            moves[g][EXPONENTS[name]] = move_G[i], move_BxG[:, i]
     groups = [_moved(g, m) if m else g for g, m in zip(report.groups, moves, strict=True)]
     return with_groups(report, groups, notes)
 
@@ -199,7 +200,8 @@ def _slopes(theta_Bx7, columns):
     theta_Bx7 = np.where(np.isnan(theta_Bx7).all(0), 0.0, theta_Bx7)
     low, high = np.nanquantile(theta_Bx7, [0.01, 0.99], axis=0)
     inside_B = ((theta_Bx7 >= low) & (theta_Bx7 <= high)).all(1)
-    deviation = theta_Bx7[inside_B] - theta_Bx7[inside_B].mean(0)
+    theta_Bx7 = theta_Bx7[inside_B]
+    deviation = theta_Bx7 - theta_Bx7.mean(0)
     slope_Kx7 = np.linalg.lstsq(deviation[:, columns], deviation, rcond=None)[0]
     slope_Kx7[:, columns] = np.eye(len(columns))
     return slope_Kx7
@@ -216,10 +218,10 @@ class _Exponent:
     spread_G: their standard deviation.
     """
 
-    members: np.ndarray
-    value_G: np.ndarray
-    drawn_BxG: np.ndarray
-    spread_G: np.ndarray
+    members: ndarray
+    value_G: ndarray
+    drawn_BxG: ndarray
+    spread_G: ndarray
 
     def mean(self, value_G):
         """Of values (…, G), with weights 1/variance."""

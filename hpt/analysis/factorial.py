@@ -81,23 +81,22 @@ def effects(
     others = [column for column in report.group_columns if column not in used]
     if width is None:
         width = _largest_common_width(report)
+    asked = {"figure": figure}
+    if figure in ("penalty", "loss"):
+        asked[report.scale] = width
     records = report.figures.to_dict("records")
     factorials = {}
     for group, row, setting in zip(report.groups, records, settings.values, strict=True):
-        rest = tuple(row[column] for column in others)
+        rest = *(row[column] for column in others), *asked.values()
         variants = factorials.setdefault(rest, {})
         variants[tuple(setting)] = _variant(group, row, figure, width)
     rows = {
         rest: Factorial(list(settings), variants, report.level).rows()
         for rest, variants in factorials.items()
     }
-    frame = table_of(others, rows)
-    frame.insert(len(others), "figure", figure)
+    frame = table_of([*others, *asked], rows)
     method = next((group.method for group in report.groups if group.method), "")
-    frame["method"] = np.where(frame["low"].notna(), method, "")
-    if figure in ("penalty", "loss"):
-        frame.insert(len(others) + 1, report.scale, width)
-    return frame
+    return frame.assign(method=np.where(frame.low.notna(), method, ""))
 
 
 def _settings(report, switches):
@@ -122,8 +121,8 @@ def _named_switches(report):
             "The report has no column parameterization to read switches from.",
             remedy="effects(report, switches=['column', …]), columns of two values given to by=",
         )
-    on = [Parameterization.parse(name).switches for name in report.figures["parameterization"]]
-    return {switch: [switch in names for names in on] for switch in SWITCHES}
+    variants = report.figures["parameterization"].map(Parameterization.parse)
+    return {switch: [switch in v.switches for v in variants] for switch in SWITCHES}
 
 
 def _own_switch(report, column):
@@ -164,13 +163,15 @@ def _variant(group, row, figure, width):
     if figure in ("penalty", "loss"):
         return _at_width(group, width)
     known = Figure.from_row(row, figure)
+    reason = known.reason
     if np.isnan(known.estimate):
-        return Variant(known.reason)
+        return Variant(reason)
     if figure in ("E", "E_extrap"):
         return _log2_error(known, group.drawn(f"{figure}_B"))
-    value = figures.L_inf if figure == "R" else figures.LAW_FIGURES[figure]
-    # An effect on L∞ has an interval of its own.
-    reason = "" if figure == "R" and known.reason == TOO_WIDE else known.reason
+    value = figures.LAW_FIGURES.get(figure, figures.L_inf)
+    # Said of R alone; an effect on L∞ has an interval of its own.
+    if reason == TOO_WIDE:
+        reason = ""
     return Variant(reason, value(group.fit.law.theta_Bx7[0]), value(group.drawn("theta_Bx7")))
 
 
@@ -189,7 +190,7 @@ def _log2_error(error, drawn_B):
         return Variant(error.reason)
     log2 = np.log2(error.estimate)
     if not len(drawn_B):
-        return Variant(error.reason, log2, drawn_B)
+        return Variant(error.reason, log2)
     log2_B = np.log2(np.maximum(drawn_B, 1e-300))
     typical = 0.5 * np.log2(np.mean(np.exp2(2 * log2_B)))
     return Variant(error.reason, log2, log2 + typical - log2_B)
@@ -212,16 +213,17 @@ class Factorial:
         self.value_N = np.array([variant.estimate for variant in known.values()])
         drawn = [variant.drawn_B for variant in known.values()]
         self.drawn_BxN = np.stack(drawn, axis=1) if drawn else np.empty((0, 0))
-        doubts = [f"{self._name(s)}: {v.reason}" for s, v in known.items() if v.reason]
-        self.doubt = doubts[0] if doubts else ""
+        doubts = (
+            f"{'+'.join(compress(names, s)) or 'none'}: {variant.reason}"
+            for s, variant in known.items()
+            if variant.reason
+        )
+        self.doubt = next(doubts, "")
         # The sets by size, so that an order keeps the first of them.
         self.sets_TxK = np.array(sorted(product((1, 0), repeat=len(names)), key=sum))
         self.size_T = self.sets_TxK.sum(1)
         shared_NxT = np.reshape(list(known), (-1, len(names))) @ self.sets_TxK.T
         self.counts_NxT = (shared_NxT == self.size_T).astype(float)
-
-    def _name(self, setting):
-        return "+".join(compress(self.names, setting)) or "none"
 
     def rows(self):
         """Every effect, a row each."""

@@ -59,12 +59,12 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
             f"predict_lr(width={width!r}): a width is positive.",
             remedy="predict_lr(report, width=4096)",
         )
-    known = sorted(report.basins[report.scale].unique())
+    known = sorted(set(report.basins[report.scale]))
     if small is not None and small not in known:
         raise TableError(
             f"predict_lr(small={small!r}) is not in the sweep.",
             f"known: {known}",
-            f"small={known[0]!r}, or None for the largest with a well",
+            "small=None, the largest with a well",
         )
     rows = {}
     for group in report.groups:
@@ -94,19 +94,17 @@ def _drawn_wells(group, width):
 
 def _penalties(group, width, log2_lr, small, level):
     """Penalty of the predicted η and of a small width's η* unchanged, nats."""
-    row = {"penalty": np.nan, "penalty_high": np.nan, "small": np.nan}
+    row = dict.fromkeys(("penalty", "penalty_high", "small"), np.nan)
     reason = _why_no_law(group)
     unchanged = Figure.nothing(reason)
     if not reason:
         loss_B, _ = _cost(group, width, log2_lr)
-        if small is None:
-            small = group.fit.points.scale_W[group.fit.fitted[-1]]
+        small = small or group.fit.basins.scale_W[-1]
         row["penalty"] = loss_B.mean()
         row["penalty_high"] = np.quantile(loss_B, level)
         row["small"] = plain_number(small)
         unchanged = _unchanged(group, width, small, level)
-    row |= unchanged.interval("unchanged")
-    return row | {"unchanged_reason": unchanged.reason}
+    return row | unchanged.interval("unchanged") | {"unchanged_reason": unchanged.reason}
 
 
 def _why_no_law(group):
@@ -186,12 +184,11 @@ def next_width(
         candidates = _candidates(group, width, price, report)
         able = [row for row in candidates if row["gain"] >= least_gain]
         best = max(able, key=_shrinkage_a_cost, default=None)
-        for row in candidates:
-            row["best"] = row is best
-        chosen = candidates if every else [row for row in candidates if row["best"]]
-        nothing = {report.scale: np.nan, "gain": np.nan, "best": False}
-        nothing["reason"] = NO_HELP if candidates else _why_no_law(group) or NOISE_UNKNOWN
-        rows[group.key] = chosen or [nothing]
+        chosen = candidates if every else able and [best]
+        if not chosen:
+            reason = NO_HELP if candidates else _why_no_law(group) or NOISE_UNKNOWN
+            chosen = [{report.scale: np.nan, "gain": np.nan, "best": False, "reason": reason}]
+        rows[group.key] = [row | {"best": row is best} for row in chosen]
     return table_of(report.group_columns, rows)
 
 
@@ -204,14 +201,14 @@ def _candidates(group, width, price, report):
     if _why_no_law(group):
         return []
     fit = group.fit
-    finite_BxW = np.isfinite(group.drawn("log2_lr_BxW", fit.fitted))
-    used_B = finite_BxW.all(1) & np.isfinite(group.drawn("theta_Bx7")).all(1)
+    drawn = group.drawn("log2_lr_BxW", fit.fitted), group.drawn("theta_Bx7")
+    used_B = np.isfinite(np.hstack(drawn)).all(1)
     if used_B.sum() < LEAST_REPLICATES:
         return []
     new_N = _new_scales(fit.points.scale_W, width)
     span, span_then_N, gain_N = _spans(group, used_B, width, new_N, report.level)
     middle_N = np.round(fit.law.wells(new_N)[0][0] / LN2)
-    largest = float(fit.points.scale_W[-1])
+    largest = fit.points.scale_W[-1]
     rows = {
         report.scale: [plain_number(n) for n in new_N],
         "log2_lr_from": middle_N - RUNS_A_WIDTH // 2,
@@ -227,8 +224,8 @@ def _candidates(group, width, price, report):
 
 def _new_scales(measured_W, width):
     """Scales half a doubling apart, up to `width`, that are not next to a measured one."""
-    octaves = np.arange(0, np.log2(width / measured_W[0]) + 1e-9, 0.5)
-    grid = measured_W[0] * 2**octaves
+    smallest = measured_W[0]
+    grid = smallest * 2 ** np.arange(0, np.log2(width / smallest) + 1e-9, 0.5)
     grid = np.where(grid > 8, np.round(grid), grid)
     return [n for n in grid.tolist() if np.abs(np.log2(n / measured_W)).min() > 0.2]
 
@@ -240,13 +237,14 @@ def _spans(group, used_B, width, new_N, level):
     law = replace(fit.law, theta_Bx7=group.drawn("theta_Bx7")[used_B])
     log2_lr_BxN = law.wells([width, *new_N])[0] / LN2
     low, high = interval(log2_lr_BxN[:, 0], level)
+    span = high - low
     shape_B = group.drawn("shape_B")[used_B]
     own_BxW = group.drawn("log2_lr_BxW", fit.fitted)[used_B] - shape_B[:, None]
     fresh_N = _variance_at(fit, new_N, group.replicates.inflation**2 * own_BxW.var(0))
     left_N, variance = _left_over(log2_lr_BxN - shape_B[:, None], fresh_N)
     stays = shape_B.var() / (variance + shape_B.var())
-    span_then_N = (high - low) * np.sqrt(stays + (1 - stays) * left_N)
-    return high - low, span_then_N, 1 - np.sqrt(left_N)
+    span_then_N = span * np.sqrt(stays + (1 - stays) * left_N)
+    return span, span_then_N, 1 - np.sqrt(left_N)
 
 
 def _variance_at(fit, new_N, variance_W):
