@@ -1,5 +1,6 @@
 """The files around the package: lock, environment, Makefile, README, house rules."""
 
+import importlib
 import re
 import subprocess
 import tomllib
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from readability import by_wing
 
 import hpt
 from hpt.data.source import PACKAGES
@@ -87,6 +89,12 @@ def test_readme_names_what_exists():
         assert name in hpt.__all__, name
 
 
+def test_readme_names_the_whole_public_surface_once():
+    section = (ROOT / "README.md").read_text().partition("## Names")[2].partition("## The code")[0]
+    named = [name for cell in re.findall(r"\| ((?:`\w+`(?:, )?)+) \|", section) for name in re.findall(r"\w+", cell)]
+    assert sorted(named) == sorted(hpt.__all__)
+
+
 @pytest.mark.parametrize("name", hpt.__all__)
 def test_public_names_are_there_and_documented(name):
     assert name == "PARAMETERIZATIONS" or getattr(hpt, name).__doc__
@@ -110,3 +118,77 @@ def test_import_is_light():
         ).returncode
         == 0
     )
+
+
+def modules():
+    """Each module of a wing, as wing/module."""
+    files = sorted((ROOT / "hpt").glob("*/*.py"))
+    return [f"{file.parent.name}/{file.stem}" for file in files if file.stem != "__init__"]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_has_its_tests(module):
+    wing, _, name = module.partition("/")
+    assert (ROOT / "tests" / wing / f"test_{name}.py").exists()
+
+
+def test_every_wing_says_what_it_is():
+    for file in (ROOT / "hpt").glob("*/__init__.py"):
+        wing = importlib.import_module(f"hpt.{file.parent.name}")
+        assert wing.__all__, wing
+        for name in wing.__all__:
+            assert getattr(wing, name) is not None
+        for module in (path.stem for path in file.parent.glob("*.py") if path != file):
+            assert f"{wing.__name__}.{module}`" in wing.__doc__, module
+
+
+def test_no_module_is_called_as_a_public_function():
+    assert not {module.partition("/")[2] for module in modules()} & set(hpt.__all__)
+
+
+def tree_of_readme():
+    """Every path of the tree in the README, with what is said of it."""
+    text = (ROOT / "README.md").read_text().partition("\n## The code\n")[2]
+    lines = text.partition("```\n")[2].partition("```")[0].splitlines()
+    folders, found = [], []
+    for line in lines:
+        depth = (len(line) - len(line.lstrip())) // 2
+        name, _, purpose = line.strip().partition("  ")
+        path = "/".join([*folders[:depth], name.rstrip("/")])
+        if name.endswith("/"):
+            folders = [*folders[:depth], name.rstrip("/")]
+        found.append((path, purpose.strip()))
+    return found
+
+
+def test_readme_names_every_file_once_and_says_what_for():
+    tree = tree_of_readme()
+    named = [path for path, _ in tree]
+    assert len(named) == len(set(named))
+    assert all(purpose for _, purpose in tree)
+    files = [
+        *(ROOT / "hpt").rglob("*.py"),
+        *(ROOT / "benchmarks").glob("*.py"),
+        *(ROOT / "docs").glob("*.md"),
+    ]
+    files += [*(ROOT / "notebooks").glob("*.py"), *(ROOT / "hpt").rglob("*.toml")]
+    wanted = {str(file.relative_to(ROOT)) for file in files if file.stem != "__init__"}
+    assert wanted - set(named) == set()
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_contributing_names_what_exists():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"\b((?:hpt|tests|benchmarks)/[\w/]+(?:\.py)?)", page)
+    for path in paths:
+        if "WING" not in path:
+            assert (ROOT / path).exists(), path
+    for path, name in re.findall(r"`(hpt/[\w/]+\.py)`, `(\w+)`", page):
+        assert re.search(rf"^(def |class )?{name}\b", (ROOT / path).read_text(), re.MULTILINE), name
+
+
+def test_code_is_short_and_its_lines_are_plain():
+    wings = by_wing().values()
+    lines, nodes = sum(wing[0] for wing in wings), sum(wing[1] for wing in wings)
+    assert lines <= 8800
+    assert nodes < 5 * lines
