@@ -23,15 +23,11 @@ from hpt.study.profiles import load_profile
 from hpt.study.study import Study
 
 LAWS = {
-    "SP": Law(
-        L_inf=3.7, A=2.8, alpha=0.4, beta=0.7, gamma=1.1, log2_lr=-7.4, curvature=0.64, skew=1.2
-    ),
+    "SP": Law(L_inf=3.7, A=2.8, alpha=0.4, beta=0.7, gamma=1.1, log2_lr=-7.4, curvature=0.64, skew=1.2),
     "SP+Embd": Law(
         L_inf=3.7, A=5.0, alpha=0.74, beta=0.95, gamma=2.06, log2_lr=-7.5, curvature=0.17, skew=0.5
     ),
-    "μP": Law(
-        L_inf=3.7, A=3.6, alpha=0.6, beta=0.83, gamma=1.68, log2_lr=-9.0, curvature=0.23, skew=0.9
-    ),
+    "μP": Law(L_inf=3.7, A=3.6, alpha=0.6, beta=0.83, gamma=1.68, log2_lr=-9.0, curvature=0.23, skew=0.9),
 }
 
 
@@ -65,28 +61,21 @@ def search(study: Study, losses: dict) -> tuple[pd.DataFrame, int]:
     while new := [c for c in study.plan(known) if c not in known]:
         rounds += 1
         known |= {
-            c: losses[
-                str(c.parameterization), c.model.width, round(2 * np.log2(c.train.lr)) / 2, c.seed
-            ]
+            c: losses[str(c.parameterization), c.model.width, round(2 * np.log2(c.train.lr)) / 2, c.seed]
             for c in new
         }
     rows = [
         (str(c.parameterization), c.model.width, c.train.lr, c.seed, loss, run_flops(c))
         for c, loss in known.items()
     ]
-    return pd.DataFrame(
-        rows, columns=["parameterization", "width", "lr", "seed", "loss", "flops"]
-    ), rounds
+    return pd.DataFrame(rows, columns=["parameterization", "width", "lr", "seed", "loss", "flops"]), rounds
 
 
 def one_sweep(study: Study, laws: dict[str, Law], losses: dict, seed: int) -> pd.DataFrame:
     """One row a basin: interval, error, whether it covers the truth, runs and FLOPs."""
     table, rounds = search(study, losses)
     wells = basins(table, bootstraps=400, seed=seed)
-    truth = [
-        float(laws[p].best_log2_lr(w))
-        for p, w in zip(wells.parameterization, wells.width, strict=True)
-    ]
+    truth = [float(laws[p].best_log2_lr(w)) for p, w in zip(wells.parameterization, wells.width, strict=True)]
     cost = table.groupby(["parameterization", "width"]).flops.agg(["size", "sum"]).to_numpy()
     return pd.DataFrame(
         {
@@ -128,9 +117,7 @@ def compare(
     for i in range(seed, seed + sweeps):
         laws, losses = twin(study, noise=noise, common=common, shape=shape, seed=i)
         for kind in ("grid", "adaptive"):
-            found.append(
-                one_sweep(dataclasses.replace(study, search=kind, target=target), laws, losses, i)
-            )
+            found.append(one_sweep(dataclasses.replace(study, search=kind, target=target), laws, losses, i))
     return pd.concat(found, ignore_index=True)
 
 

@@ -54,24 +54,10 @@ def laws(shape: str, skew: float, phase: float) -> dict[str, Law]:
     base = {"shape": shape, "skew": skew, "diverges_above": 3.7}
     return {
         "SP": Law(
-            L_inf=2.6,
-            A=8.0,
-            alpha=0.45,
-            beta=0.7,
-            gamma=1.3,
-            log2_lr=-7 + phase,
-            curvature=0.25,
-            **base,
+            L_inf=2.6, A=8.0, alpha=0.45, beta=0.7, gamma=1.3, log2_lr=-7 + phase, curvature=0.25, **base
         ),
         "SP+Embd": Law(
-            L_inf=2.45,
-            A=7.0,
-            alpha=0.5,
-            beta=0.9,
-            gamma=1.6,
-            log2_lr=-7 - phase,
-            curvature=0.2,
-            **base,
+            L_inf=2.45, A=7.0, alpha=0.5, beta=0.9, gamma=1.6, log2_lr=-7 - phase, curvature=0.2, **base
         ),
     }
 
@@ -82,11 +68,7 @@ def without_optimum(
     """The table without the rates that reach within `octaves` of the optimum of one width, the
     largest from below, any other from above; or without that `whole` width."""
     best = table.parameterization.map(lambda name: float(law[name].best_log2_lr(width)))
-    lost = (
-        table.log2_lr < best + octaves
-        if width == table.width.max()
-        else table.log2_lr > best - octaves
-    )
+    lost = table.log2_lr < best + octaves if width == table.width.max() else table.log2_lr > best - octaves
     return table[(table.width != width) | ~(lost | whole)]
 
 
@@ -108,9 +90,7 @@ def one_sweep(
         table = without_optimum(
             table, law, design["widths"][seed % 2 - 1], rng.uniform(0.2, 1.5), edge == "dropped"
         )
-    report = transfer_report(
-        table, reference="SP+Embd", bootstraps=bootstraps, seed=seed, resample=resample
-    )
+    report = transfer_report(table, reference="SP+Embd", bootstraps=bootstraps, seed=seed, resample=resample)
     rows: list[tuple] = []
 
     def ends(row: dict, name: str) -> tuple[float, float, float]:
@@ -124,22 +104,17 @@ def one_sweep(
                 "loss": truth.best_loss,
                 "curvature": truth.basin_curvature,
             }
-            rows += [
-                (name, float(value(row["width"])), *ends(row, name))
-                for name, value in values.items()
-            ]
+            rows += [(name, float(value(row["width"])), *ends(row, name)) for name, value in values.items()]
     for row in report.penalty.query("parameterization == 'SP'").to_dict("records"):
         truth = law["SP"].best_loss(row["width"]) - law["SP+Embd"].best_loss(row["width"])
         rows.append(("R(n)", float(truth), *ends(row, "R")))
     for row in report.to_frame().to_dict("records"):
         truth = law[row["parameterization"]]
         rows += [
-            (name, getattr(truth, name), *ends(row, name))
-            for name in ("alpha", "beta", "gamma", "kappa")
+            (name, getattr(truth, name), *ends(row, name)) for name in ("alpha", "beta", "gamma", "kappa")
         ]
         rows += [
-            (f"{name} {row['parameterization']}", np.nan, *ends(row, name))
-            for name in ("E", "E_extrap")
+            (f"{name} {row['parameterization']}", np.nan, *ends(row, name)) for name in ("E", "E_extrap")
         ]
         rows.append(("octave_error", 0.0, *ends(row, "octave_error")))
         if row["parameterization"] == "SP":
@@ -171,9 +146,7 @@ def coverage(
     """
     deal = [i % len(designs) for i in range(sweeps)]
     runs = [
-        one_sweep(designs[d], shape, skew, common, bootstraps, seed + i, resample, edge).assign(
-            design=d
-        )
+        one_sweep(designs[d], shape, skew, common, bootstraps, seed + i, resample, edge).assign(design=d)
         for i, d in enumerate(deal)
     ]
     table = pd.concat(runs, ignore_index=True)
@@ -223,10 +196,7 @@ CASES: dict[str, dict[str, Any]] = {
         "resample": "parametric",
         "designs": tuple(d | {"seeds": 5} for d in DESIGNS),
     },
-    "three seeds, resampled": {
-        "resample": "seeds",
-        "designs": tuple(d | {"seeds": 3} for d in DESIGNS),
-    },
+    "three seeds, resampled": {"resample": "seeds", "designs": tuple(d | {"seeds": 3} for d in DESIGNS)},
     "the optimum of the smallest or of the largest width beyond the grid": {"edge": "cut"},
     "the same without any run of that width": {"edge": "dropped"},
 }
@@ -289,9 +259,7 @@ def write_docs(path: Path, sweeps: int, bootstraps: int, seed: int) -> None:
             "|---|" + "---:|" * 7,
         ]
         for name, row in made.iterrows():
-            shares = (
-                f"**{row.covered:.1f}** | {row.below:.1f} | {row.above:.1f} | {row.intervals:.0f}"
-            )
+            shares = f"**{row.covered:.1f}** | {row.below:.1f} | {row.above:.1f} | {row.intervals:.0f}"
             lines.append(
                 f"| {name} | {shares} | {row.median_error:.4f} | {row.median_width:.4f} | "
                 f"{row.mean_error:+.4f} |"

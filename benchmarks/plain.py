@@ -73,19 +73,13 @@ def plain_model(config: RunConfig) -> PlainGPT:
     return plain
 
 
-def plain_run(
-    config: RunConfig, data: TokenSource, steps: int | None = None
-) -> tuple[float, float]:
+def plain_run(config: RunConfig, data: TokenSource, steps: int | None = None) -> tuple[float, float]:
     """Train ``steps`` steps (all by default) with every core; returns (seconds a step, validation
     loss)."""
     c, T = config.train, config.model.context
     model = plain_model(config)
     optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=c.lr,
-        betas=(c.beta1, c.beta2),
-        weight_decay=c.weight_decay,
-        fused=True,
+        model.parameters(), lr=c.lr, betas=(c.beta1, c.beta2), weight_decay=c.weight_decay, fused=True
     )
     steps = steps or c.steps
     start = time.perf_counter()
@@ -100,7 +94,6 @@ def plain_run(
     seconds = (time.perf_counter() - start) / steps
     with torch.no_grad():
         chunks = zip(
-            *(t.split(c.batch_size) for t in data.validation(c.validation_sequences, T)),
-            strict=True,
+            *(t.split(c.batch_size) for t in data.validation(c.validation_sequences, T)), strict=True
         )
         return seconds, sum(model(x, y).item() * len(x) for x, y in chunks) / c.validation_sequences

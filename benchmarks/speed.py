@@ -71,15 +71,11 @@ def at_width(base: RunConfig, width: int, vocabulary: int) -> RunConfig:
     return dataclasses.replace(
         base,
         data=DataConfig(source="synthetic", vocab_size=vocabulary),
-        model=dataclasses.replace(
-            base.model, width=width, vocab_size=vocabulary, d_head=min(32, width)
-        ),
+        model=dataclasses.replace(base.model, width=width, vocab_size=vocabulary, d_head=min(32, width)),
     )
 
 
-def steps_by_width(
-    base: RunConfig, widths: list[int], vocabularies: list[int], steps: int
-) -> pd.DataFrame:
+def steps_by_width(base: RunConfig, widths: list[int], vocabularies: list[int], steps: int) -> pd.DataFrame:
     """Tokens per second of the baseline and of hpt, and the step beside its matmuls, for each width
     and vocabulary."""
     rows, context = [], multiprocessing.get_context("spawn")
@@ -90,12 +86,9 @@ def steps_by_width(
             row = alone.submit(time_step, config, steps).result()
             all_threads = alone.submit(time_threads, config, steps, workers).result()
         with ProcessPoolExecutor(workers, context, _start_worker) as pool:
-            together = [
-                f.result() for f in [pool.submit(time_step, config, steps) for _ in range(workers)]
-            ]
+            together = [f.result() for f in [pool.submit(time_step, config, steps) for _ in range(workers)]]
             single = [
-                f.result()
-                for f in [pool.submit(time_threads, config, steps, 1) for _ in range(workers)]
+                f.result() for f in [pool.submit(time_threads, config, steps, 1) for _ in range(workers)]
             ]
         plain_seconds, _ = plain_run(config, load(config.data), steps)
         tokens = config.train.batch_size * config.model.context
@@ -154,9 +147,7 @@ def whole_study(study: Study, repeats: int) -> dict:
                 middle = study.log2_lrs[width][len(study.log2_lrs[width]) // 2]
                 count = 2 * workers  # so that, as in a study, no worker waits long for another
                 configs = [
-                    study.run_config(
-                        study.parameterizations[0], width, middle, seed=count * turn + i
-                    )
+                    study.run_config(study.parameterizations[0], width, middle, seed=count * turn + i)
                     for i in range(count)
                 ]
                 start = time.perf_counter()
@@ -176,16 +167,12 @@ def whole_study(study: Study, repeats: int) -> dict:
         sum(counts[w] * s for w, s in zip(turn["width"], turn[name], strict=True))
         for name, turn in itertools.product(
             ("seconds", "plain_seconds"),
-            (
-                turns.iloc[i : i + len(study.widths)]
-                for i in range(0, len(turns), len(study.widths))
-            ),
+            (turns.iloc[i : i + len(study.widths)] for i in range(0, len(turns), len(study.widths))),
         )
     ]
     ours, plain = totals[:repeats], totals[repeats:]
     first, again = (
-        [p / (o + started + extra) for o, p in zip(ours, plain, strict=True)]
-        for extra in (compiled, 0.0)
+        [p / (o + started + extra) for o, p in zip(ours, plain, strict=True)] for extra in (compiled, 0.0)
     )
     return {
         "study_ratio": statistics.median(first),
@@ -197,8 +184,7 @@ def whole_study(study: Study, repeats: int) -> dict:
         "start_seconds": started,
         "compile_seconds": compiled,
         "batch_seconds": seconds(
-            lambda: data.batch(0, next(step), now[0].train.batch_size, now[0].model.context),
-            times=100,
+            lambda: data.batch(0, next(step), now[0].train.batch_size, now[0].model.context), times=100
         ),
         "runs_per_hour": 3600 * len(runs) / (statistics.median(ours) + started + compiled),
         "plain_runs_per_hour": 3600 * len(runs) / statistics.median(plain),
@@ -222,9 +208,7 @@ def outside_training(study: Study, workers: int) -> dict[str, float]:
     end, and what share
     of them is not in steps and validation: start, estimate, data, store, report."""
     with tempfile.TemporaryDirectory() as folder:
-        study.cost(
-            folder
-        )  # leaves what any earlier study of these shapes leaves: the count of its memory
+        study.cost(folder)  # leaves what any earlier study of these shapes leaves: the count of its memory
         pickled = Path(folder, "study.pickle")
         pickled.write_bytes(pickle.dumps(study))
         command = [sys.executable, "-c", STUDY, str(pickled), folder]
@@ -245,11 +229,7 @@ def adaptive_search(seconds_per_run: dict[int, float], study_ratio: float, sweep
     spent = found["runs"] * found["width"].map(seconds_per_run)
     seconds = spent.groupby(found["plan"]).sum()
     plans = summary(found)
-    share = (
-        seconds["adaptive"]
-        / seconds["grid"]
-        * (plans.interval["adaptive"] / plans.interval["grid"]) ** 2
-    )
+    share = seconds["adaptive"] / seconds["grid"] * (plans.interval["adaptive"] / plans.interval["grid"]) ** 2
     return {
         "adaptive_ratio": study_ratio / share,
         "adaptive_seconds_share": share,
@@ -265,9 +245,7 @@ def main() -> None:
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[1024, 8192])
     parser.add_argument("--steps", type=int, default=30, help="timed at each width")
     parser.add_argument("--repeats", type=int, default=3, help="turns of whole runs")
-    parser.add_argument(
-        "--sweeps", type=int, default=24, help="synthetic sweeps of the adaptive search"
-    )
+    parser.add_argument("--sweeps", type=int, default=24, help="synthetic sweeps of the adaptive search")
     parser.add_argument(
         "--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of hpt's matmuls"
     )
@@ -278,9 +256,7 @@ def main() -> None:
     a = parser.parse_args()
 
     study = load_profile("quick")
-    base = dataclasses.replace(
-        study.base, train=dataclasses.replace(study.base.train, precision=a.precision)
-    )
+    base = dataclasses.replace(study.base, train=dataclasses.replace(study.base.train, precision=a.precision))
     study = dataclasses.replace(study, base=base)
     dtype, reason = pick_precision(a.precision, pick_device("cpu"))
     machine = {
@@ -296,9 +272,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         programs_anew(Path(folder))
         if a.profile:
-            with ProcessPoolExecutor(
-                1, multiprocessing.get_context("spawn"), _start_worker
-            ) as alone:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker) as alone:
                 config = at_width(base, a.profile, a.vocabularies[0])
                 print(alone.submit(profile_step, config).result().round(2).to_string())
             return
@@ -362,12 +336,8 @@ def report(result: dict, steps: pd.DataFrame) -> None:
         f"of which {result['outside_share']:.1%} are not training"
     )
     print(pd.DataFrame(result["adaptive_plans"]).round(3).to_string(index=False))
-    print(
-        f"{result['workers_why']}; a batch of its text takes {1000 * result['batch_seconds']:.2f} ms"
-    )
-    print(
-        f"losses of hpt and the baseline differ by at most {result['largest_loss_difference']:.3f} nats"
-    )
+    print(f"{result['workers_why']}; a batch of its text takes {1000 * result['batch_seconds']:.2f} ms")
+    print(f"losses of hpt and the baseline differ by at most {result['largest_loss_difference']:.3f} nats")
 
 
 if __name__ == "__main__":

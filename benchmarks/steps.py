@@ -43,9 +43,7 @@ def matmul_calls(c: ModelConfig, sequences: int, dtype: torch.dtype):
             torch.randn(s).to(dtype)
             for s in [(sequences * c.heads, T, K)] * 2 + [(sequences * c.heads, T, T)]
         )
-        calls += [lambda q=q, k=k: q @ k.mT, lambda p=p, k=k: p @ k] * 2 + [
-            lambda p=p, k=k: p.mT @ k
-        ] * 2
+        calls += [lambda q=q, k=k: q @ k.mT, lambda p=p, k=k: p @ k] * 2 + [lambda p=p, k=k: p.mT @ k] * 2
     return calls
 
 
@@ -57,16 +55,12 @@ def least_bytes(c: ModelConfig, tokens: int, dtype: torch.dtype) -> float:
     bytes.
     """
     D, b = c.width, dtype.itemsize
-    norms = 2 * (
-        (4 + b + 4 + b) + (4 + b + 4 + 4 + b)
-    )  # x, branch → x, norm(x); x, its gradients → gradient
+    norms = 2 * ((4 + b + 4 + b) + (4 + b + 4 + 4 + b))  # x, branch → x, norm(x); x, its gradients → gradient
     heads = 2 * 3 * (2 * b)  # into the layout of heads and back, with the gradients
     gelu = 4 * (2 * b + 3 * b)
     softmax = c.heads * c.context * (2 * b + 3 * b)
     weights = parameter_count(c) * (4 * 6 + b) + (parameter_count(c) - c.vocab_size * D) * (4 + b)
-    return (
-        tokens * (c.depth * (D * (norms + heads + gelu) + softmax) + 3 * b * c.vocab_size) + weights
-    )
+    return tokens * (c.depth * (D * (norms + heads + gelu) + softmax) + 3 * b * c.vocab_size) + weights
 
 
 def time_step(config: RunConfig, steps: int) -> dict[str, float]:
@@ -76,9 +70,7 @@ def time_step(config: RunConfig, steps: int) -> dict[str, float]:
     ours = Compiled(config, load(config.data))
     compile_seconds = time.perf_counter() - start
     ours.advance(4)
-    resident = (
-        psutil.Process().memory_info().rss
-    )  # a worker keeps what it freed, so this is the peak
+    resident = psutil.Process().memory_info().rss  # a worker keeps what it freed, so this is the peak
     eager = Training(config, load(config.data), "cpu")
     eager.advance(4)
     matmuls = matmul_calls(config.model, config.train.batch_size, ours.dtype)
@@ -123,11 +115,7 @@ def profile_step(config: RunConfig, steps: int = 20) -> pd.DataFrame:
         run.advance(5 + steps)
     parts = Counter()
     for event in profiler.key_averages():
-        found = (
-            part
-            for part, names in PARTS.items()
-            if any(name in event.key for name in names.split("|"))
-        )
+        found = (part for part, names in PARTS.items() if any(name in event.key for name in names.split("|")))
         parts[next(found, "casts, layouts, all else")] += event.self_cpu_time_total / 1000 / steps
     table = pd.Series(parts, name="ms").sort_values(ascending=False).to_frame()
     return table.assign(share=table["ms"] / table["ms"].sum())
@@ -145,7 +133,5 @@ def time_threads(config: RunConfig, steps: int, threads: int) -> float:
     torch.set_num_threads(threads)
     run = Training(config, load(config.data), "cpu")
     run.advance(4)
-    seconds = statistics.median(
-        elapsed(lambda: run.advance(run.step + 2)) / 2 for _ in range(steps // 2 - 2)
-    )
+    seconds = statistics.median(elapsed(lambda: run.advance(run.step + 2)) / 2 for _ in range(steps // 2 - 2))
     return config.train.batch_size * config.model.context / seconds

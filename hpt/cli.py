@@ -37,9 +37,7 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(
-    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
-)
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="hpt")
 def main() -> None:
     """Learn, replicate and use hyperparameter transfer."""
@@ -88,17 +86,8 @@ def study(profile, store, device, workers, dry_run, csv, adaptive, target, **clu
 @option("--source", default="notebooks", help="Folder of the notebooks.")
 @option("--out", help="Folder of the report; by default reports/PROFILE.")
 @option("--again", is_flag=True, help="Execute unchanged notebooks too.")
-@option(
-    "-p",
-    "--parameter",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    help="Set a notebook's parameter.",
-)
-def notebooks(
-    names, profile, store, device, workers, dry_run, source, out, again, parameter
-) -> None:
+@option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook's parameter.")
+def notebooks(names, profile, store, device, workers, dry_run, source, out, again, parameter) -> None:
     """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the
     report."""
     if dry_run:

@@ -31,8 +31,7 @@ def config(cls: type) -> Any:
         if args:
             first = next(iter(field_types(checked)))
             raise ConfigError(
-                f"{cls.__name__} takes keywords only, given {args!r}.",
-                remedy=f"{cls.__name__}({first}=…)",
+                f"{cls.__name__} takes keywords only, given {args!r}.", remedy=f"{cls.__name__}({first}=…)"
             )
         try:
             build(self, **kwargs)

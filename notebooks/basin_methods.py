@@ -120,8 +120,7 @@ def compare_methods(
     """
     if sweeps < 1:
         raise ConfigError(
-            f"compare_methods(sweeps={sweeps}) compares nothing.",
-            remedy="compare_methods(sweeps=20)",
+            f"compare_methods(sweeps={sweeps}) compares nothing.", remedy="compare_methods(sweeps=20)"
         )
     found = []
     for (shape, skew), spacing, i in product(shapes, spacings, range(sweeps)):

@@ -27,12 +27,7 @@ def tiny_run() -> RunConfig:
         model=ModelConfig(width=16, depth=2, d_head=8, vocab_size=32, context=16),
         data=DataConfig(source="synthetic", vocab_size=32),
         train=TrainConfig(
-            lr=2.0**-6,
-            steps=12,
-            warmup_steps=2,
-            batch_size=4,
-            validation_sequences=8,
-            precision="fp32",
+            lr=2.0**-6, steps=12, warmup_steps=2, batch_size=4, validation_sequences=8, precision="fp32"
         ),
     )
 

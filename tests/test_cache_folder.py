@@ -16,9 +16,7 @@ def test_a_value_is_found_once(tmp_path, monkeypatch):
         return {"a": [1, len(found)]}
 
     assert kept("things", ["x", 1], find) == kept("things", ["x", 1], find) == {"a": [1, 1]}
-    assert kept("things", ["x", 2], find) == {"a": [1, 2]} and kept("others", ["x", 1], find) == {
-        "a": [1, 3]
-    }
+    assert kept("things", ["x", 2], find) == {"a": [1, 2]} and kept("others", ["x", 1], find) == {"a": [1, 3]}
     assert len(found) == 3 and len(list(tmp_path.glob("things/*"))) == 2
 
 
@@ -45,9 +43,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_code_is_the_source():
-    assert "class Gelu" in code_of(kernels) and code_of(kernels, transformer) == code_of(
-        kernels
-    ) + code_of(transformer)
+    assert "class Gelu" in code_of(kernels) and code_of(kernels, transformer) == code_of(kernels) + code_of(
+        transformer
+    )
 
 
 def test_the_users_cache_folder_comes_last(tmp_path, monkeypatch):

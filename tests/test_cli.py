@@ -19,33 +19,23 @@ def run(*arguments):
 
 
 def test_help_and_tables():
-    assert all(
-        command in run("--help").output
-        for command in ("study", "notebooks", "transfer", "profiles")
-    )
+    assert all(command in run("--help").output for command in ("study", "notebooks", "transfer", "profiles"))
     assert "SP+Embd" in run("parameterizations").output
 
 
 def test_profiles_are_valid_and_priced():
     shown = run("profiles").output
-    assert profile_names() == ["smoke", "quick", "gpu"] and all(
-        name in shown for name in profile_names()
-    )
+    assert profile_names() == ["smoke", "quick", "gpu"] and all(name in shown for name in profile_names())
     paper = load_profile("gpu")
     assert paper.widths == (128, 256, 512, 1024, 2048) and paper.base.model.depth == 12
     assert (
-        paper.base.train.steps == 10_000
-        and paper.base.train.batch_size * paper.base.model.context == 2**18
+        paper.base.train.steps == 10_000 and paper.base.train.batch_size * paper.base.model.context == 2**18
     )
 
 
 def test_an_unknown_profile_is_told():
     done = run("study", "--profile", "quikc")
-    assert (
-        done.exit_code == 1
-        and "did you mean 'quick'" in done.output
-        and "Traceback" not in done.output
-    )
+    assert done.exit_code == 1 and "did you mean 'quick'" in done.output and "Traceback" not in done.output
 
 
 def test_the_gpu_profile_does_not_start_on_a_cpu(tmp_path):

@@ -32,10 +32,7 @@ class Outer:
 def test_round_trip_hash_and_pickle():
     value = Outer(inner=Inner(width=9), rates=(0.5, 2.0))
     assert from_dict(Outer, to_dict(value)) == value == pickle.loads(pickle.dumps(value))
-    assert hash(value) == hash(from_dict(Outer, to_dict(value))) and to_dict(value)["rates"] == [
-        0.5,
-        2.0,
-    ]
+    assert hash(value) == hash(from_dict(Outer, to_dict(value))) and to_dict(value)["rates"] == [0.5, 2.0]
     with pytest.raises(dataclasses.FrozenInstanceError):
         value.rates = ()
 

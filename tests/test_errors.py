@@ -10,9 +10,7 @@ from hpt.errors import ConfigError, HptError, did_you_mean
 
 def test_errors_survive_a_process_boundary():
     error = pickle.loads(pickle.dumps(ConfigError("what", "cause", "remedy")))
-    assert str(error) == "what\n  likely cause: cause\n  try: remedy" and isinstance(
-        error, ValueError
-    )
+    assert str(error) == "what\n  likely cause: cause\n  try: remedy" and isinstance(error, ValueError)
 
 
 @pytest.mark.parametrize(

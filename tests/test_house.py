@@ -18,9 +18,7 @@ from hpt.parameterization.sixteen import markdown_table
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = [
-    Requirement(line)
-    for line in (ROOT / "requirements.lock").read_text().splitlines()
-    if line[:1].isalnum()
+    Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line[:1].isalnum()
 ]
 
 
@@ -49,10 +47,7 @@ def test_conda_environment_is_the_lock():
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     python = next(d for d in dependencies if isinstance(d, str) and d.startswith("python"))
     assert python.removeprefix("python") == PROJECT["requires-python"]
-    assert next(d for d in dependencies if isinstance(d, dict))["pip"] == [
-        "-r requirements.lock",
-        "-e .",
-    ]
+    assert next(d for d in dependencies if isinstance(d, dict))["pip"] == ["-r requirements.lock", "-e ."]
 
 
 def test_make_alone_prints_what_there_is():
@@ -67,9 +62,7 @@ def test_make_refuses_an_old_python(tmp_path):
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
     done = subprocess.run(
-        ["make", "-C", ROOT, "env", f"PYTHON={old}", f"VENV={tmp_path}/venv"],
-        capture_output=True,
-        text=True,
+        ["make", "-C", ROOT, "env", f"PYTHON={old}", f"VENV={tmp_path}/venv"], capture_output=True, text=True
     )
     assert done.returncode and "Python 3.11 or newer" in done.stdout
     assert not (tmp_path / "venv").exists()
@@ -91,7 +84,11 @@ def test_readme_names_what_exists():
 
 def test_readme_names_the_whole_public_surface_once():
     section = (ROOT / "README.md").read_text().partition("## Names")[2].partition("## The code")[0]
-    named = [name for cell in re.findall(r"\| ((?:`\w+`(?:, )?)+) \|", section) for name in re.findall(r"\w+", cell)]
+    named = [
+        name
+        for cell in re.findall(r"\| ((?:`\w+`(?:, )?)+) \|", section)
+        for name in re.findall(r"\w+", cell)
+    ]
     assert sorted(named) == sorted(hpt.__all__)
 
 
@@ -112,12 +109,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_import_is_light():
     code = "import sys, hpt; sys.exit('torch' in sys.modules)"
-    assert (
-        subprocess.run(
-            [str(Path(__import__("sys").executable)), "-c", code], check=False
-        ).returncode
-        == 0
-    )
+    assert subprocess.run([str(Path(__import__("sys").executable)), "-c", code], check=False).returncode == 0
 
 
 def modules():

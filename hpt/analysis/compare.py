@@ -101,9 +101,7 @@ def _share_of_gap(loss_from, loss_by, loss_to):
     return (loss_from - loss_by) / (loss_from - loss_to)
 
 
-def compare_exponents(
-    report: TransferReport, exponents: Sequence[str] = tuple(EXPONENTS)
-) -> pd.DataFrame:
+def compare_exponents(report: TransferReport, exponents: Sequence[str] = tuple(EXPONENTS)) -> pd.DataFrame:
     """Could all groups have the same exponent?
 
     Each exponent is averaged over the groups with weights 1/variance; Q = Σ (value −
@@ -236,9 +234,7 @@ class _Exponent:
 
 def _shared_exponent(report, name):
     if name not in EXPONENTS:
-        raise TableError(
-            f"{name!r} is no exponent.", did_you_mean(name, EXPONENTS), "exponents=('beta',)"
-        )
+        raise TableError(f"{name!r} is no exponent.", did_you_mean(name, EXPONENTS), "exponents=('beta',)")
     members = np.flatnonzero(report.figures[f"{name}_determined"])
     if len(members) < 2:
         raise TableError(

@@ -72,9 +72,7 @@ def effects(
     """
     if figure not in FIGURES:
         raise ConfigError(
-            f"effects(figure={figure!r}) is unknown.",
-            did_you_mean(figure, FIGURES),
-            "figure='kappa'",
+            f"effects(figure={figure!r}) is unknown.", did_you_mean(figure, FIGURES), "figure='kappa'"
         )
     settings = _settings(report, switches)
     used = ["parameterization"] if switches is None else switches

@@ -56,8 +56,7 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
     """
     if not width > 0:
         raise TableError(
-            f"predict_lr(width={width!r}): a width is positive.",
-            remedy="predict_lr(report, width=4096)",
+            f"predict_lr(width={width!r}): a width is positive.", remedy="predict_lr(report, width=4096)"
         )
     known = sorted(set(report.basins[report.scale]))
     if small is not None and small not in known:

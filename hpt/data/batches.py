@@ -65,9 +65,7 @@ def uniforms(seed: int, step: int, count: int, stream: str = "train") -> np.ndar
     """
     if min(seed, step) < 0 or max(seed, step) >= 2**64:
         raise ConfigError(
-            f"seed = {seed} or step = {step} is outside 0 … 2⁶⁴−1.",
-            "a negative number",
-            "seed=0",
+            f"seed = {seed} or step = {step} is outside 0 … 2⁶⁴−1.", "a negative number", "seed=0"
         )
     key = np.array([seed, STREAMS[stream]], dtype=np.uint64)
     counter = np.array([0, 0, 0, step], dtype=np.uint64)
@@ -75,9 +73,7 @@ def uniforms(seed: int, step: int, count: int, stream: str = "train") -> np.ndar
     return (words >> np.uint64(11)) * 2.0**-53
 
 
-def random_starts(
-    seed: int, step: int, count: int, tokens: int, context: int, name: str
-) -> np.ndarray:
+def random_starts(seed: int, step: int, count: int, tokens: int, context: int, name: str) -> np.ndarray:
     """First positions of ``count`` random windows of ``context`` + 1 tokens, int64 (count,)."""
     check_sizes(count, context)
     windows = _window_count(1, tokens, context, name)

@@ -28,13 +28,7 @@ HUB_EXAMPLE = (
 # Compared once over the wheels of Linux (x86-64, arm64), macOS (arm64) and Windows, CPython 3.11 to
 # 3.13: these names are written when the package is built; a package's first __init__.py is patched
 # on Windows; numpy.distutils is shipped for Python 3.11 only.
-GENERATED = {
-    "version.py",
-    "_version.py",
-    "_version_meson.py",
-    "__config__.py",
-    "_distributor_init.py",
-}
+GENERATED = {"version.py", "_version.py", "_version_meson.py", "__config__.py", "_distributor_init.py"}
 
 
 @dataclass(frozen=True)
@@ -216,9 +210,7 @@ def _texts(found, column):
                 yield text
         if empty:
             raise DataError(
-                f"{file} is empty.",
-                "an interrupted download, or the wrong file",
-                "fill it or take it away",
+                f"{file} is empty.", "an interrupted download, or the wrong file", "fill it or take it away"
             )
 
 
@@ -266,9 +258,7 @@ def _field(line, column, where):
 
 def _no_text(where, kind, column, has):
     return DataError(
-        f"{where} has no text in the {kind} {column!r}.",
-        has,
-        "DataConfig(column='the one with the text')",
+        f"{where} has no text in the {kind} {column!r}.", has, "DataConfig(column='the one with the text')"
     )
 
 

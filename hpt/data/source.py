@@ -22,10 +22,7 @@ from hpt.data.token_cache import open_or_build
 from hpt.data.tokenizer import GPT2_VOCAB, MIN_BPE_VOCAB
 
 PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sympy", "torch")
-EXAMPLES = {
-    "files": "DataConfig(source='files', path='my/texts')",
-    "hub": corpus.HUB_EXAMPLE,
-}
+EXAMPLES = {"files": "DataConfig(source='files', path='my/texts')", "hub": corpus.HUB_EXAMPLE}
 
 
 def _plain(path: Any) -> Any:
@@ -95,9 +92,7 @@ class DataConfig:
         return self
 
 
-def load(
-    config: DataConfig, cache_dir: StrPath | None = None, *, build: bool = True
-) -> TokenSource | None:
+def load(config: DataConfig, cache_dir: StrPath | None = None, *, build: bool = True) -> TokenSource | None:
     """Open a source; text is tokenized the first time, and memory-mapped from the cache ever after.
 
     Parameters

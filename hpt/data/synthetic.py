@@ -51,13 +51,7 @@ class SyntheticSource:
     train_tokens = None
 
     def __init__(
-        self,
-        *,
-        vocab_size: int,
-        exponent: float = 1.0,
-        classes: int = 8,
-        order: int = 2,
-        language: int = 0,
+        self, *, vocab_size: int, exponent: float = 1.0, classes: int = 8, order: int = 2, language: int = 0
     ):
         classes = min(classes, vocab_size)
         states = classes**order
@@ -101,9 +95,7 @@ class SyntheticSource:
         check_sizes(count, context)
         return shifted(self.sample(0, 0, count, context + 1, "validation"))
 
-    def sample(
-        self, seed: int, step: int, count: int, length: int, stream: str = "train"
-    ) -> np.ndarray:
+    def sample(self, seed: int, step: int, count: int, length: int, stream: str = "train") -> np.ndarray:
         """``count`` independent stationary texts, int64 of shape (count, length)."""
         u_BxT1 = uniforms(seed, step, count * (length + 1), stream).reshape(count, length + 1)
         rank_BxT = _draw(self.zipf_V, u_BxT1[:, 1:])

@@ -124,12 +124,7 @@ def open_or_build(
     ------
     DataError: the corpus cannot be read or is too short, or the cache folder cannot be written.
     """
-    key = {
-        **settings,
-        "format": FORMAT,
-        "corpus": corpus.key,
-        "tokenizers": version("tokenizers"),
-    }
+    key = {**settings, "format": FORMAT, "corpus": corpus.key, "tokenizers": version("tokenizers")}
     folder = root / "tokens" / digest(key)[:16]
     with contextlib.suppress(*DAMAGE):
         return _read(folder, key, corpus.name)

@@ -103,9 +103,7 @@ def pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def encode(
-    parts: Iterable[Part], tokenizer: Tokenizer
-) -> Iterator[tuple[bool, np.ndarray, int, bool]]:
+def encode(parts: Iterable[Part], tokenizer: Tokenizer) -> Iterator[tuple[bool, np.ndarray, int, bool]]:
     """Yield (held out, ids, bytes of text, whether it ends a document) for every piece of every
     document.
 

@@ -1,7 +1,8 @@
 """Metrics: the table of any sweep in, η*, E, κ and R(∞) with intervals and verdicts out; knows no
 training code.
 
-Read :mod:`~hpt.metrics.table`, :mod:`~hpt.metrics.basin` (the optimum of one width),
+Read :mod:`~hpt.metrics.table`, :mod:`~hpt.metrics.basin` (the optimum of one width) and
+:mod:`~hpt.metrics.kink` (what its shape leaves open),
 :mod:`~hpt.metrics.law` (all widths), :mod:`~hpt.metrics.group` (both, of one group),
 :mod:`~hpt.metrics.figures` (each figure once), then how sure they are: :mod:`~hpt.metrics.noise`,
 :mod:`~hpt.metrics.replicates`, :mod:`~hpt.metrics.verdicts`. :mod:`~hpt.metrics.transfer` puts it

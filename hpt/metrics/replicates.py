@@ -132,9 +132,7 @@ def _deviations(points):
     return distance_WxP * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1))
 
 
-def seeds_to_resample(
-    resample: str, groups: Sequence[Points], scales, labelled: bool
-) -> ndarray | None:
+def seeds_to_resample(resample: str, groups: Sequence[Points], scales, labelled: bool) -> ndarray | None:
     """Number of seeds at each of `scales` (fewest of any group) where seeds are to be resampled,
     else None.
 

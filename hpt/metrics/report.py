@@ -85,9 +85,7 @@ class TransferReport:
         return "\n".join([_title(self), *lines, *("  " + remark for remark in remarks)])
 
     def _repr_html_(self) -> str:
-        return HTML.render(
-            title=_title(self), header=_header(self), rows=_rows(self), remarks=_remarks(self)
-        )
+        return HTML.render(title=_title(self), header=_header(self), rows=_rows(self), remarks=_remarks(self))
 
 
 def _title(report):
@@ -125,7 +123,6 @@ def _remarks(report):
             if reason:
                 symbols.setdefault((group, reason), []).append(QUANTITIES[name].symbol)
     undetermined = [
-        f"{group}: {', '.join(names)} not determined ({reason})"
-        for (group, reason), names in symbols.items()
+        f"{group}: {', '.join(names)} not determined ({reason})" for (group, reason), names in symbols.items()
     ]
     return undetermined + list(report.notes)

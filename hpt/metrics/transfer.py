@@ -182,9 +182,7 @@ def _index_of(wanted, rows):
             return index
     name = group_name(wanted, wanted)
     known = [group_name(row, row) for row in rows]
-    raise TableError(
-        f"There is no group {name!r} in the table.", did_you_mean(name, known), NO_NAME_NEEDED
-    )
+    raise TableError(f"There is no group {name!r} in the table.", did_you_mean(name, known), NO_NAME_NEEDED)
 
 
 def plain_name(name) -> str:

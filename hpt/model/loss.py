@@ -13,9 +13,7 @@ from torch import Tensor
 LOGITS_AT_A_TIME = 2**24
 
 
-def readout_loss(
-    x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplier: float = 1.0
-) -> Tensor:
+def readout_loss(x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplier: float = 1.0) -> Tensor:
     """Mean cross-entropy of softmax(multiplier · x Wᵀ) against ``targets_N``, in nats.
 
     Matmuls run in the dtype of ``x_NxD``, and so do the logits and their softmax; sums are taken in

@@ -70,9 +70,7 @@ class ModelConfig:
                 f"width {self.width} is no multiple of d_head {self.d_head}: choose width={fitting}"
             )
         if self.heads % self.key_heads:
-            raise ValueError(
-                f"{self.heads} query heads cannot share {self.kv_heads} kv_heads evenly"
-            )
+            raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} kv_heads evenly")
         if self.positions == "rotary" and self.d_head % 2:
             raise ValueError(f"rotary positions need an even d_head, given {self.d_head}")
         return self
@@ -275,9 +273,7 @@ class Transformer(nn.Module):
         std 1.
     """
 
-    def __init__(
-        self, c: ModelConfig, attention_scale: float | None = None, readout_multiplier: float = 1.0
-    ):
+    def __init__(self, c: ModelConfig, attention_scale: float | None = None, readout_multiplier: float = 1.0):
         super().__init__()
         self.config = c
         self.readout_multiplier = readout_multiplier

@@ -59,9 +59,7 @@ def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[C
             "SP's loss curves are rough and spike",
             *_instability(results),
         ),
-        Claim(
-            "SP's optimal learning rate is poorly predictable", PAPER_E, *_fit_errors(report, "μP")
-        ),
+        Claim("SP's optimal learning rate is poorly predictable", PAPER_E, *_fit_errors(report, "μP")),
         Claim("Embd alone lowers E towards that of μP", PAPER_E, *_fit_errors(report, "SP+Embd")),
         Claim(
             "Embd alone brings the loss near that of μP",
@@ -74,11 +72,7 @@ def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[C
             *_share_of_gap(report, "μP-Embd", most=False),
         ),
         Claim("weight decay lowers E for SP", "E falls as weight decay grows", *decays),
-        Claim(
-            "at fixed tokens per parameter weight decay raises κ",
-            "κ rises with weight decay",
-            *decays,
-        ),
+        Claim("at fixed tokens per parameter weight decay raises κ", "κ rises with weight decay", *decays),
     ]
 
 

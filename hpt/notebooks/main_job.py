@@ -29,9 +29,7 @@ from hpt.study.cost import duration
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
 
-PHASES = (
-    "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
-)
+PHASES = "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
 
 
 def replicate(
@@ -103,9 +101,7 @@ def replicate(
     )
 
 
-def facts(
-    study: Study, results: Sequence[RunResult], seconds: Mapping[str, float]
-) -> dict[str, str]:
+def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, float]) -> dict[str, str]:
     """What the study ran on and with, for the report's index."""
     data = load(study.base.data)
     model = study.base.model
@@ -132,9 +128,7 @@ def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
     optima = ("width", "log2_lr", "loss", "edge", "n", "determined", "reason")
     shares = ("width", "share", "gap", "determined", "reason", "method", "n")
     metrics = ("E", "E_extrap", "octave_error", "kappa", "R")
-    tables = {
-        "Optimal hidden learning rate and loss there, by width": _shown(report.basins, optima)
-    }
+    tables = {"Optimal hidden learning rate and loss there, by width": _shown(report.basins, optima)}
     if {"SP", "SP+Embd", "μP"} <= set(report.basins["parameterization"]):
         caption = "Share of the gap from SP to μP that SP+Embd closes"
         tables[caption] = _shown(gap_closed(report), shares)

@@ -80,9 +80,7 @@ def write_report(
     for number, result in enumerate(results):
         body = Markup(_body(result, names))
         _write(out_dir / f"{result.name}.html", "page", pages=pages, number=number, body=body)
-    _write(
-        index, "index", pages=pages, facts=facts, claims=claims, tables=summary_tables, more=more
-    )
+    _write(index, "index", pages=pages, facts=facts, claims=claims, tables=summary_tables, more=more)
     return index
 
 

@@ -53,9 +53,7 @@ def glued(markup: str) -> str:
     """Keep brackets and punctuation on the line of the formula that they touch, where browsers
     would break it."""
     return re.sub(
-        r"[(\[]*<math>(?:(?!</math>).)*</math>[)\].,;:!?]*",
-        r'<span class="fixed">\g<0></span>',
-        markup,
+        r"[(\[]*<math>(?:(?!</math>).)*</math>[)\].,;:!?]*", r'<span class="fixed">\g<0></span>', markup
     )
 
 
@@ -77,8 +75,7 @@ def table_html(table: pd.DataFrame) -> Markup:
     names = [name for name in table if name not in companions]
     columns = [(_label(name, names), name in formats) for name in names]
     rows = [
-        [_cell(row, name, formats.get(name, ".3g")) for name in names]
-        for row in table.to_dict("records")
+        [_cell(row, name, formats.get(name, ".3g")) for name in names] for row in table.to_dict("records")
     ]
     return Markup(environment().get_template("table.html.j2").render(columns=columns, rows=rows))
 

@@ -103,9 +103,7 @@ def run_notebooks(
     return results
 
 
-def run_notebook(
-    source: Path, output: Path, parameters=None, *, state="", echo=None
-) -> NotebookResult:
+def run_notebook(source: Path, output: Path, parameters=None, *, state="", echo=None) -> NotebookResult:
     """Execute ``source`` in its own folder and write it to ``output``, which exists afterwards only
     on success.
 
@@ -122,9 +120,7 @@ def run_notebook(
     """
     given = check_parameters(source, parameters)
     if source == output:
-        raise NotebookError(
-            f"{source.name} would overwrite itself.", remedy="another output folder"
-        )
+        raise NotebookError(f"{source.name} would overwrite itself.", remedy="another output folder")
     # until it is done, it counts as failed
     unfinished = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -170,9 +166,7 @@ def _chosen(folder, only):
                 f"no notebook in {folder} starts with {wanted!r}.", did_you_mean(wanted, sources)
             )
     if not sources:
-        raise NotebookError(
-            f"no notebook to run in {folder}.", "the folder has no file NN_title.ipynb"
-        )
+        raise NotebookError(f"no notebook to run in {folder}.", "the folder has no file NN_title.ipynb")
     return [path for name, path in sources.items() if name.startswith(tuple(only) or "")]
 
 

@@ -26,10 +26,7 @@ HEADER_LABELS = ("Question", "Claim", "Prerequisites", "Time")
 #: Tags of the cells that papermill puts in.
 ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
 #: What checks and parses a value of each type that papermill passes on unchanged.
-_TYPES = {
-    kind: TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
-    for kind in (bool, int, float, str)
-}
+_TYPES = {kind: TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)) for kind in (bool, int, float, str)}
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -38,8 +35,7 @@ def read_notebook(path: Path) -> NotebookNode:
         return nbformat.read(path, as_version=4)
     except (OSError, ValueError, nbformat.ValidationError) as error:
         raise NotebookError(
-            f"{path} cannot be read as a notebook: {error}",
-            "a wrong path, or a file that was cut short",
+            f"{path} cannot be read as a notebook: {error}", "a wrong path, or a file that was cut short"
         ) from error
 
 
@@ -108,17 +104,14 @@ def check_parameters(source: Path, parameters: Mapping[str, Any] | None) -> dict
     for key, value in (parameters or {}).items():
         if key not in defaults:
             raise NotebookError(
-                f"{name} has no parameter {key!r} (given {value!r}).",
-                did_you_mean(key, defaults),
-                known,
+                f"{name} has no parameter {key!r} (given {value!r}).", did_you_mean(key, defaults), known
             )
         default = defaults[key]
         try:
             checked[key] = _convert(value, default)
         except ValueError:
             raise NotebookError(
-                f"{name}: parameter {key!r} takes {type(default).__name__}, given {value!r}.",
-                remedy=known,
+                f"{name}: parameter {key!r} takes {type(default).__name__}, given {value!r}.", remedy=known
             ) from None
     return checked
 

@@ -69,9 +69,7 @@ class CoordCheck:
     def _repr_html_(self) -> str:
         slopes = self.slopes.to_html(index=False, float_format="{:.2f}".format)
         verdict = "".join(f"<li>{sentence}</li>" for sentence in self.verdict)
-        return (
-            f"<p><b>coordinate check of {self.rule}</b></p>{slopes}<ul>{verdict}</ul><p>{BLIND}</p>"
-        )
+        return f"<p><b>coordinate check of {self.rule}</b></p>{slopes}<ul>{verdict}</ul><p>{BLIND}</p>"
 
 
 def coord_check(
@@ -239,16 +237,12 @@ def _verdict(rule, slopes, layers):
     """What grows or vanishes, where most, and which line of the rule is suspect."""
     # The output of a readout may shrink at the start: that is what μP's small readout does.
     moving = slopes.query("trend == 'grows' or trend == 'shrinks' and quantity != 'activation'")
-    worst_first = sorted(
-        moving.itertuples(), key=lambda row: (row.quantity != "update", -abs(row.slope))
-    )
+    worst_first = sorted(moving.itertuples(), key=lambda row: (row.quantity != "update", -abs(row.slope)))
     if worst_first:
         return tuple(_finding(row, rule, slopes, layers) for row in worst_first)
     unclear = (slopes["trend"] == "unclear").sum()
     if unclear:
-        text = (
-            f"Nothing certain: {unclear} slopes whose intervals hold 0; take more widths or seeds."
-        )
+        text = f"Nothing certain: {unclear} slopes whose intervals hold 0; take more widths or seeds."
         return (text,)
     return ("Flat: activations, changes and updates of every role keep their size.",)
 

@@ -25,8 +25,7 @@ def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float) -> Non
             f"{what} where it is the readout; it is tied to {', '.join(role.tied_to)}, so the factor "
             "cannot go into its init and learning rate.",
             "one matrix cannot start at two sizes",
-            f"multiply the logits in your model (logits = logits * {factor}), then pass "
-            'forward="in_model"',
+            f'multiply the logits in your model (logits = logits * {factor}), then pass forward="in_model"',
         )
     layer = role.name.rpartition(".")[0]
     raise ConfigError(

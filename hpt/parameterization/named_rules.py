@@ -67,8 +67,7 @@ NAMED_RULES: dict[str, Rule] = {
         _everett("everett-no-align", "no", PowerLaw(m=-0.5)),
         Rule(
             "hayou-liu",
-            "SP with Adam for a large vocabulary: embedding LR over hidden LR is √m. "
-            "Hayou & Liu 2025.",
+            "SP with Adam for a large vocabulary: embedding LR over hidden LR is √m. Hayou & Liu 2025.",
             "hidden",
             "HL",
             hidden=RoleLaws(UNIT_SUM),
@@ -92,17 +91,14 @@ NAMED_RULES: dict[str, Rule] = {
         ),
         Rule(
             "u-mup",
-            "Unit-scaled μP, its learning rates; η₀ is an LR for weights of std 1. "
-            "Blake et al. 2024 (u-μP).",
+            "Unit-scaled μP, its learning rates; η₀ is an LR for weights of std 1. Blake et al. 2024 (u-μP).",
             "base",
             "UM Table 2",
             hidden=RoleLaws(ONE, lr=PowerLaw(fan_in=-0.5), multiplier=PowerLaw(fan_in=-0.5)),
             readout=RoleLaws(ONE, multiplier=PowerLaw(fan_in=-1.0)),
             embedding=RoleLaws(lr=PowerLaw(fan_out=-0.5)),
             attention="1/d_head",
-            notes=(
-                "Unit scaling's other multipliers (activations, residuals, depth) belong to the model.",
-            ),
+            notes=("Unit scaling's other multipliers (activations, residuals, depth) belong to the model.",),
         ),
     )
 }

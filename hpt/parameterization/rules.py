@@ -19,10 +19,7 @@ ROLES = get_args(Role)
 #: Roles of the parameters that no rule draws: they start at what the model was built with.
 KEPT_ROLES = ("vector", "fixed")
 #: What a rule's ``lr`` is.
-LR_IS = {
-    "hidden": "of the hidden matrices at this width",
-    "base": "at m = 1, kept for every width",
-}
+LR_IS = {"hidden": "of the hidden matrices at this width", "base": "at m = 1, kept for every width"}
 
 
 def unknown_name(kind: str, name: object, known: Sequence[object]) -> ConfigError:

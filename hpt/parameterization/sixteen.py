@@ -22,16 +22,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from hpt.config import config
-from hpt.parameterization.rules import (
-    GROWING,
-    UNIT_SUM,
-    PowerLaw,
-    Role,
-    RoleLaws,
-    Rule,
-    Scales,
-    unknown_name,
-)
+from hpt.parameterization.rules import GROWING, UNIT_SUM, PowerLaw, Role, RoleLaws, Rule, Scales, unknown_name
 
 SWITCHES = ("Attn", "Embd", "LN", "Last")
 

@@ -12,10 +12,7 @@ from hpt.plots.style import GREY, add_note, new_figure, shades
 
 
 def plot_effects(
-    frame: pd.DataFrame,
-    *,
-    kinds: Sequence[str] = ("main", "interaction", "shapley"),
-    title: str = "",
+    frame: pd.DataFrame, *, kinds: Sequence[str] = ("main", "interaction", "shapley"), title: str = ""
 ) -> Figure:
     """Effects of switches as bars with intervals; undetermined ones are grey, and said.
 

@@ -58,10 +58,7 @@ def plot_loss_curves(
 
 
 def plot_excess(
-    panels: dict[str, Sequence[tuple[str, RunResult]]],
-    stable: dict[str, RunResult],
-    *,
-    title: str = "",
+    panels: dict[str, Sequence[tuple[str, RunResult]]], stable: dict[str, RunResult], *, title: str = ""
 ) -> Figure:
     """Loss curve minus that of a stable run on the same batches; the batch noise cancels.
 
@@ -120,9 +117,7 @@ def _draw_basin(ax, rows, wells, width, shift, color):
     known = wells.query("width == @width and determined")
     best = known["log2_lr"] + shift
     bars = error_bars(known, "log2_lr")
-    ax.errorbar(
-        best, known["loss"], xerr=bars, fmt="D", color=color, ms=6, mec="black", capsize=3, zorder=5
-    )
+    ax.errorbar(best, known["loss"], xerr=bars, fmt="D", color=color, ms=6, mec="black", capsize=3, zorder=5)
 
 
 def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:

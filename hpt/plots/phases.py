@@ -12,14 +12,7 @@ from matplotlib.figure import Figure
 from hpt.metrics import verdicts
 from hpt.metrics.quantities import QUANTITIES, group_name
 from hpt.metrics.report import TransferReport
-from hpt.plots.style import (
-    GREY,
-    MARKERS,
-    add_note,
-    color_of,
-    log_axis,
-    new_figure,
-)
+from hpt.plots.style import GREY, MARKERS, add_note, color_of, log_axis, new_figure
 
 AXES = ("E", "kappa", "R")
 PAIRS = (("E", "kappa"), ("kappa", "R"), ("E", "R"))

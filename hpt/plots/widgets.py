@@ -34,9 +34,7 @@ class RunExplorer(ipywidgets.VBox):
         self._width = ipywidgets.SelectionSlider(
             description="width", options=sorted(set(widths)), value=max(widths)
         )
-        self._lr = ipywidgets.SelectionSlider(
-            description="log₂ η", options=[0.0], continuous_update=False
-        )
+        self._lr = ipywidgets.SelectionSlider(description="log₂ η", options=[0.0], continuous_update=False)
         self._image = ipywidgets.Image(format="png")
         super().__init__([self._name, self._width, self._lr, self._image])
         self._name.observe(self._new_cell, "value")

@@ -94,9 +94,7 @@ def lr_factor(c: TrainConfig, step: int, steps: int) -> float:
     if t <= decay_start:
         return 1.0
     left = (steps - t) / (steps - decay_start)
-    shape = {
-        "wsd": left**c.decay_power,
-        "linear": left,
-        "cosine": (1 - math.cos(math.pi * left)) / 2,
-    }[c.schedule]
+    shape = {"wsd": left**c.decay_power, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[
+        c.schedule
+    ]
     return c.final_lr + (1 - c.final_lr) * shape

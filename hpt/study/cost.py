@@ -121,13 +121,7 @@ class Cost:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def reckon(
-    study,
-    losses: Losses,
-    executor: Executor,
-    store: StrPath,
-    notes: Sequence[str] = (),
-) -> Cost:
+def reckon(study, losses: Losses, executor: Executor, store: StrPath, notes: Sequence[str] = ()) -> Cost:
     """The cost of what a study lacks.
 
     Parameters
@@ -144,8 +138,7 @@ def reckon(
     timed = executor.time(runs) if runs else Calibration()
     start_seconds = time.perf_counter() - begun if runs else 0.0
     rows = [
-        (run.model.width, 1, run_flops(run), timed.run_seconds(run), timed.memory_bytes(run))
-        for run in runs
+        (run.model.width, 1, run_flops(run), timed.run_seconds(run), timed.memory_bytes(run)) for run in runs
     ]
     table = pd.DataFrame(rows, columns=["width", "runs", "flops", "seconds", "memory_bytes"])
     by_width = table.groupby("width").sum(min_count=1)

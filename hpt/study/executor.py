@@ -62,9 +62,7 @@ class Executor:
         """Train on CUDA GPUs alone; False where that cannot be."""
         return False
 
-    def prepare(
-        self, grid: Sequence[RunConfig], missing: Sequence[RunConfig], quiet: bool = False
-    ) -> None:
+    def prepare(self, grid: Sequence[RunConfig], missing: Sequence[RunConfig], quiet: bool = False) -> None:
         """Decide how many workers train and which steps are compiled, and make both ready.
 
         ``grid`` is the whole study, as far as can be told beforehand, ``missing`` what is to be
@@ -77,9 +75,7 @@ class Executor:
 
     def jobs(self, configs: Sequence[RunConfig]) -> tuple[list[Job], str]:
         """What runs are trained together, and why."""
-        return plan_jobs(
-            configs, self.device, workers=self.workers, stack=self.stack, compiled=self.compiled
-        )
+        return plan_jobs(configs, self.device, workers=self.workers, stack=self.stack, compiled=self.compiled)
 
     def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
         """Train every configuration and yield each result as it is stored."""

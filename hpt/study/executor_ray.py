@@ -212,9 +212,7 @@ def _import_ray():
     try:
         import ray
     except ImportError as error:
-        raise ConfigError(
-            f'executor="ray" needs Ray: {error}.', remedy='pip install "hpt[ray]"'
-        ) from None
+        raise ConfigError(f'executor="ray" needs Ray: {error}.', remedy='pip install "hpt[ray]"') from None
     return ray
 
 

@@ -98,9 +98,7 @@ class Study:
         ------
         ConfigError: for one that the study does not have.
         """
-        wanted = {
-            Parameterization.parse(p).switches for p in parameterizations or self.parameterizations
-        }
+        wanted = {Parameterization.parse(p).switches for p in parameterizations or self.parameterizations}
         kept = tuple(p for p in self.parameterizations if p.switches in wanted)
         grid = {w: self.log2_lrs.get(w) for w in (self.widths if widths is None else widths)}
         if len(kept) < len(wanted) or None in grid.values():
@@ -219,11 +217,7 @@ class Study:
         return executor
 
     def cost(
-        self,
-        store: StorePath = "runs/store",
-        *,
-        workers: int | None = None,
-        device: str = "auto",
+        self, store: StorePath = "runs/store", *, workers: int | None = None, device: str = "auto"
     ) -> Cost:
         """What :meth:`run` with the same arguments costs; nothing is trained.
 

@@ -130,8 +130,7 @@ def calibrate(executor, configs: Sequence[RunConfig]) -> Calibration:
     tried = [
         shape
         for shape, size in tensor_bytes.items()
-        if workers * size < free
-        and run_flops(shape) / shape.train.batch_size <= MOST_STEP_FLOPS[device.type]
+        if workers * size < free and run_flops(shape) / shape.train.batch_size <= MOST_STEP_FLOPS[device.type]
     ]
     with tempfile.TemporaryDirectory() as meeting:
         task = _measure, tried, executor.device, meeting, workers, executor.compiled
@@ -140,8 +139,7 @@ def calibrate(executor, configs: Sequence[RunConfig]) -> Calibration:
     timings, base_bytes, free_on_gpu = zip(*found, strict=True)
     # On a GPU the largest shapes may lack, in some workers more than in others.
     timing_of = {
-        shape: Timing(*np.mean(of_shape, axis=0))
-        for shape, *of_shape in zip(tried, *timings, strict=False)
+        shape: Timing(*np.mean(of_shape, axis=0)) for shape, *of_shape in zip(tried, *timings, strict=False)
     }
     if device.type == "cuda":
         free = min(free_on_gpu)

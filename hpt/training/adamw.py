@@ -22,9 +22,7 @@ from hpt.runs.train_config import TrainConfig, lr_factor
 STATE_BYTES = 8
 
 
-def make(
-    groups: list[dict[str, Any]], c: TrainConfig, device: torch.device
-) -> torch.optim.Optimizer:
+def make(groups: list[dict[str, Any]], c: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """The optimizer of one run, for groups of :func:`hpt.param_groups`."""
     fused = device.type != "mps"
     return torch.optim.AdamW(groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=fused)
@@ -126,8 +124,7 @@ class StackedAdamW:
         tensors = iter(state)
         twin = copy.copy(self)
         twin.groups = [
-            dataclasses.replace(group, state=[next(tensors) for _ in group.state])
-            for group in self.groups
+            dataclasses.replace(group, state=[next(tensors) for _ in group.state]) for group in self.groups
         ]
         return twin
 

@@ -166,10 +166,7 @@ def _compile(run: Compiled, path: Path) -> None:
     # Through autograd, which torch.export does not see through; on shapes alone, but for the
     # model's constants.
     trace = make_fx(
-        _step_on_tensors(run),
-        kernels.decompositions(),
-        tracing_mode="fake",
-        _allow_non_fake_inputs=True,
+        _step_on_tensors(run), kernels.decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True
     )
     graph = trace(*arguments)
     kernels.write_clones(graph)

@@ -83,9 +83,7 @@ def train_wide(
     StoreError: where another job trains the same run.
     """
     if shard not in ("ddp", "fsdp") or every < 1:
-        raise ConfigError(
-            f"shard={shard!r}, every={every}.", remedy='shard="ddp" or "fsdp"; every=500'
-        )
+        raise ConfigError(f"shard={shard!r}, every={every}.", remedy='shard="ddp" or "fsdp"; every=500')
     # Before the processes wait for each other: text may have to be tokenized.
     data = data or load(config.data)
     run_id = config.run_id(data.fingerprint)
@@ -175,9 +173,7 @@ class WideTraining(Training):
         # What the forward would do to these matrices, done before they are gathered: the same
         # numbers, half the traffic, and no bf16 copy of them that waits for the backward.
         # Embeddings, norms, readout are the root's.
-        policy = MixedPrecisionPolicy(
-            self.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
-        )
+        policy = MixedPrecisionPolicy(self.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         mesh = init_device_mesh(self.device.type, (self.ranks,))
         for block in model.blocks:
             # They go to the device part by part.

@@ -74,8 +74,7 @@ def train_horizons(
     configs = [_with_budget(config, *budget) for budget in budgets]
     if not configs:
         raise ConfigError(
-            "train_horizons was given no horizon.",
-            remedy="train_horizons(config, steps=[200, 400])",
+            "train_horizons was given no horizon.", remedy="train_horizons(config, steps=[200, 400])"
         )
     data = data or load(config.data)
     by_id = {c.run_id(data.fingerprint): c for c in configs}
@@ -97,9 +96,7 @@ def train_horizons(
 
 
 def _with_budget(config, steps, tokens_per_parameter):
-    train = dataclasses.replace(
-        config.train, steps=steps, tokens_per_parameter=tokens_per_parameter
-    )
+    train = dataclasses.replace(config.train, steps=steps, tokens_per_parameter=tokens_per_parameter)
     return dataclasses.replace(config, train=train)
 
 

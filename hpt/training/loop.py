@@ -110,9 +110,7 @@ class Run:
     validation_batches = 1
     compiled = False
 
-    def __init__(
-        self, configs: Sequence[RunConfig], data: TokenSource | None, device: torch.device
-    ):
+    def __init__(self, configs: Sequence[RunConfig], data: TokenSource | None, device: torch.device):
         self.configs = configs
         self.data = data
         self.device = device
@@ -224,11 +222,7 @@ class Run:
             precision={torch.float32: "fp32", torch.bfloat16: "bf16"}[self.dtype],
             precision_reason=self.precision_reason,
             data_fingerprint=self.data.fingerprint,
-            versions={
-                "hpt": version("hpt"),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+            versions={"hpt": version("hpt"), "torch": torch.__version__, "python": platform.python_version()},
             stacked=len(self.configs),
             compiled=self.compiled,
             threads=torch.get_num_threads(),

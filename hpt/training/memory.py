@@ -39,9 +39,7 @@ def eager_step(config: RunConfig, device: torch.device) -> None:
 
 
 def step_bytes(
-    config: RunConfig,
-    device: torch.device,
-    step: Callable[[RunConfig, torch.device], None] = eager_step,
+    config: RunConfig, device: torch.device, step: Callable[[RunConfig, torch.device], None] = eager_step
 ) -> int:
     """Bytes of tensors at the fullest moment of a training step: weights, gradients, the
     optimizer's state, activations.

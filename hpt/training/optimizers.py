@@ -40,9 +40,7 @@ OPTIMIZERS = {"adamw": OptimizerKind("adamw", adamw.make, adamw.STATE_BYTES, Sta
 def optimizer_of(c: TrainConfig) -> OptimizerKind:
     """The run's optimizer.  Raises ConfigError for a name that is not in ``OPTIMIZERS``."""
     if c.optimizer not in OPTIMIZERS:
-        raise ConfigError(
-            f"no run can be trained by {c.optimizer!r}.", did_you_mean(c.optimizer, OPTIMIZERS)
-        )
+        raise ConfigError(f"no run can be trained by {c.optimizer!r}.", did_you_mean(c.optimizer, OPTIMIZERS))
     return OPTIMIZERS[c.optimizer]
 
 

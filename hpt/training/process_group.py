@@ -107,9 +107,7 @@ def resume_checkpoint(run: Training, folder: Path) -> bool:
         return False
     state, optimizer = _state(run)
     dcp.load(state, checkpoint_id=folder / f"step-{step}")
-    set_state_dict(
-        run.model, run.optimizer, model_state_dict=state["model"], optim_state_dict=optimizer
-    )
+    set_state_dict(run.model, run.optimizer, model_state_dict=state["model"], optim_state_dict=optimizer)
     run.step = step
     run.taken[:] = step
     return True

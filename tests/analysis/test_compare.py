@@ -50,9 +50,7 @@ def test_share_of_the_gap_closed(report):
     )
     with pytest.raises(TableError, match="'SP\\+LN' is not in the table"):
         gap_closed(report, by="SP+LN")
-    same = gap_closed(
-        transfer_report(noisy({"SP": Law(), "SP+Embd": Law(), "μP": Law()}), bootstraps=50)
-    )
+    same = gap_closed(transfer_report(noisy({"SP": Law(), "SP+Embd": Law(), "μP": Law()}), bootstraps=50))
     assert not same.determined.any() and set(same.reason) == {"the gap is not told from zero"}
     assert set(gap_closed(report, from_="μP", to="SP").reason) == {"the gap is below zero"}
 
@@ -69,15 +67,12 @@ def test_no_gap_where_a_group_is_missing_or_a_width_has_no_well():
 
 def test_shared_exponents_are_tested_and_narrow_the_intervals():
     same = {
-        name: Law(shape="linex", L_inf=2.4 + 0.1 * i, beta=0.8, gamma=1.4)
-        for i, name in enumerate("abcd")
+        name: Law(shape="linex", L_inf=2.4 + 0.1 * i, beta=0.8, gamma=1.4) for i, name in enumerate("abcd")
     }
     report = transfer_report(sweep(same, noise=0.01), bootstraps=300)
     test = compare_exponents(report).set_index("exponent")
     assert test.allowed.all() and (test.groups == 4).all()
-    assert test.shared["beta"] == pytest.approx(
-        0.8, abs=test.shared_high["beta"] - test.shared_low["beta"]
-    )
+    assert test.shared["beta"] == pytest.approx(0.8, abs=test.shared_high["beta"] - test.shared_low["beta"])
     shared = share_exponents(report, ("beta", "gamma_log"))
     before, after = report.to_frame(), shared.to_frame()
     assert np.ptp(after.beta) < 1e-9 and after.beta[0] == pytest.approx(test.shared["beta"])
@@ -92,9 +87,7 @@ def test_shared_exponents_are_tested_and_narrow_the_intervals():
 
 def test_a_group_of_two_widths_follows_the_exponents_that_it_has():
     table = sweep({"SP": SP, "μP": EMBD})
-    report = transfer_report(
-        table[(table.parameterization == "SP") | (table.width <= 64)], bootstraps=100
-    )
+    report = transfer_report(table[(table.parameterization == "SP") | (table.width <= 64)], bootstraps=100)
     before, after = report.laws, share_exponents(report).laws
     assert np.ptp(after.beta) < 1e-9 and after[["L_inf", "A", "alpha"]].loc[1].isna().all()
     theta_Bx7 = report.groups[1].drawn("theta_Bx7")
@@ -117,9 +110,7 @@ def test_exponents_that_differ_are_told_apart():
 def test_the_test_of_shared_exponents_keeps_its_level():
     same = {name: Law(shape="linex", L_inf=2.4 + 0.1 * i) for i, name in enumerate("abc")}
     p = [
-        compare_exponents(
-            transfer_report(sweep(same, noise=0.01, seed=s), bootstraps=60), ("beta",)
-        ).p[0]
+        compare_exponents(transfer_report(sweep(same, noise=0.01, seed=s), bootstraps=60), ("beta",)).p[0]
         for s in range(14)
     ]
     assert np.mean(np.array(p) < 0.05) <= 0.22 and np.mean(np.array(p) < 0.5) <= 0.8

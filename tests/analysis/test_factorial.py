@@ -7,14 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpt.analysis.factorial import (
-    MISFIT,
-    NO_TOTAL,
-    NOT_ESTIMABLE,
-    Factorial,
-    Variant,
-    effects,
-)
+from hpt.analysis.factorial import MISFIT, NO_TOTAL, NOT_ESTIMABLE, Factorial, Variant, effects
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import HptError
 from hpt.metrics.transfer import transfer_report
@@ -67,16 +60,11 @@ def test_a_partial_factorial_gives_what_it_determines_and_says_what_it_assumes()
     assert frame.estimate["main", "x1"] == pytest.approx(-0.875)
     assert frame.estimate["interaction", "x1×x2"] == pytest.approx(0.25)
     assert (frame.order == 2).loc[["main", "interaction"]].all()
-    assert frame.order["shapley", "x1"] == 2 and frame.estimate["shapley", "x1"] == pytest.approx(
-        -0.875
-    )
-    one_at_a_time = plain_effects({s: law(s) for s in CELLS if sum(s) <= 1}).set_index(
-        ["kind", "switch"]
-    )
+    assert frame.order["shapley", "x1"] == 2 and frame.estimate["shapley", "x1"] == pytest.approx(-0.875)
+    one_at_a_time = plain_effects({s: law(s) for s in CELLS if sum(s) <= 1}).set_index(["kind", "switch"])
     assert one_at_a_time.reason["interaction", "x1×x2"] == NOT_ESTIMABLE
     assert (
-        one_at_a_time.estimate["main", "x1"] == pytest.approx(-1)
-        and one_at_a_time.order["main", "x1"] == 1
+        one_at_a_time.estimate["main", "x1"] == pytest.approx(-1) and one_at_a_time.order["main", "x1"] == 1
     )
     lone = plain_effects({s: law(s) for s in CELLS if s[1] == s[2]}).set_index(["kind", "switch"])
     assert lone.reason["main", "x2"] == NOT_ESTIMABLE and np.isnan(lone.estimate["main", "x2"])
@@ -95,16 +83,11 @@ def sixteen(seed=0, noise=0.004, names=PARAMETERIZATIONS, **changes):
         extra = 0.08 * ("Embd" in on and "Attn" in on)
         floor = 2.7 - 0.2 * ("Embd" in on) - 0.1 * ("Attn" in on) - 0.02 * ("LN" in on) + extra
         return Law(
-            L_inf=floor,
-            beta=0.6 + 0.3 * ("Embd" in on),
-            gamma=1.2 + 0.6 * ("Embd" in on),
-            shape="linex",
+            L_inf=floor, beta=0.6 + 0.3 * ("Embd" in on), gamma=1.2 + 0.6 * ("Embd" in on), shape="linex"
         )
 
     laws = {str(name): law(name) for name in names}
-    return synthetic_sweep(
-        laws, widths=(32, 64, 128, 256), noise=noise, count=7, seed=seed, **changes
-    )
+    return synthetic_sweep(laws, widths=(32, 64, 128, 256), noise=noise, count=7, seed=seed, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +103,7 @@ def test_effects_of_the_sixteen_are_those_put_in(report):
         for kind in ("main", "shapley"):
             for switch, value in truth.items():
                 row = frame.loc[(kind, switch)]
-                assert (
-                    row.estimate == pytest.approx(value, abs=0.008)
-                    and row.low < row.estimate < row.high
-                )
+                assert row.estimate == pytest.approx(value, abs=0.008) and row.low < row.estimate < row.high
                 assert row.high - row.low < 0.03 and row.determined
         assert frame.loc[("interaction", "Attn×Embd"), "estimate"] == pytest.approx(0.08, abs=0.015)
         assert frame.loc[("share", "Embd"), "estimate"] == pytest.approx(0.16 / 0.24, abs=0.05)
@@ -138,11 +118,7 @@ def test_effects_of_the_sixteen_are_those_put_in(report):
 def test_effects_say_how_their_intervals_were_made(report):
     frame = effects(report, "E")
     known = frame.low.notna()
-    assert (
-        known.any()
-        and (frame.method[known] == "parametric").all()
-        and (frame.method[~known] == "").all()
-    )
+    assert known.any() and (frame.method[known] == "parametric").all() and (frame.method[~known] == "").all()
 
 
 def test_intervals_of_effects_cover():
@@ -166,10 +142,7 @@ def test_a_partial_study_and_other_groups():
         ]
     )
     frame = effects(transfer_report(table, bootstraps=60), "kappa")
-    assert set(frame.switch) == {"Attn", "Embd", "Attn×Embd"} and set(frame.weight_decay) == {
-        0.0,
-        0.1,
-    }
+    assert set(frame.switch) == {"Attn", "Embd", "Attn×Embd"} and set(frame.weight_decay) == {0.0, 0.1}
     clash = sixteen(names=("SP", "SP+Embd", "SP+Attn", "SP+LN", "μP", "SP+Attn+LN"))
     loss = effects(transfer_report(clash, bootstraps=60)).set_index(["kind", "switch"])
     assert loss.order["main", "Embd"] < 4 and loss.variants.eq(6).all()
@@ -197,9 +170,7 @@ def test_switches_of_your_own():
         .set_index("switch")
         .estimate
     )
-    assert main["norm"] == pytest.approx(-0.2, abs=0.01) and main["bias"] == pytest.approx(
-        -0.1, abs=0.01
-    )
+    assert main["norm"] == pytest.approx(-0.2, abs=0.01) and main["bias"] == pytest.approx(-0.1, abs=0.01)
     for wrong in ({"switches": ("norms",)}, {"figure": "kapa"}, {}):
         with pytest.raises(HptError):
             effects(report, **wrong)

@@ -17,11 +17,7 @@ def test_a_design_tells_its_intervals_beforehand():
     a, b = (d.set_index(["parameterization", "figure"]) for d in (few, many))
     for figure in ("beta", "kappa", "log2_lr", "R(n)"):
         assert b.span["SP", figure] < a.span["SP", figure]
-    assert (
-        (a.runs == 28).all()
-        and (b.runs == 135).all()
-        and a.truth["SP", "beta"] == pytest.approx(0.7)
-    )
+    assert (a.runs == 28).all() and (b.runs == 135).all() and a.truth["SP", "beta"] == pytest.approx(0.7)
     assert "log2_lr at 1024" in set(few.figure) and ("SP+Embd", "R") not in a.index
     real = transfer_report(
         synthetic_sweep(Law(), widths=(32, 64, 128, 256), count=7, noise=0.02), bootstraps=80
@@ -35,9 +31,7 @@ def test_a_design_with_given_rates():
     frame = design([32, 128], grid, laws=SP, sweeps=2, bootstraps=40)
     at = frame.set_index("figure")
     assert at.determined["E"] == 0 and np.isinf(at.span["E"]) and at.determined["beta"] == 1
-    lowest = design(
-        [32, 128], [2**-12, 2**-11, 2**-10], laws=SP, sweeps=2, bootstraps=40
-    ).set_index("figure")
+    lowest = design([32, 128], [2**-12, 2**-11, 2**-10], laws=SP, sweeps=2, bootstraps=40).set_index("figure")
     assert lowest.determined["log2_lr"] == 0
     for wrong in ({"widths": [32]}, {"lrs": 2}, {"lrs": [-1.0, 1.0]}, {"sweeps": 0}):
         with pytest.raises(HptError):

@@ -90,9 +90,7 @@ def test_the_next_width_is_the_one_that_pays():
     assert set(next_width(report, width=300, least_gain=0.99).reason) == {NO_HELP}
     assert next_width(report, width=32).width.isna().all()
     flat = next_width(report, width=2048, cost=lambda n: 1.0)
-    assert flat.gain.to_numpy() == pytest.approx(
-        every.groupby("parameterization").gain.max().to_numpy()
-    )
+    assert flat.gain.to_numpy() == pytest.approx(every.groupby("parameterization").gain.max().to_numpy())
 
 
 def test_predictions_widen_with_distance():

@@ -64,10 +64,7 @@ def test_grids_bracket_the_optimum_and_can_be_given():
 def test_noise_has_the_size_asked_for_and_the_share_in_common():
     laws = {"SP": Law(diverges_above=99), "μP": Law(L_inf=2.0, diverges_above=99)}
     quiet = synthetic_sweep(laws, widths=[64], seeds=400, noise=0.0)
-    noise = (
-        synthetic_sweep(laws, widths=[64], seeds=400, noise=0.02, common=0.75, seed=3).loss
-        - quiet.loss
-    )
+    noise = synthetic_sweep(laws, widths=[64], seeds=400, noise=0.02, common=0.75, seed=3).loss - quiet.loss
     assert noise.std() == pytest.approx(0.02, rel=0.05)
     cells = noise.to_numpy().reshape(2 * 9, 400)
     assert np.corrcoef(cells)[np.triu_indices(18, 1)].mean() == pytest.approx(0.75, abs=0.05)

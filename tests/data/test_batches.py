@@ -26,12 +26,7 @@ def test_uniforms_stay_what_they_were():  # a change here would change every run
 
 
 def test_uniforms_of_other_seeds_steps_and_streams_differ():
-    keys = [
-        (s, t, name)
-        for s in (0, 1, 2**64 - 1)
-        for t in (0, 1, 2**64 - 1)
-        for name in batches.STREAMS
-    ]
+    keys = [(s, t, name) for s in (0, 1, 2**64 - 1) for t in (0, 1, 2**64 - 1) for name in batches.STREAMS]
     drawn = np.concatenate([batches.uniforms(s, t, 64, name) for s, t, name in keys])
     assert len(np.unique(drawn)) == len(drawn)
     assert drawn.min() >= 0 and drawn.max() < 1
@@ -125,9 +120,7 @@ def test_a_gpu_gets_pinned_batches_that_it_does_not_wait_for():
         def to(self, device, non_blocking=False):
             return device.type, self.value, self.pinned, non_blocking
 
-    fed = batches.feed(
-        lambda step: (Tensor(step), Tensor(-step)), range(2, 4), torch.device("cuda")
-    )
+    fed = batches.feed(lambda step: (Tensor(step), Tensor(-step)), range(2, 4), torch.device("cuda"))
     assert list(fed) == [tuple(("cuda", s * step, True, True) for s in (1, -1)) for step in (2, 3)]
     source = SyntheticSource(vocab_size=64)
     fed = batches.feed(lambda step: source.batch(0, step, 2, 8), range(2, 4), torch.device("cpu"))

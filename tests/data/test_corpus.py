@@ -19,9 +19,7 @@ def install(site, name, files, version="1.0", listed=None):
     for file, content in files.items():
         (site / file).parent.mkdir(parents=True, exist_ok=True)
         (site / file).write_bytes(content.encode())
-    (info / "RECORD").write_text(
-        "".join(f"{file},,\n" for file in (files if listed is None else listed))
-    )
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in (files if listed is None else listed)))
 
 
 @pytest.fixture
@@ -77,12 +75,8 @@ def test_order_depends_on_names_alone(site):
     install(site, "two", {f"two/m{i}.py": f"two {i}" for i in range(30)})
     both = list(corpus.installed(("one", "two")).documents())
     assert both == list(corpus.installed(("two", "one")).documents())
-    assert [text for text in both if text.startswith("one")] == list(
-        corpus.installed(("one",)).documents()
-    )
-    assert both != sorted(both) and not all(
-        text.startswith("one") for text in both[:30]
-    )  # shuffled
+    assert [text for text in both if text.startswith("one")] == list(corpus.installed(("one",)).documents())
+    assert both != sorted(both) and not all(text.startswith("one") for text in both[:30])  # shuffled
 
 
 def test_key_changes_with_the_version_and_the_list_of_files(site):
@@ -100,9 +94,7 @@ def test_a_build_label_is_no_part_of_the_facts(site):
 
 def test_a_real_package_is_read_whole():
     files = [
-        file
-        for file in importlib.metadata.files("tqdm")
-        if file.suffix == ".py" and file.parts[0] == "tqdm"
+        file for file in importlib.metadata.files("tqdm") if file.suffix == ".py" and file.parts[0] == "tqdm"
     ]
     texts = list(corpus.installed(("tqdm",)).documents())
     assert 20 < len(texts) < len(files)
@@ -110,9 +102,7 @@ def test_a_real_package_is_read_whole():
 
 
 def test_missing_packages_and_packages_without_a_list_of_files_are_named(site):
-    with pytest.raises(
-        DataError, match=r"(?s)'no-such-package', which is not installed.*packages="
-    ):
+    with pytest.raises(DataError, match=r"(?s)'no-such-package', which is not installed.*packages="):
         corpus.installed(("no-such-package",))
     install(site, "bare", {}, listed=[])
     with pytest.raises(DataError, match=r"(?s)'bare' lists no Python sources.*RECORD"):
@@ -191,8 +181,7 @@ def test_a_parquet_file_without_the_column_lists_what_it_has(tmp_path):
     write_parquet(tmp_path / "a.parquet", ["x"], column="body")
     for column in ("text", "id"):
         with pytest.raises(
-            DataError,
-            match=r"(?s)a.parquet has no text in the column.*body \(string\), id \(int64\)",
+            DataError, match=r"(?s)a.parquet has no text in the column.*body \(string\), id \(int64\)"
         ):
             list(corpus.files(str(tmp_path / "a.parquet"), column=column).documents())
 
@@ -211,11 +200,7 @@ def test_missing_paths_broken_links_and_folders_without_text(tmp_path):
 def test_hub_without_the_extra_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r'pip install "hpt\[hub\]"'):
-        next(
-            corpus.hub(
-                "HuggingFaceFW/fineweb-edu", "sample-10BT", "train", "text", None
-            ).documents()
-        )
+        next(corpus.hub("HuggingFaceFW/fineweb-edu", "sample-10BT", "train", "text", None).documents())
 
 
 @pytest.fixture

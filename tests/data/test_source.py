@@ -7,9 +7,7 @@ from hpt.config import from_dict, to_dict
 from hpt.data.source import DataConfig, load
 from hpt.errors import ConfigError, DataError
 
-TEXT = "\n".join(
-    f"line {i}: the loss at width {i * 7 % 64} and rate {i * 13 % 97}" for i in range(2000)
-)
+TEXT = "\n".join(f"line {i}: the loss at width {i * 7 % 64} and rate {i * 13 % 97}" for i in range(2000))
 
 
 @pytest.fixture(scope="module")
@@ -17,16 +15,13 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     (folder / "text.txt").write_text(TEXT)
     return load(
-        DataConfig(source="files", path=folder / "text.txt", vocab_size=400),
-        cache_dir=folder / "cache",
+        DataConfig(source="files", path=folder / "text.txt", vocab_size=400), cache_dir=folder / "cache"
     )
 
 
 @pytest.fixture(params=["files", "synthetic"])
 def any_source(request, source):
-    return (
-        source if request.param == "files" else load(DataConfig(source="synthetic", vocab_size=64))
-    )
+    return source if request.param == "files" else load(DataConfig(source="synthetic", vocab_size=64))
 
 
 def test_batches_are_a_function_of_seed_and_step_alone(any_source):
@@ -71,9 +66,7 @@ def test_a_context_longer_than_the_text_says_what_would_do(source):
         source.validation(1, len(source.held_out))
 
 
-def test_installed_of_a_small_package_and_the_cache_folder_of_the_environment(
-    tmp_path, monkeypatch
-):
+def test_installed_of_a_small_package_and_the_cache_folder_of_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path))
     source = load(DataConfig(packages=("tqdm",), vocab_size=300))
     assert source.folder.parent == tmp_path / "tokens"
@@ -90,8 +83,7 @@ def test_hub_loads_a_local_folder_up_to_a_number_of_tokens(tmp_path, monkeypatch
     rows = (json.dumps({"text": f"{TEXT[i * 500 : i * 500 + 400]}"}) + "\n" for i in range(60))
     (tmp_path / "set/train.jsonl").write_text("".join(rows))
     source = load(
-        DataConfig(source="hub", dataset=tmp_path / "set", vocab_size=300, max_tokens=2000),
-        tmp_path,
+        DataConfig(source="hub", dataset=tmp_path / "set", vocab_size=300, max_tokens=2000), tmp_path
     )
     assert (source.train_tokens, len(source.held_out)) == (1800, 200)
 
@@ -112,10 +104,7 @@ def test_empty_batches_are_refused(any_source, batch_size, context):
         ({"tokenizer": "gpt2"}, "give vocab_size=50257"),
         ({"source": "synthetic", "vocab_size": 1}, "vocab_size"),
         ({"source": "files"}, r"source='files' needs path: DataConfig\(source='files', path="),
-        (
-            {"path": "text.txt"},
-            "path='text.txt' belongs to source='files', given source='installed'",
-        ),
+        ({"path": "text.txt"}, "path='text.txt' belongs to source='files', given source='installed'"),
         ({"source": "hub", "max_tokens": 100}, "needs dataset: .*fineweb-edu"),
         ({"source": "hub", "dataset": "x"}, "max_tokens=100_000_000"),
         ({"validation_every": 1}, "validation_every"),

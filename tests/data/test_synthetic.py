@@ -75,9 +75,7 @@ def test_filter_is_a_probability_law_and_equals_the_sum_over_hidden_states(class
     assert p_N.sum() == pytest.approx(1, abs=1e-12)
     tokens = torch.from_numpy(words)
     loss_NxT = best_loss_nats(source, tokens[:, :-1], tokens[:, 1:])
-    np.testing.assert_allclose(
-        np.exp(-loss_NxT.sum(axis=1)) * unigram(source)[words[:, 0]], p_N, rtol=1e-10
-    )
+    np.testing.assert_allclose(np.exp(-loss_NxT.sum(axis=1)) * unigram(source)[words[:, 0]], p_N, rtol=1e-10)
 
 
 def test_entropy_rate_is_the_states_mean_of_the_entropy_of_their_laws(source):
@@ -99,9 +97,7 @@ def test_tokens_follow_the_stationary_law_at_every_position(source):
     tokens = source.sample(5, 0, 20_000, 6)
     p_V = unigram(source)
     for column in (tokens[:, 0], tokens[:, -1]):
-        z_V = (np.bincount(column, minlength=200) - 20_000 * p_V) / np.sqrt(
-            20_000 * p_V * (1 - p_V)
-        )
+        z_V = (np.bincount(column, minlength=200) - 20_000 * p_V) / np.sqrt(20_000 * p_V * (1 - p_V))
         assert abs(z_V).max() < 5
 
 
@@ -117,11 +113,7 @@ def test_any_vocabulary_size(vocab_size):
 
 def test_batches_are_a_function_of_seed_and_step_and_never_the_validation_text(source):
     first = source.batch(1, 9, 8, 32)[0]
-    others = [
-        source.batch(1, 8, 8, 32)[0],
-        source.batch(2, 9, 8, 32)[0],
-        source.validation(8, 32)[0],
-    ]
+    others = [source.batch(1, 8, 8, 32)[0], source.batch(2, 9, 8, 32)[0], source.validation(8, 32)[0]]
     assert torch.equal(first, source.batch(1, 9, 8, 32)[0])
     assert not any(torch.equal(first, other) for other in others)
     assert not torch.equal(source.batch(0, 0, 8, 32)[0], source.validation(8, 32)[0])

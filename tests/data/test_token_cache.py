@@ -41,9 +41,7 @@ def test_a_second_load_reads_no_document(tmp_path):
     def refuse():
         raise AssertionError("the documents were read again")
 
-    again = token_cache.open_or_build(
-        dataclasses.replace(made(TEXTS), documents=refuse), SETTINGS, tmp_path
-    )
+    again = token_cache.open_or_build(dataclasses.replace(made(TEXTS), documents=refuse), SETTINGS, tmp_path)
     assert again.fingerprint == first.fingerprint
     np.testing.assert_array_equal(again.train, first.train)
 
@@ -51,9 +49,7 @@ def test_a_second_load_reads_no_document(tmp_path):
 def test_fingerprint_stays_where_no_token_changes(tmp_path):
     first = build(tmp_path / "a")
     assert build(tmp_path / "b").fingerprint == first.fingerprint
-    renewed = build(
-        tmp_path / "a", key=1
-    )  # another key, as of files that were touched: built again
+    renewed = build(tmp_path / "a", key=1)  # another key, as of files that were touched: built again
     assert renewed.folder != first.folder and renewed.fingerprint == first.fingerprint
     wide = token_cache.fingerprint(300, first.train.astype("<u4"), first.held_out.astype("<i8"))
     assert wide == first.fingerprint
@@ -129,12 +125,8 @@ def test_an_interrupted_build_leaves_no_cache_and_does_no_harm(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        token_cache.open_or_build(
-            dataclasses.replace(made(TEXTS), documents=interrupted), SETTINGS, tmp_path
-        )
-    assert [
-        p.name for p in (tmp_path / "tokens").iterdir() if p.is_dir() and p.suffix != ".part"
-    ] == []
+        token_cache.open_or_build(dataclasses.replace(made(TEXTS), documents=interrupted), SETTINGS, tmp_path)
+    assert [p.name for p in (tmp_path / "tokens").iterdir() if p.is_dir() and p.suffix != ".part"] == []
     assert build(tmp_path).fingerprint == build(tmp_path / "fresh").fingerprint
     assert not list((tmp_path / "tokens").glob("*.part"))
 
@@ -161,9 +153,7 @@ def test_processes_that_start_at_once_build_once(tmp_path):
         print(source.fingerprint, len(source.train))
     """)
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, str(tmp_path), f"ready{i}"], stdout=subprocess.PIPE
-        )
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path), f"ready{i}"], stdout=subprocess.PIPE)
         for i in range(2)
     ]
     said = {process.communicate()[0] for process in processes}
@@ -187,9 +177,7 @@ def test_a_single_document_holds_out_its_tail(tmp_path):
 
 def test_training_windows_never_hold_validation_text(tmp_path):
     source = build(tmp_path, [("z" if i % 10 == 9 else "a") * 50 for i in range(100)])
-    seen = "".join(
-        source.decode(row) for step in range(50) for row in source.batch(0, step, 8, 16)[1]
-    )
+    seen = "".join(source.decode(row) for step in range(50) for row in source.batch(0, step, 8, 16)[1])
     held = "".join(source.decode(row) for row in source.validation(5, 16)[1])
     assert set(seen.replace("<|endoftext|>", "")) == {"a"}
     assert set(held.replace("<|endoftext|>", "")) == {"z"}

@@ -75,10 +75,7 @@ def test_vocabulary_has_every_byte_and_at_most_what_was_asked(bpe):
     assert (
         tokenizer.train_bpe(["ab"], 1024).get_vocab_size() == tokenizer.MIN_BPE_VOCAB + 1
     )  # one merge, and no more
-    assert (
-        tokenizer.train_bpe(["ab"], tokenizer.MIN_BPE_VOCAB).get_vocab_size()
-        == tokenizer.MIN_BPE_VOCAB
-    )
+    assert tokenizer.train_bpe(["ab"], tokenizer.MIN_BPE_VOCAB).get_vocab_size() == tokenizer.MIN_BPE_VOCAB
 
 
 def test_merges_do_not_depend_on_the_number_of_threads(bpe):

@@ -91,16 +91,12 @@ def test_the_median_error_is_below_a_tenth_of_an_octave():
     assert np.median(errors) < 0.1
 
 
-@pytest.mark.parametrize(
-    ("edge", "grid"), [("low", np.arange(-5, 1)), ("high", np.arange(-14, -9))]
-)
+@pytest.mark.parametrize(("edge", "grid"), [("low", np.arange(-5, 1)), ("high", np.arange(-14, -9))])
 def test_an_edge_optimum_is_an_interval_open_on_that_side(edge, grid):
     law = Law(beta=0.0, log2_lr=-7.0, diverges_above=99)
     found = basins(synthetic_sweep(law, log2_lrs=grid, noise=0.001), bootstraps=50)
     assert (found.edge == edge).all() and not found.determined.any() and set(found.reason) == {EDGE}
-    outer, inner = (
-        ("log2_lr_low", "log2_lr_high") if edge == "low" else ("log2_lr_high", "log2_lr_low")
-    )
+    outer, inner = ("log2_lr_low", "log2_lr_high") if edge == "low" else ("log2_lr_high", "log2_lr_low")
     assert np.isinf(found[outer]).all()
     assert (found[inner] == grid[0 if edge == "low" else -1]).all()
     assert found.curvature.isna().all()
@@ -120,9 +116,9 @@ def test_a_loss_that_falls_until_runs_diverge_is_bracketed():
     table.loc[table.log2_lr >= -7, ["loss", "diverged"]] = [INF, True]
     found = basins(table, bootstraps=50)
     assert set(found.reason) == {CLIFF} and (found.edge == "").all() and not found.determined.any()
-    assert found[
-        ["log2_lr_low", "log2_lr", "log2_lr_high"]
-    ].drop_duplicates().to_numpy().tolist() == [[-9, -8, -7]]
+    assert found[["log2_lr_low", "log2_lr", "log2_lr_high"]].drop_duplicates().to_numpy().tolist() == [
+        [-9, -8, -7]
+    ]
 
 
 def test_each_width_that_tells_nothing_says_why():
@@ -131,9 +127,7 @@ def test_each_width_that_tells_nothing_says_why():
     table.loc[rows, "loss"] = INF
     rows = table.width == 128
     table.loc[rows, "loss"] = 5 - 0.05 * (table.log2_lr[rows] - table.log2_lr[rows].mean()) ** 2
-    table = table[
-        (table.width != 256) | table.log2_lr.isin(sorted(table.log2_lr[table.width == 256])[3:5])
-    ]
+    table = table[(table.width != 256) | table.log2_lr.isin(sorted(table.log2_lr[table.width == 256])[3:5])]
     found = basins(table, bootstraps=50).set_index("width")
     assert found.reason[32] == "" and found.determined[32]
     assert found.reason[64] == ALL_DIVERGED and np.isnan(found.log2_lr[64])
@@ -162,8 +156,7 @@ def test_one_wild_run_hardly_moves_the_optimum():
 def test_intervals_narrow_with_seeds_and_widen_with_noise():
     def width(noise, seeds):
         found = [
-            basins(synthetic_sweep(Law(), noise=noise, seeds=seeds, seed=i), bootstraps=100)
-            for i in range(6)
+            basins(synthetic_sweep(Law(), noise=noise, seeds=seeds, seed=i), bootstraps=100) for i in range(6)
         ]
         return np.mean([(f.log2_lr_high - f.log2_lr_low).median() for f in found])
 
@@ -174,8 +167,6 @@ def test_intervals_narrow_with_seeds_and_widen_with_noise():
 def test_the_curve_of_a_well_is_lowest_at_its_optimum_and_curves_there_by_h():
     u = np.linspace(-3, 3, 7)
     assert well_loss(u, 2.0, 0.4, 0.0) == pytest.approx(2 + 0.2 * u**2)
-    assert well_loss(u, 2.0, 0.4, 0.8) == pytest.approx(
-        2 + 0.4 * (np.exp(0.8 * u) - 1 - 0.8 * u) / 0.64
-    )
+    assert well_loss(u, 2.0, 0.4, 0.8) == pytest.approx(2 + 0.4 * (np.exp(0.8 * u) - 1 - 0.8 * u) / 0.64)
     assert well_loss(0.0, np.arange(3.0), 1.0, 0.5).tolist() == [0, 1, 2]
     assert np.isfinite(well_loss(1e3, 2.0, 0.4, 1.0))

@@ -40,8 +40,7 @@ def test_the_share_of_a_kink_follows_the_evidence(worse, share):
 def test_a_kinked_basin_shows_as_a_lack_of_fit_or_in_a_wider_interval():
     sharp = {"SP": Law(shape="kinked", skew=2.0)}
     found = transfer_report(
-        synthetic_sweep(sharp, widths=WIDTHS, noise=0.003, seeds=3, spacing=0.5, count=13),
-        bootstraps=100,
+        synthetic_sweep(sharp, widths=WIDTHS, noise=0.003, seeds=3, spacing=0.5, count=13), bootstraps=100
     ).basins
     assert set(found.reason) == {LACK_OF_FIT} and not found.determined.any()
     truth = sharp["SP"].best_log2_lr(found.width)
@@ -50,6 +49,4 @@ def test_a_kinked_basin_shows_as_a_lack_of_fit_or_in_a_wider_interval():
         synthetic_sweep(Law(), widths=WIDTHS, noise=0.005, seeds=2), bootstraps=100
     ).basins
     assert smooth.determined.all()
-    assert (
-        smooth.log2_lr_high - smooth.log2_lr > smooth.log2_lr - smooth.log2_lr_low
-    ).mean() >= 0.8
+    assert (smooth.log2_lr_high - smooth.log2_lr > smooth.log2_lr - smooth.log2_lr_low).mean() >= 0.8

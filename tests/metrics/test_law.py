@@ -26,9 +26,7 @@ def test_a_sweep_that_obeys_a_law_gives_it_back():
     assert fit.cost_B == pytest.approx([0.0], abs=1e-12) and not fit.at_bound()[0]
     ln_lr, loss, h = fit.wells([4096.0])
     assert ln_lr[0, 0] / LN2 == pytest.approx(float(LAW.best_log2_lr(4096)), abs=1e-6)
-    assert (loss[0, 0], h[0, 0]) == pytest.approx(
-        (LAW.best_loss(4096), LAW.basin_curvature(4096)), rel=1e-5
-    )
+    assert (loss[0, 0], h[0, 0]) == pytest.approx((LAW.best_loss(4096), LAW.basin_curvature(4096)), rel=1e-5)
     inside = points.inside_WxP
     assert fit.losses(points)[0][inside] == pytest.approx(points.loss_WxP[inside], abs=1e-6)
 

@@ -8,13 +8,7 @@ from hpt.errors import TableError
 from hpt.metrics.basin import gather
 from hpt.metrics.group import fit_group
 from hpt.metrics.noise import CommonNoise, Noise
-from hpt.metrics.replicates import (
-    SharedDraws,
-    at_known_noise,
-    draw_noise,
-    replicate,
-    seeds_to_resample,
-)
+from hpt.metrics.replicates import SharedDraws, at_known_noise, draw_noise, replicate, seeds_to_resample
 
 WIDTHS = (32, 64, 128, 256)
 

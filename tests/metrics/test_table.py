@@ -32,9 +32,7 @@ def test_csv_and_parquet_give_the_same_as_the_frame(table, tmp_path):
     table.to_parquet(tmp_path / "sweep.parquet")
     expected = read_table(table).frame
     for name in ("sweep.csv", "sweep.parquet"):
-        pd.testing.assert_frame_equal(
-            read_table(tmp_path / name).frame, expected, check_dtype=False
-        )
+        pd.testing.assert_frame_equal(read_table(tmp_path / name).frame, expected, check_dtype=False)
     with pytest.raises(TableError, match=r"no file .*absent\.csv"):
         read_table(tmp_path / "absent.csv")
     (tmp_path / "empty.csv").write_text("")
@@ -103,6 +101,4 @@ def test_one_width_is_too_few_where_two_are_asked_for(table):
 
 
 def test_log2_lr_alone_is_enough(table):
-    pd.testing.assert_frame_equal(
-        read_table(table.drop(columns="lr")).frame, read_table(table).frame
-    )
+    pd.testing.assert_frame_equal(read_table(table.drop(columns="lr")).frame, read_table(table).frame)

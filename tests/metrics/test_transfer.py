@@ -45,9 +45,7 @@ def test_known_laws_are_recovered_without_noise(shape, skew, widths):
     assert row.E < 1e-6
     if len(widths) > 3:
         assert row.E_extrap < 1e-6 and row.octave_error < 1e-4
-        assert predict_lr(report, width=8192).log2_lr[0] == pytest.approx(
-            law.best_log2_lr(8192), abs=1e-4
-        )
+        assert predict_lr(report, width=8192).log2_lr[0] == pytest.approx(law.best_log2_lr(8192), abs=1e-4)
 
 
 def test_order_of_rows_does_not_matter(report):
@@ -73,18 +71,14 @@ def test_a_common_factor_of_the_learning_rates_shifts_the_optimum_alone(report):
 def test_a_common_factor_of_the_widths_leaves_the_exponents(report):
     other = transfer_report(noisy().assign(width=lambda t: t.width * 4), bootstraps=200)
     for name in ("alpha", "beta", "gamma", "kappa", "E", "R"):
-        assert other.figures[name].to_numpy() == pytest.approx(
-            report.figures[name].to_numpy(), abs=1e-4
-        )
+        assert other.figures[name].to_numpy() == pytest.approx(report.figures[name].to_numpy(), abs=1e-4)
 
 
 def test_a_constant_added_to_the_losses_moves_the_floor_alone(report):
     other = transfer_report(noisy().assign(loss=lambda t: t.loss + 1), bootstraps=200)
     assert other.laws.L_inf.to_numpy() == pytest.approx(report.laws.L_inf + 1, abs=1e-4)
     for name in ("alpha", "kappa", "E", "R"):
-        assert other.figures[name].to_numpy() == pytest.approx(
-            report.figures[name].to_numpy(), abs=1e-4
-        )
+        assert other.figures[name].to_numpy() == pytest.approx(report.figures[name].to_numpy(), abs=1e-4)
 
 
 def test_shape_of_the_result(report):
@@ -92,9 +86,7 @@ def test_shape_of_the_result(report):
     for name in FIGURES:
         ends = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
         assert {f"{name}{end}" for end in ends} <= set(frame)
-        assert (frame[f"{name}_low"] <= frame[name]).all() and (
-            frame[name] <= frame[f"{name}_high"]
-        ).all()
+        assert (frame[f"{name}_low"] <= frame[name]).all() and (frame[name] <= frame[f"{name}_high"]).all()
         assert (frame[f"{name}_determined"] == (frame[f"{name}_reason"] == "")).all()
     assert len(report.basins) == len(report.penalty) == 15
     assert frame.kappa.to_numpy() == pytest.approx(frame.alpha - 2 * frame.beta + frame.gamma)
@@ -110,11 +102,7 @@ def test_truth_lies_in_the_intervals_of_a_good_sweep(report):
         for figure in ("alpha", "beta", "gamma", "kappa"):
             row = frame.loc[name]
             slack = 0.5 * (row[f"{figure}_high"] - row[f"{figure}_low"])
-            assert (
-                row[f"{figure}_low"] - slack
-                <= getattr(law, figure)
-                <= row[f"{figure}_high"] + slack
-            )
+            assert row[f"{figure}_low"] - slack <= getattr(law, figure) <= row[f"{figure}_high"] + slack
         assert 0.003 < frame.E[name] < 0.007
 
 
@@ -184,9 +172,7 @@ def test_the_runs_of_an_edge_width_narrow_the_law():
     for seed in range(5):
         table = noisy({"SP": Law()}, noise=0.01, seeds=1, seed=seed)
         cut = table[(table.width != 32) | (table.log2_lr < Law().best_log2_lr(32) - 0.6)]
-        rows = [
-            transfer_report(t, bootstraps=60).figures.iloc[0] for t in (cut, cut[cut.width != 32])
-        ]
+        rows = [transfer_report(t, bootstraps=60).figures.iloc[0] for t in (cut, cut[cut.width != 32])]
         spans.append([row.alpha_high - row.alpha_low for row in rows])
     with_runs, without = np.median(spans, axis=0)
     assert with_runs < 0.9 * without
@@ -194,9 +180,7 @@ def test_the_runs_of_an_edge_width_narrow_the_law():
 
 def test_an_edge_that_the_other_widths_contradict_is_left_out_of_the_law():
     table = noisy({"SP": Law()})
-    odd = table.assign(
-        loss=table.loss + 2 * (table.width == 32) * (table.log2_lr - table.log2_lr.min())
-    )
+    odd = table.assign(loss=table.loss + 2 * (table.width == 32) * (table.log2_lr - table.log2_lr.min()))
     flagged, without = (
         transfer_report(odd, bootstraps=50),
         transfer_report(odd[odd.width != 32], bootstraps=50),
@@ -209,18 +193,12 @@ def test_an_edge_that_the_other_widths_contradict_is_left_out_of_the_law():
 def test_seeds_are_resampled_where_there_are_enough():
     many, few = noisy(seeds=5, common=0.5), noisy(seeds=2)
     auto = transfer_report(many, bootstraps=100)
-    assert set(auto.basins.method) == {"seeds"} and set(auto.to_frame().E_method) == {
-        "seeds, ratio"
-    }
+    assert set(auto.basins.method) == {"seeds"} and set(auto.to_frame().E_method) == {"seeds, ratio"}
     assert set(transfer_report(few, bootstraps=50).basins.method) == {"parametric"}
-    assert set(transfer_report(many, resample="parametric", bootstraps=50).basins.method) == {
-        "parametric"
-    }
+    assert set(transfer_report(many, resample="parametric", bootstraps=50).basins.method) == {"parametric"}
     assert set(transfer_report(few, resample="seeds", bootstraps=50).basins.method) == {"seeds"}
     some = few[(few.seed == 0) | (few.log2_lr < few.log2_lr.median())]
-    assert "seeds + parametric" in set(
-        transfer_report(some, resample="seeds", bootstraps=50).basins.method
-    )
+    assert "seeds + parametric" in set(transfer_report(some, resample="seeds", bootstraps=50).basins.method)
     for table in (noisy(seeds=1), few.drop(columns="seed")):
         with pytest.raises(TableError, match="no seeds to resample"):
             transfer_report(table, resample="seeds")
@@ -232,10 +210,7 @@ def test_a_table_with_gaps_nan_and_divergence():
     table = noisy().sample(frac=0.93, random_state=2)
     table.loc[table.index[::17], "loss"] = np.nan
     table.loc[table.index[5::29], ["loss", "diverged"]] = [np.inf, True]
-    table.loc[(table.parameterization == "SP") & (table.width == 64), ["loss", "diverged"]] = [
-        np.inf,
-        True,
-    ]
+    table.loc[(table.parameterization == "SP") & (table.width == 64), ["loss", "diverged"]] = [np.inf, True]
     report = transfer_report(table, bootstraps=100)
     wells = report.basins.set_index(["parameterization", "width"])
     assert wells.reason[("SP", 64)] == ALL_DIVERGED
@@ -257,17 +232,12 @@ def test_nothing_but_divergence_determines_nothing():
 
 def test_any_measure_of_size_and_more_groups_will_do():
     table = (
-        noisy({"SP": Law()})
-        .rename(columns={"width": "N"})
-        .drop(columns="parameterization")
-        .assign(depth=3)
+        noisy({"SP": Law()}).rename(columns={"width": "N"}).drop(columns="parameterization").assign(depth=3)
     )
     report = transfer_report(table, scale="N", by="depth", bootstraps=50)
     assert list(report.basins.columns[:2]) == ["depth", "N"] and "N 32 to 512" in str(report)
     bare = transfer_report(table.drop(columns="depth"), scale="N", bootstraps=50)
-    assert bare.group_columns == () and bare.to_frame().beta[0] == pytest.approx(
-        report.to_frame().beta[0]
-    )
+    assert bare.group_columns == () and bare.to_frame().beta[0] == pytest.approx(report.to_frame().beta[0])
     assert "all" in str(bare)
 
 

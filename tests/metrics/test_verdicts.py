@@ -65,9 +65,7 @@ def test_intervals_of_replicates():
     draws[::10] = np.nan
     assert interval(draws, 0.95) == (-np.inf, np.inf)
     low, high = ratio_interval(2.0, np.sqrt(rng.chisquare(50, 20_000)), 0.95)
-    assert (low, high) == pytest.approx(
-        (2.0 * np.sqrt(50 / 71.42), 2.0 * np.sqrt(50 / 32.36)), rel=0.01
-    )
+    assert (low, high) == pytest.approx((2.0 * np.sqrt(50 / 71.42), 2.0 * np.sqrt(50 / 32.36)), rel=0.01)
 
 
 def test_without_replicates_there_is_no_interval():
@@ -88,10 +86,7 @@ def test_an_interval_is_widened_to_hold_the_estimate():
 
 
 def test_rows_of_groups_become_one_table():
-    rows = {
-        ("SP", 1): [{"n": plain_number(32.0)}, {"n": 64}],
-        ("μP", 2): [{"n": plain_number(0.5)}],
-    }
+    rows = {("SP", 1): [{"n": plain_number(32.0)}, {"n": 64}], ("μP", 2): [{"n": plain_number(0.5)}]}
     expected = pd.DataFrame({"rule": ["SP", "SP", "μP"], "depth": [1, 1, 2], "n": [32, 64, 0.5]})
     pd.testing.assert_frame_equal(table_of(("rule", "depth"), rows), expected)
 
@@ -99,13 +94,9 @@ def test_rows_of_groups_become_one_table():
 def test_every_figure_says_how_its_interval_was_made_and_from_how_much(report):
     for row in report.to_frame().to_dict("records"):
         assert row["E_method"] == row["E_extrap_method"] == "parametric, ratio"
-        assert row["octave_error_method"] == "parametric, folded" and row["octave_error_n"] == len(
-            WIDTHS
-        )
+        assert row["octave_error_method"] == "parametric, folded" and row["octave_error_n"] == len(WIDTHS)
         assert {row[f"{n}_method"] for n in ("alpha", "beta", "gamma", "kappa")} == {"parametric"}
-        assert row["R_method"] == (
-            "definition" if row["parameterization"] == "μP" else "parametric"
-        )
+        assert row["R_method"] == ("definition" if row["parameterization"] == "μP" else "parametric")
         wells = report.basins[report.basins.parameterization == row["parameterization"]]
         assert (
             row["E_n"] == wells.n.sum()
@@ -126,17 +117,12 @@ def test_an_edge_at_the_largest_width_leaves_nothing_to_compare_there():
 
 def test_few_widths_determine_little():
     table = noisy()
-    keep = (table.parameterization == "μP") | (
-        (table.parameterization == "SP") & (table.width <= 64)
-    )
+    keep = (table.parameterization == "μP") | ((table.parameterization == "SP") & (table.width <= 64))
     few = table[keep | ((table.parameterization == "SP+Embd") & (table.width == 32))]
     frame = transfer_report(few, bootstraps=100).to_frame().set_index("parameterization")
     for name in ("E", "E_extrap", "octave_error", "kappa", "alpha", "R"):
         assert np.isnan(frame[name]["SP"]) and frame[f"{name}_reason"]["SP"] == FEW_WIDTHS
-    assert (
-        frame.beta_determined["SP"]
-        and frame.beta_low["SP"] < LAWS["SP"].beta < frame.beta_high["SP"]
-    )
+    assert frame.beta_determined["SP"] and frame.beta_low["SP"] < LAWS["SP"].beta < frame.beta_high["SP"]
     assert not frame.loc["SP+Embd", [f"{name}_determined" for name in FIGURES]].any()
     with pytest.raises(TableError, match="'width' has 1 different"):
         transfer_report(table[table.width == 64])
@@ -168,9 +154,7 @@ def test_a_wide_penalty_is_not_determined():
     seen = set()
     for seed in range(6):
         laws = {"SP": Law(A=1.0, alpha=0.6), "μP": Law(A=1.0, alpha=0.6, L_inf=2.45)}
-        report = transfer_report(
-            noisy(laws, noise=0.01, seeds=1, seed=seed), reference="μP", bootstraps=100
-        )
+        report = transfer_report(noisy(laws, noise=0.01, seeds=1, seed=seed), reference="μP", bootstraps=100)
         row = report.to_frame().set_index("parameterization").loc["SP"]
         reducible = report.laws.A[0] * 512 ** -report.laws.alpha[0]
         if row.R_determined:

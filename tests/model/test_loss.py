@@ -55,11 +55,7 @@ def test_nan_stays_nan():
 def test_stacks_under_vmap():
     x, weight, targets = inputs()
     weights = torch.stack([weight.detach(), -weight.detach()])
-    stacked = torch.func.vmap(torch.func.grad(lambda w: readout_loss(x.detach(), w, targets)))(
-        weights
-    )
+    stacked = torch.func.vmap(torch.func.grad(lambda w: readout_loss(x.detach(), w, targets)))(weights)
     for w, grad in zip(weights, stacked, strict=True):
         w = w.clone().requires_grad_()
-        torch.testing.assert_close(
-            grad, torch.autograd.grad(readout_loss(x.detach(), w, targets), w)[0]
-        )
+        torch.testing.assert_close(grad, torch.autograd.grad(readout_loss(x.detach(), w, targets), w)[0])

@@ -43,9 +43,7 @@ def test_causality_by_gradients(options):
     model = model_of(options)
     ids_1xT = torch.arange(6)[None]
     embedded = []
-    model.token_embedding.register_forward_hook(
-        lambda m, i, out: embedded.append(out) or out.retain_grad()
-    )
+    model.token_embedding.register_forward_hook(lambda m, i, out: embedded.append(out) or out.retain_grad())
     for t in range(6):
         embedded.clear()
         model.zero_grad()
@@ -163,9 +161,7 @@ def test_one_matmul_gives_what_three_projections_give(options):
     attention = model_of({"width": 32, **options}).blocks[0].attention
     x_BxTxD = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(3))
     for heads, layer in zip(
-        attention.query_key_value(x_BxTxD),
-        (attention.query, attention.key, attention.value),
-        strict=True,
+        attention.query_key_value(x_BxTxD), (attention.query, attention.key, attention.value), strict=True
     ):
         torch.testing.assert_close(heads.transpose(1, 2).flatten(2), layer(x_BxTxD))
         with pytest.raises(ConfigError, match="hook on the attention"):

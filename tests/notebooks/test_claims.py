@@ -52,13 +52,9 @@ def results_of(table, run):
             model=dataclasses.replace(run.config.model, width=row["width"]),
             train=dataclasses.replace(run.config.train, lr=row["lr"]),
         )
-        noise = np.random.default_rng(0).normal(size=50) * (
-            0.2 if row["parameterization"] == "SP" else 0.05
-        )
+        noise = np.random.default_rng(0).normal(size=50) * (0.2 if row["parameterization"] == "SP" else 0.05)
         made.append(
-            dataclasses.replace(
-                run, config=config, val_loss=row["loss"], train_loss=np.float32(3 + noise)
-            )
+            dataclasses.replace(run, config=config, val_loss=row["loss"], train_loss=np.float32(3 + noise))
         )
     return made
 
@@ -91,9 +87,7 @@ def test_claims_that_the_runs_contradict_do_not_hold(run):
     """SP as good and as smooth as the others, and μP-Embd as good as μP."""
     table = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.98, "μP-Embd": 2.81})
     table["loss"] += np.random.default_rng(3).normal(0, 0.002, len(table))
-    results = [
-        dataclasses.replace(r, train_loss=r.train_loss * 0 + 3) for r in results_of(table, run)
-    ]
+    results = [dataclasses.replace(r, train_loss=r.train_loss * 0 + 3) for r in results_of(table, run)]
     told = judged(results, table, reference="μP")
     for claim in (
         "SP trains unstably, Embd alone smooths it",

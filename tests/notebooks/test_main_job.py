@@ -25,13 +25,7 @@ def sweep():
 def test_summary_tables_have_each_figure_with_its_interval(sweep):
     report = transfer_report(sweep, reference="μP", bootstraps=50)
     optima, shares, metrics = summary_tables(report).values()
-    assert list(optima)[:5] == [
-        "parameterization",
-        "width",
-        "log2_lr",
-        "log2_lr_low",
-        "log2_lr_high",
-    ]
+    assert list(optima)[:5] == ["parameterization", "width", "log2_lr", "log2_lr_low", "log2_lr_high"]
     assert len(optima) == 9 and "weight_decay" not in optima and "curvature" not in optima
     assert list(shares)[:4] == ["width", "share", "share_low", "share_high"] and len(shares) == 3
     assert {"E", "E_low", "E_determined", "kappa_reason", "R_high"} <= set(metrics)
@@ -46,46 +40,21 @@ def test_summary_tables_tell_several_weight_decays_apart(sweep):
 
 def test_environment_facts_name_what_matters():
     facts = environment_facts()
-    assert list(facts) == [
-        "date",
-        "python",
-        "torch",
-        "hpt",
-        "platform",
-        "processor",
-        "cores",
-        "git",
-    ]
+    assert list(facts) == ["date", "python", "torch", "hpt", "platform", "processor", "cores", "git"]
     assert all(facts.values()) and int(facts["cores"]) >= 1
 
 
 def test_the_main_job(tmp_path, monkeypatch):
     monkeypatch.setenv("HPT_HEADLESS", "1")
-    folders = {
-        "--store": tmp_path / "store",
-        "--out": tmp_path / "report",
-        "--source": NOTEBOOKS[0].parent,
-    }
-    arguments = [
-        "notebooks",
-        "--profile",
-        "smoke",
-        *(str(x) for pair in folders.items() for x in pair),
-    ]
+    folders = {"--store": tmp_path / "store", "--out": tmp_path / "report", "--source": NOTEBOOKS[0].parent}
+    arguments = ["notebooks", "--profile", "smoke", *(str(x) for pair in folders.items() for x in pair)]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     pages = sorted((tmp_path / "report").glob("*.html"))
     assert [p.stem for p in pages] == [*(n.stem for n in NOTEBOOKS), "index", "phases"]
     assert not [reference for page in pages for reference in external_references(page.read_text())]
     index = (tmp_path / "report" / "index.html").read_text()
-    for word in (
-        "SP+Embd closes",
-        "smoke",
-        "data fingerprint",
-        "log₂ η*",
-        "κ",
-        'href="phases.html"',
-    ):
+    for word in ("SP+Embd closes", "smoke", "data fingerprint", "log₂ η*", "κ", 'href="phases.html"'):
         assert word in index
     assert "SP+Embd" in (tmp_path / "report" / "phases.html").read_text()
     again = CliRunner().invoke(main, [*arguments, NOTEBOOKS[0].stem])

@@ -27,8 +27,7 @@ from hpt.notebooks.runner import NotebookResult
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LONG_LINE = "value = " + " + ".join(f"quantity_{i}" for i in range(40))
 LONG_FORMULA = (
-    r"L(n, \eta) \approx L_\infty + A n^{-\alpha} + \tfrac12 h(n) (\ln\eta - \ln\eta^*(n))^2 + " * 3
-    + "0"
+    r"L(n, \eta) \approx L_\infty + A n^{-\alpha} + \tfrac12 h(n) (\ln\eta - \ln\eta^*(n))^2 + " * 3 + "0"
 )
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 HEADER = (
@@ -62,9 +61,7 @@ R &= 0
 
 
 def display(**bundle):
-    return new_output(
-        "display_data", {key.replace("__", "/"): value for key, value in bundle.items()}
-    )
+    return new_output("display_data", {key.replace("__", "/"): value for key, value in bundle.items()})
 
 
 def executed(*cells):
@@ -87,8 +84,7 @@ def report(tmp_path_factory):
     first = executed(
         new_markdown_cell(PROSE),
         new_code_cell(
-            LONG_LINE,
-            outputs=[new_output("stream", name="stdout", text="x" * 300 + "\n" + "a b " * 100)],
+            LONG_LINE, outputs=[new_output("stream", name="stdout", text="x" * 300 + "\n" + "a b " * 100)]
         ),
         new_code_cell(
             "plot()",
@@ -102,17 +98,13 @@ def report(tmp_path_factory):
                     "display_data",
                     {WIDGET: {"model_id": "1"}, "image/png": PIXEL, "text/plain": "Tool-repr()"},
                 ),
-                new_output(
-                    "display_data", {WIDGET: {"model_id": "2"}, "text/plain": "IntSlider-repr()"}
-                ),
+                new_output("display_data", {WIDGET: {"model_id": "2"}, "text/plain": "IntSlider-repr()"}),
                 new_output("display_data", {"application/javascript": "alert(1)"}),
             ],
         ),
         new_code_cell(
             "table",
-            outputs=[
-                new_output("execute_result", {"text/html": wide._repr_html_(), "text/plain": "t"})
-            ],
+            outputs=[new_output("execute_result", {"text/html": wide._repr_html_(), "text/plain": "t"})],
         ),
         new_code_cell(
             "math",
@@ -126,10 +118,7 @@ def report(tmp_path_factory):
             metadata={"papermill": {"duration": 64.2}},
             outputs=[
                 new_output(
-                    "error",
-                    ename="E",
-                    evalue="v",
-                    traceback=["\x1b[31mRed\x1b[0m <tag> " + "-" * 200],
+                    "error", ename="E", evalue="v", traceback=["\x1b[31mRed\x1b[0m <tag> " + "-" * 200]
                 )
             ],
         ),
@@ -212,19 +201,8 @@ def test_no_page_fetches_anything(report):
         for tag, attrs in page.tags:
             assert tag not in ("script", "link", "iframe", "object", "embed", "base"), (name, tag)
             for key, value in attrs.items():
-                if key in (
-                    "src",
-                    "srcset",
-                    "href",
-                    "xlink:href",
-                    "data",
-                    "poster",
-                    "background",
-                    "action",
-                ):
-                    local = value.startswith(("data:", "#")) or re.fullmatch(
-                        r"\w+\.html(#\w*)?", value
-                    )
+                if key in ("src", "srcset", "href", "xlink:href", "data", "poster", "background", "action"):
+                    local = value.startswith(("data:", "#")) or re.fullmatch(r"\w+\.html(#\w*)?", value)
                     assert local or (tag == "a" and value.startswith("https://arxiv.org/")), (
                         name,
                         tag,
@@ -237,9 +215,7 @@ def test_no_page_fetches_anything(report):
 
 def test_links_between_pages_lead_somewhere(report):
     found = pages(report)
-    links = {
-        name: [a["href"] for tag, a in page.tags if tag == "a"] for name, page in found.items()
-    }
+    links = {name: [a["href"] for tag, a in page.tags if tag == "a"] for name, page in found.items()}
     for name in links:
         ids = {attrs.get("id") for _, attrs in found[name].tags}
         for target in links[name]:
@@ -254,9 +230,7 @@ def test_links_between_pages_lead_somewhere(report):
 
 def test_formulas_are_mathml_and_no_tex_is_left(report):
     for name, page in pages(report).items():
-        assert "$" not in page.prose and "\\" not in page.prose and "MathJax" not in page.prose, (
-            name
-        )
+        assert "$" not in page.prose and "\\" not in page.prose and "MathJax" not in page.prose, name
         assert any(tag == "math" for tag, _ in page.tags), name
     tour = pages(report)["00_tour"]
     assert {"mfrac", "msqrt", "mtable"} <= {tag for tag, _ in tour.tags}
@@ -278,11 +252,7 @@ def test_code_is_folded_where_the_tags_say_so(report):
     folded = re.findall(
         r"<details class=\"input[^>]*><summary>([^<]*)</summary>(.*?)</details>", text, re.DOTALL
     )
-    assert [name for name, _ in folded] == [
-        "Parameters, as written",
-        "Parameters of this run",
-        "Code",
-    ]
+    assert [name for name, _ in folded] == ["Parameters, as written", "Parameters of this run", "Code"]
     assert "plot" in folded[2][1] and "1 min 04 s" in text
     assert '<span class="ansi-red-fg">Red</span> &lt;tag&gt;' in text
     assert "quantity_39" not in "".join(code for _, code in folded) and "quantity_39" in text
@@ -331,16 +301,12 @@ def test_a_page_that_needs_the_network_is_refused_and_no_index_is_left(tmp_path)
     path = tmp_path / "01_a.ipynb"
     nbformat.write(executed(new_markdown_cell("![x](https://example.org/x.png)")), path)
     (tmp_path / "index.html").write_text("old")
-    with pytest.raises(
-        NotebookError, match=r"01_a\.html would need the network: <img src='https://example"
-    ):
+    with pytest.raises(NotebookError, match=r"01_a\.html would need the network: <img src='https://example"):
         write_report([NotebookResult("01_a", path, path, 1.0, {})], tmp_path, facts={})
     assert not (tmp_path / "index.html").exists()
 
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
@@ -364,8 +330,7 @@ def test_nothing_runs_off_the_page_on_a_phone_or_a_laptop(report, tmp_path):
     }"""
     harness = tmp_path / "harness.html"
     harness.write_text(
-        f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<script>{script}</script></body>",
-        encoding="utf-8",
+        f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<script>{script}</script></body>", encoding="utf-8"
     )
     done = subprocess.run(
         [
@@ -383,23 +348,16 @@ def test_nothing_runs_off_the_page_on_a_phone_or_a_laptop(report, tmp_path):
         text=True,
         timeout=120,
     )
-    measured = json.loads(
-        html.unescape(re.search(r"<body>(\[\[.*\]\])", done.stdout, re.DOTALL)[1])
-    )
+    measured = json.loads(html.unescape(re.search(r"<body>(\[\[.*\]\])", done.stdout, re.DOTALL)[1]))
     assert len(measured) == 8
     for title, scroll_width, width, letters in measured:
-        assert scroll_width <= width == int(title.split()[1]) and letters > 100, (
-            title,
-            scroll_width,
-        )
+        assert scroll_width <= width == int(title.split()[1]) and letters > 100, (title, scroll_width)
 
 
 def test_folded_text_stays_in_its_fold(tmp_path):
     """Markdown between <details> and </details> is inside them on the page too."""
     cells = [
-        new_markdown_cell(
-            "<details><summary>Solution</summary>\n\nThe `answer`.\n\n</details>\n\nAfter."
-        )
+        new_markdown_cell("<details><summary>Solution</summary>\n\nThe `answer`.\n\n</details>\n\nAfter.")
     ]
     notebook = new_notebook(cells=cells)
     nbformat.write(notebook, tmp_path / "01_fold.ipynb")

@@ -24,12 +24,7 @@ def test_formulas_in_text_keep_their_punctuation():
 
 @pytest.mark.parametrize(
     "value, text",
-    [
-        (1234567, "1,234,567"),
-        (True, "True"),
-        ([16, 2048], "16, 2,048"),
-        ({"a": [1, "b"]}, "a = 1, b"),
-    ],
+    [(1234567, "1,234,567"), (True, "True"), ([16, 2048], "16, 2,048"), ({"a": [1, "b"]}, "a = 1, b")],
 )
 def test_values_are_written_plainly(value, text):
     assert plain(value) == text
@@ -38,10 +33,7 @@ def test_values_are_written_plainly(value, text):
 def cells(table):
     rows = re.findall(r"<tr>(.*?)</tr>", table_html(table), re.DOTALL)
     strip = [
-        [
-            html.unescape(re.sub(r"<[^>]+>", "", cell))
-            for cell in re.findall(r"<t[hd].*?</t[hd]>", row)
-        ]
+        [html.unescape(re.sub(r"<[^>]+>", "", cell)) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
         for row in rows
     ]
     return strip[0], strip[1:]

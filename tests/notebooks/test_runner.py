@@ -14,42 +14,28 @@ from hpt.notebooks.runner import finished, run_notebook, run_notebooks
 
 def printed(path):
     """What the cells of an executed notebook wrote to stdout."""
-    outputs = [
-        output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])
-    ]
+    outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
     return "".join(output.text for output in outputs if output.get("name") == "stdout")
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one_before_anything_runs(tmp_path, write):
-    source, output = (
-        write(tmp_path / "00_a.ipynb", "open('ran', 'w')"),
-        tmp_path / "out" / "00_a.ipynb",
-    )
+    source, output = (write(tmp_path / "00_a.ipynb", "open('ran', 'w')"), tmp_path / "out" / "00_a.ipynb")
     output.parent.mkdir()
     output.write_text("of an earlier run")
     with pytest.raises(
-        NotebookError,
-        match=r"(?s)00_a\.ipynb has no parameter 'step' \(given 5\).*did you mean 'steps'",
+        NotebookError, match=r"(?s)00_a\.ipynb has no parameter 'step' \(given 5\).*did you mean 'steps'"
     ):
         run_notebook(source, output, {"step": 5})
     assert output.read_text() == "of an earlier run" and not (tmp_path / "ran").exists()
 
 
-def test_a_run_gets_its_parameters_this_interpreter_and_its_own_folder(
-    tmp_path, monkeypatch, write
-):
+def test_a_run_gets_its_parameters_this_interpreter_and_its_own_folder(tmp_path, monkeypatch, write):
     spec = (
         tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
     )  # a foreign kernel spec of the usual name
     spec.parent.mkdir(parents=True)
     spec.write_text(
-        json.dumps(
-            {
-                "argv": ["/nonexistent", "{connection_file}"],
-                "display_name": "x",
-                "language": "python",
-            }
-        )
+        json.dumps({"argv": ["/nonexistent", "{connection_file}"], "display_name": "x", "language": "python"})
     )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.delenv("HPT_HEADLESS", raising=False)
@@ -84,24 +70,16 @@ def test_a_failed_cell_is_named_and_leaves_no_output_that_looks_done(tmp_path, w
     )
     output.write_text("of an earlier run")
     with pytest.raises(
-        NotebookError,
-        match=r"01_b\.ipynb failed in cell 4 of 5 \('# divide'\): ZeroDivisionError: division",
+        NotebookError, match=r"01_b\.ipynb failed in cell 4 of 5 \('# divide'\): ZeroDivisionError: division"
     ):
         run_notebook(source, output, {"steps": 3})  # the cell that papermill puts in is not counted
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "01_b.ipynb",
-        "01_b.out.failed.ipynb",
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["01_b.ipynb", "01_b.out.failed.ipynb"]
     assert "ZeroDivisionError" in str(nbformat.read(tmp_path / "01_b.out.failed.ipynb", 4).cells)
 
 
-@pytest.mark.parametrize(
-    "death", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)", "sys.exit(0)"]
-)
+@pytest.mark.parametrize("death", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)", "sys.exit(0)"])
 def test_a_notebook_that_stops_early_is_a_failure(tmp_path, death, write):
-    source = write(
-        tmp_path / "01_b.ipynb", "import os, signal, sys\nprint('alive')", death, "y = 1"
-    )
+    source = write(tmp_path / "01_b.ipynb", "import os, signal, sys\nprint('alive')", death, "y = 1")
     reason = "SystemExit" if "sys" in death else "the kernel died"
     with pytest.raises(NotebookError, match=rf"01_b\.ipynb failed in cell 4 of 5 .*: {reason}"):
         run_notebook(source, tmp_path / "out.ipynb")
@@ -111,9 +89,7 @@ def test_a_notebook_that_stops_early_is_a_failure(tmp_path, death, write):
 
 def test_a_kernel_that_cannot_start_is_a_failure(tmp_path, monkeypatch, write):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no_python"))
-    with pytest.raises(
-        NotebookError, match=r"01_b\.ipynb failed before its first cell: FileNotFoundError"
-    ):
+    with pytest.raises(NotebookError, match=r"01_b\.ipynb failed before its first cell: FileNotFoundError"):
         run_notebook(write(tmp_path / "01_b.ipynb"), tmp_path / "out.ipynb")
 
 
@@ -161,9 +137,7 @@ def test_every_notebook_is_checked_before_the_first_one_runs(tmp_path, write):
     assert not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "only, message", [(["03"], "starts with '03'"), ([], "no notebook to run")]
-)
+@pytest.mark.parametrize("only, message", [(["03"], "starts with '03'"), ([], "no notebook to run")])
 def test_nothing_to_run_is_an_error(tmp_path, only, message, write):
     if only:
         write(tmp_path / "01_first.ipynb")

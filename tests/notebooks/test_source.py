@@ -188,8 +188,7 @@ def test_values_take_the_type_of_the_default(tmp_path, name, given, value, write
 )
 def test_a_value_of_another_type_is_refused(tmp_path, name, given, write):
     with pytest.raises(
-        NotebookError,
-        match=rf"(?s)00_a\.ipynb.*{name}.*known parameters: profile = 'quick', smoke = True",
+        NotebookError, match=rf"(?s)00_a\.ipynb.*{name}.*known parameters: profile = 'quick', smoke = True"
     ):
         check_parameters(write(tmp_path / "00_a.ipynb"), {name: given})
 
@@ -210,36 +209,23 @@ def test_a_clean_source_passes(tmp_path, write):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (
-            lambda nb: nb.cells[2].update(outputs=[new_output("stream", text="x")]),
-            "cell 3 has an output",
-        ),
-        (
-            lambda nb: nb.cells[2].update(execution_count=4),
-            "cell 3 has an output or an execution count",
-        ),
+        (lambda nb: nb.cells[2].update(outputs=[new_output("stream", text="x")]), "cell 3 has an output"),
+        (lambda nb: nb.cells[2].update(execution_count=4), "cell 3 has an output or an execution count"),
         (
             lambda nb: nb.cells[2].metadata.update(tags=["injected-parameters"]),
             "cell 3 was left by papermill",
         ),
-        (
-            lambda nb: nb.cells[2].metadata.update(tags=["parameters"]),
-            "2 code cells tagged 'parameters'",
-        ),
+        (lambda nb: nb.cells[2].metadata.update(tags=["parameters"]), "2 code cells tagged 'parameters'"),
         (lambda nb: nb.cells.pop(1), "0 code cells tagged 'parameters'"),
         (lambda nb: nb.cells[1].update(source="a = f()"), "not a literal"),
         (lambda nb: nb.metadata.update(widgets={}), "metadata has 'widgets'"),
         (lambda nb: nb.cells.pop(0), "no 'Title'.*no 'Question'"),
         (
-            lambda nb: nb.cells[0].update(
-                source=nb.cells[0].source.replace("# A title", "A title")
-            ),
+            lambda nb: nb.cells[0].update(source=nb.cells[0].source.replace("# A title", "A title")),
             "no 'Title'",
         ),
         (
-            lambda nb: nb.cells[0].update(
-                source=nb.cells[0].source.replace("**Claim** so", "**Claim**")
-            ),
+            lambda nb: nb.cells[0].update(source=nb.cells[0].source.replace("**Claim** so", "**Claim**")),
             "no 'Claim'",
         ),
         (

@@ -58,9 +58,7 @@ def test_a_constant_rate_blows_hidden_updates_up():
     assert any(v.startswith(("hidden", "readout")) and "too large" in v for v in c.verdict)
 
 
-@pytest.mark.parametrize(
-    ("rule", "lr"), [("mup-table3", 2.0**-7), ("μP", lambda n: 2**-7 * 32 / n)]
-)
+@pytest.mark.parametrize(("rule", "lr"), [("mup-table3", 2.0**-7), ("μP", lambda n: 2**-7 * 32 / n)])
 def test_mup_keeps_updates(rule, lr):
     c = check(rule, lr)
     assert all(abs(slope(c, role)) < 0.3 for role in ("embedding", "hidden", "readout", "vector"))
@@ -71,10 +69,7 @@ def test_intervals_hold_their_slopes_and_text_says_what_is_not_seen(falling):
     f = falling.layers
     assert ((f["low"] <= f["slope"]) & (f["slope"] <= f["high"])).all()
     assert {"embedding", "hidden", "readout", "vector"} <= set(f["role"])
-    assert (
-        "cannot see weight decay" in str(falling)
-        and "cannot see weight decay" in falling._repr_html_()
-    )
+    assert "cannot see weight decay" in str(falling) and "cannot see weight decay" in falling._repr_html_()
     figure = hpt.plot_coord_check(falling)
     assert len(figure.axes) == 3 and all(a.get_legend() for a in figure.axes)
 
@@ -110,9 +105,7 @@ def test_a_foreign_model_with_an_unscaled_readout():
     """A broken rule is named: a readout that learns too fast."""
 
     def net(n):
-        return nn.ModuleDict(
-            {"words": nn.Embedding(64, n), "body": nn.Linear(n, n), "out": nn.Linear(n, 64)}
-        )
+        return nn.ModuleDict({"words": nn.Embedding(64, n), "body": nn.Linear(n, n), "out": nn.Linear(n, 64)})
 
     def net_loss(m):
         return F.cross_entropy(m["out"](torch.tanh(m["body"](m["words"](IDS[0, :-1])))), IDS[0, 1:])

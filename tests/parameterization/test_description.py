@@ -33,9 +33,7 @@ def test_description_adds_up():
     )
     assert list(frame["name"]) == [n for n, _ in model.named_parameters()]
     total = d.totals.set_index("role").loc["all"]
-    assert (
-        total["elements"] == sum(p.numel() for p in model.parameters()) == frame["elements"].sum()
-    )
+    assert total["elements"] == sum(p.numel() for p in model.parameters()) == frame["elements"].sum()
     assert total["tensors"] == len(list(model.parameters()))
     assert all(d.totals[c].iloc[:-1].sum() == total[c] for c in ("elements", "tensors"))
     lr = {id(p): g["lr"] for g in groups for p in g["params"]}
@@ -48,18 +46,12 @@ def test_description_adds_up():
         "50×64",
     )
     text, html = str(d), d._repr_html_()
-    assert (
-        "blocks.*.mlp.up.weight" in text
-        and "blocks.*.mlp.up.weight" in html
-        and "embedding" in text
-    )
+    assert "blocks.*.mlp.up.weight" in text and "blocks.*.mlp.up.weight" in html and "embedding" in text
 
 
 def test_description_says_what_groups_cannot_do():
     d = hpt.describe(Transformer(CONFIG), "mup-table8", lr=0.01, base_width=16)
     assert d.frame.set_index("name").loc["readout.weight", "multiplier"] == 0.25
     assert any('forward="absorb"' in n for n in d.notes)
-    settled = hpt.describe(
-        Transformer(CONFIG), "mup-table8", lr=0.01, base_width=16, forward="absorb"
-    )
+    settled = hpt.describe(Transformer(CONFIG), "mup-table8", lr=0.01, base_width=16, forward="absorb")
     assert (settled.frame["multiplier"] == 1).all() and not settled.notes

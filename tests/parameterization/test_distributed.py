@@ -25,9 +25,7 @@ WAYS = ("ddp", "fsdp")
 def build(kind):
     torch.manual_seed(0)
     if kind == "ours":
-        return Transformer(
-            ModelConfig(width=WIDTH, depth=2, d_head=8, vocab_size=40, context=8, bias=True)
-        )
+        return Transformer(ModelConfig(width=WIDTH, depth=2, d_head=8, vocab_size=40, context=8, bias=True))
     import transformers
 
     if kind == "gpt2":
@@ -100,9 +98,7 @@ def initialised(kind, shard=None):
 
 def worker(rank, port, folder):
     torch.set_num_threads(1)
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2"
-    )
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
     dist.init_process_group("gloo", rank=rank, world_size=2)
     found = found_here(rank)
     if rank == 0:
@@ -142,9 +138,7 @@ def plain_round_trip(kind, ddp, optimizer):
     twin.load_state_dict(ddp.state_dict())
     other.load_state_dict(optimizer.state_dict())
     pairs = list(zip(ddp.parameters(), twin.parameters(), strict=True))
-    moments = [
-        torch.equal(optimizer.state[a]["exp_avg"], other.state[b]["exp_avg"]) for a, b in pairs
-    ]
+    moments = [torch.equal(optimizer.state[a]["exp_avg"], other.state[b]["exp_avg"]) for a, b in pairs]
     rates = summary(optimizer.param_groups, ddp) == summary(other.param_groups, twin)
     return all(torch.equal(a, b) for a, b in pairs), rates, all(moments)
 
@@ -161,9 +155,7 @@ def round_trip(kind, mesh, model, optimizer, options):
     same = [torch.equal(a.full_tensor(), b.full_tensor()) for a, b in pairs]
     rates = summary(optimizer.param_groups, model) == summary(other.param_groups, twin)
     moments = [
-        torch.equal(
-            optimizer.state[a]["exp_avg"].full_tensor(), other.state[b]["exp_avg"].full_tensor()
-        )
+        torch.equal(optimizer.state[a]["exp_avg"].full_tensor(), other.state[b]["exp_avg"].full_tensor())
         for a, b in pairs
     ]
     return all(same), rates, all(moments)
@@ -171,9 +163,7 @@ def round_trip(kind, mesh, model, optimizer, options):
 
 def summary(groups, model):
     names = {id(p): n for n, p in model.named_parameters()}
-    return {
-        names[id(p)]: (g["name"], g["lr"], g["weight_decay"]) for g in groups for p in g["params"]
-    }
+    return {names[id(p)]: (g["name"], g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
 
 
 @pytest.fixture(scope="module")
@@ -201,9 +191,7 @@ def test_the_update_is_that_of_one_process(found, alone, way):
         if name.endswith("key.bias"):
             continue  # softmax does not see it: its gradient is rounding alone, which Adam makes large
         assert (p.detach() - start[name]).abs().max() > 1e-3, name
-        torch.testing.assert_close(
-            found[kind, way][name], p.detach(), rtol=1e-5, atol=1e-5, msg=name
-        )
+        torch.testing.assert_close(found[kind, way][name], p.detach(), rtol=1e-5, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -31,9 +31,7 @@ def test_roles_of_the_transformer():
     hidden = {name for name, role in found.items() if role == "hidden"}
     ends = ("query.weight", "key.weight", "value.weight", "out.weight", "up.weight", "down.weight")
     assert len(hidden) == 12 and all(name.endswith(ends) for name in hidden)
-    assert all(
-        role == "vector" for name, role in found.items() if name.endswith((".bias", ".gain"))
-    )
+    assert all(role == "vector" for name, role in found.items() if name.endswith((".bias", ".gain")))
 
 
 @pytest.mark.parametrize(
@@ -53,9 +51,7 @@ def test_roles_are_total_under_options(options):
     assert set(found) == {
         n for n, _ in Transformer(dataclasses.replace(CONFIG, **options)).named_parameters()
     }
-    assert {r for n, r in found.items() if ".attention." in n and n.endswith("weight")} == {
-        "hidden"
-    }
+    assert {r for n, r in found.items() if ".attention." in n and n.endswith("weight")} == {"hidden"}
 
 
 @pytest.mark.parametrize("p", PARAMETERIZATIONS, ids=str)
@@ -80,10 +76,7 @@ def test_groups_serve_any_torch_optimizer():
 def test_weight_decay_spares_vectors_and_independent_is_over_lr():
     model = Transformer(CONFIG)
     coupled = {g["name"]: g for g in param_groups(model, "mup", lr=0.01, weight_decay=0.1)}
-    apart = {
-        g["name"]: g
-        for g in param_groups(model, "mup", lr=0.01, weight_decay=0.1, decay="independent")
-    }
+    apart = {g["name"]: g for g in param_groups(model, "mup", lr=0.01, weight_decay=0.1, decay="independent")}
     assert coupled["vector"]["weight_decay"] == apart["vector"]["weight_decay"] == 0
     for name in ("embedding", "hidden", "readout"):
         assert coupled[name]["weight_decay"] == 0.1
@@ -98,9 +91,7 @@ def test_initial_sizes(name):
     init_weights(model, p, generator=torch.Generator().manual_seed(0))
     std = {n: x.detach().std().item() for n, x in model.named_parameters() if x.ndim == 2}
     close = lambda value: pytest.approx(value, rel=0.03)  # noqa: E731
-    assert std["token_embedding.weight"] == close(1) and std["position_embedding.weight"] == close(
-        1
-    )
+    assert std["token_embedding.weight"] == close(1) and std["position_embedding.weight"] == close(1)
     assert std["blocks.0.attention.key.weight"] == close(1 / 16) == std["blocks.0.mlp.up.weight"]
     assert std["blocks.1.attention.out.weight"] == close(1 / 16 / math.sqrt(6))
     assert std["blocks.1.mlp.down.weight"] == close(1 / 32 / math.sqrt(6))
@@ -202,9 +193,7 @@ def test_three_ways_to_decay():
 
 
 def test_epsilon_is_scaled_by_completep():
-    groups = hpt.param_groups(
-        Transformer(SMALL), "completep", lr=0.01, base_width=8, forward="in_model"
-    )
+    groups = hpt.param_groups(Transformer(SMALL), "completep", lr=0.01, base_width=8, forward="in_model")
     assert {g["eps"] for g in groups} == {1e-8 / 4}
     assert all("eps" not in g for g in hpt.param_groups(Transformer(SMALL), "sp", lr=0.01))
     absorbed = hpt.param_groups(
@@ -242,12 +231,10 @@ def test_tied_matrices_are_one_parameter_with_the_rule_one_picks():
     role = find_roles(model, tied(8))["words.weight"]
     assert role.tied_to == ("out.weight",)
     as_readout = assign(model, "mup", base_model=tied(8), tied="readout")["words.weight"]
-    assert as_readout.role.fan_in == 32 and as_readout.scales.init_std == pytest.approx(
-        32**-0.5 / 2
-    )
-    assert find_roles(
-        model, nn.ModuleDict({"words": nn.Embedding(30, 8), "body": nn.Linear(8, 8)})
-    )["words.weight"]
+    assert as_readout.role.fan_in == 32 and as_readout.scales.init_std == pytest.approx(32**-0.5 / 2)
+    assert find_roles(model, nn.ModuleDict({"words": nn.Embedding(30, 8), "body": nn.Linear(8, 8)}))[
+        "words.weight"
+    ]
 
 
 def test_a_multiplier_cannot_be_absorbed_by_a_tied_matrix():
@@ -266,9 +253,7 @@ def test_wrappers_change_nothing():
     attributes = dict(vars(model))
     assert unwrap(compiled) is model
     plain, wrapped = (hpt.param_groups(m, "mup", lr=0.1) for m in (model, compiled))
-    assert [[id(p) for p in g["params"]] for g in plain] == [
-        [id(p) for p in g["params"]] for g in wrapped
-    ]
+    assert [[id(p) for p in g["params"]] for g in plain] == [[id(p) for p in g["params"]] for g in wrapped]
     assert vars(model) == attributes and all(
         not vars(p) for p in model.parameters()
     )  # nothing is hidden on them
@@ -283,9 +268,7 @@ def test_groups_survive_saving_and_copying():
     other = torch.optim.AdamW(hpt.param_groups(twin, "mup", lr=0.1))
     other.load_state_dict(optimizer.state_dict())
     for x, y in zip(optimizer.param_groups, other.param_groups, strict=True):
-        assert {k: v for k, v in x.items() if k != "params"} == {
-            k: v for k, v in y.items() if k != "params"
-        }
+        assert {k: v for k, v in x.items() if k != "params"} == {k: v for k, v in y.items() if k != "params"}
 
 
 def test_the_one_liner():

@@ -49,9 +49,7 @@ KINDS = ["gpt2", "llama", "llama-tied", "qwen2", "qwen3", "mixtral", "qwen3-moe"
 def expected_role(name):
     if any(part in name for part in ("embed_tokens", "wte", "wpe")):
         return "embedding"
-    if (
-        "lm_head" in name or "mlp.gate.weight" in name
-    ):  # a router of experts maps the width to a fixed size
+    if "lm_head" in name or "mlp.gate.weight" in name:  # a router of experts maps the width to a fixed size
         return "readout"
     if "norm" in name or "ln_" in name or name.endswith("bias"):
         return "vector"
@@ -109,9 +107,7 @@ def test_fans_are_those_of_the_maps(kind):
 
 def test_init_has_the_sizes_of_the_rule():
     model = build("mixtral", 128)
-    hpt.init_weights(
-        model, "mup-table3", base_width=BASE, generator=torch.Generator().manual_seed(0)
-    )
+    hpt.init_weights(model, "mup-table3", base_width=BASE, generator=torch.Generator().manual_seed(0))
     std = {n: p.detach().std().item() for n, p in model.named_parameters() if p.ndim > 1}
     assert std["model.embed_tokens.weight"] == pytest.approx(1, rel=0.03)
     assert std["model.layers.1.mlp.experts.down_proj"] == pytest.approx(320**-0.5, rel=0.03)
@@ -121,9 +117,7 @@ def test_init_has_the_sizes_of_the_rule():
 def test_a_foreign_model_needs_a_base():
     with pytest.raises(ConfigError, match="base_width=…"):
         hpt.param_groups(build("llama", device="meta"), "sp+embd", lr=0.1)
-    at_base = hpt.param_groups(
-        build("llama", device="meta"), "mup-table3", lr=0.1, base_width=WIDTH
-    )
+    at_base = hpt.param_groups(build("llama", device="meta"), "mup-table3", lr=0.1, base_width=WIDTH)
     assert {g["lr"] for g in at_base} == {0.1}
 
 
@@ -141,9 +135,7 @@ def test_the_attention_scale_is_said_and_its_two_lines_work(kind):
     exec("\n".join(lines), {"model": model})
     hpt.param_groups(model, "mup", lr=0.1, base_width=BASE)  # warnings are errors here
     assert not torch.equal(model(ids).logits, before)
-    hpt.param_groups(
-        build(kind), "mup-table3", lr=0.1, base_width=BASE
-    )  # equal at the base: nothing to say
+    hpt.param_groups(build(kind), "mup-table3", lr=0.1, base_width=BASE)  # equal at the base: nothing to say
 
 
 def test_a_head_that_grows_needs_the_scale():
@@ -152,9 +144,7 @@ def test_a_head_that_grows_needs_the_scale():
         c.head_dim, c.num_attention_heads, c.num_key_value_heads = n // 2, 2, 2
         return transformers.LlamaForCausalLM(c)
 
-    with pytest.warns(
-        ForwardWarning, match=r"scales attention logits by 0.0883883"
-    ) as caught:  # √8/32
+    with pytest.warns(ForwardWarning, match=r"scales attention logits by 0.0883883") as caught:  # √8/32
         hpt.param_groups(make(64), "mup-table3", lr=0.1, base_model=make(16))
     assert "constant factor" not in str(caught[0].message)
 
@@ -188,10 +178,7 @@ def test_trainer_takes_the_groups(tmp_path):
     model = build("llama")
     groups = hpt.param_groups(model, "sp+embd", lr=2e-3, base_width=BASE, weight_decay=0.1)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
-    rows = [
-        {"input_ids": (ids := torch.arange(i, i + 12) % VOCABULARY), "labels": ids}
-        for i in range(32)
-    ]
+    rows = [{"input_ids": (ids := torch.arange(i, i + 12) % VOCABULARY), "labels": ids} for i in range(32)]
     trainer = transformers.Trainer(
         model=model,
         train_dataset=rows,

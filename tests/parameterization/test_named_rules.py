@@ -9,13 +9,7 @@ from hpt.parameterization.rules import Scales
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, SWITCHES
 
 M, N, V = 4.0, 64, 50  # width multiplier, width, vocabulary
-ROLES = {
-    "embedding": (V, N),
-    "hidden": (N, 4 * N),
-    "readout": (N, V),
-    "vector": (1, N),
-    "fixed": (3, 3),
-}
+ROLES = {"embedding": (V, N), "hidden": (N, 4 * N), "readout": (N, V), "vector": (1, N), "fixed": (3, 3)}
 
 
 # (LR, multiplier, decay, ε) of embedding, hidden, readout, vector, in terms of m = 4.
@@ -105,9 +99,7 @@ def test_each_switch_changes_exactly_its_own_row(switch):
             hpt.rule(p),
             hpt.rule(next(q for q in PARAMETERIZATIONS if q.switches == p.switches | {switch})),
         )
-        changed = {
-            r for r, (i, o) in ROLES.items() if off.scales(r, i, M, o) != on.scales(r, i, M, o)
-        }
+        changed = {r for r, (i, o) in ROLES.items() if off.scales(r, i, M, o) != on.scales(r, i, M, o)}
         assert changed == ({own} if own else set())
         assert (off.attention != on.attention) == (switch == "Attn")
 
@@ -122,11 +114,7 @@ def test_every_rule_prints_its_table_with_sources(name):
 
 def test_names():
     assert hpt.rule("MuP-Table8").name == hpt.rule("mup_table8").name == "mup-table8"
-    assert (
-        hpt.rule(hpt.rule("mup-table3"), base_width=32).base_width
-        == 32
-        == hpt.rule("sp", 32).base_width
-    )
+    assert hpt.rule(hpt.rule("mup-table3"), base_width=32).base_width == 32 == hpt.rule("sp", 32).base_width
     with pytest.raises(ConfigError, match="mup-table8"):
         hpt.rule("mup-table9")
     with pytest.raises(ConfigError, match="readuot"):

@@ -11,13 +11,7 @@ from hpt.parameterization.named_rules import NAMED_RULES
 from hpt.parameterization.optimizers import RULES_FOR, absorb, for_optimizer
 
 M, N, V = 4.0, 64, 50  # width multiplier, width, vocabulary
-ROLES = {
-    "embedding": (V, N),
-    "hidden": (N, 4 * N),
-    "readout": (N, V),
-    "vector": (1, N),
-    "fixed": (3, 3),
-}
+ROLES = {"embedding": (V, N), "hidden": (N, 4 * N), "readout": (N, V), "vector": (1, N), "fixed": (3, 3)}
 CONFIG = ModelConfig(width=32, depth=2, d_head=8, vocab_size=20, context=8)
 
 
@@ -25,10 +19,7 @@ def test_table3_is_table8_without_its_multiplier():
     """The abc-symmetry on the numbers: (multiplier, std, LR, λ) → (1, std·a, LR·a, λ/a)."""
     three, eight = hpt.rule("mup-table3"), hpt.rule("mup-table8")
     for role, (fan_in, fan_out) in ROLES.items():
-        a, b = (
-            three.scales(role, fan_in, M, fan_out),
-            absorb(eight.scales(role, fan_in, M, fan_out)),
-        )
+        a, b = (three.scales(role, fan_in, M, fan_out), absorb(eight.scales(role, fan_in, M, fan_out)))
         assert a[:4] == pytest.approx(b[:4]), role
     for optimizer in ("sgd", "adafactor", "lion"):
         for role, (fan_in, fan_out) in ROLES.items():
@@ -40,23 +31,14 @@ def test_table3_is_table8_without_its_multiplier():
 
 
 def curve(
-    rule,
-    optimizer="adamw",
-    multiplier=1.0,
-    steps=12,
-    make=None,
-    dtype=torch.float64,
-    rest_lr=None,
-    **options,
+    rule, optimizer="adamw", multiplier=1.0, steps=12, make=None, dtype=torch.float64, rest_lr=None, **options
 ):
     """Training losses and final weights of our Transformer under a rule."""
     lr = {"adamw": 0.02, "lion": 0.005, "sgd": 0.5, "adafactor": 0.05, "muon": 0.02}[optimizer]
     model = Transformer(CONFIG, readout_multiplier=multiplier).to(dtype)
     arguments = {"base_width": 8, "optimizer": optimizer, **options}
     hpt.init_weights(model, rule, generator=torch.Generator().manual_seed(0), **arguments)
-    groups = hpt.param_groups(
-        model, rule, lr=lr, weight_decay=0.1, eps=1e-14, rest_lr=rest_lr, **arguments
-    )
+    groups = hpt.param_groups(model, rule, lr=lr, weight_decay=0.1, eps=1e-14, rest_lr=rest_lr, **arguments)
     make = make or (lambda g: [torch.optim.AdamW(g, betas=(0.9, 0.95))])
     optimizers = make(groups)
     ids = torch.randint(20, (4, 9), generator=torch.Generator().manual_seed(1))
@@ -81,9 +63,7 @@ def test_table3_and_table8_train_alike():
 
 
 def sgd(groups):
-    return [
-        torch.optim.SGD([{k: v for k, v in g.items() if k != "eps"} for g in groups], momentum=0.9)
-    ]
+    return [torch.optim.SGD([{k: v for k, v in g.items() if k != "eps"} for g in groups], momentum=0.9)]
 
 
 def test_sgd_forms_train_alike():
@@ -98,22 +78,14 @@ def test_adafactor_forms_train_alike():
     def make(groups):
         return [
             torch.optim.Adafactor(
-                [
-                    {**{k: v for k, v in g.items() if k != "eps"}, "eps": (None, 1e-12)}
-                    for g in groups
-                ]
+                [{**{k: v for k, v in g.items() if k != "eps"}, "eps": (None, 1e-12)} for g in groups]
             )
         ]
 
     three, _ = curve("mup-table3", "adafactor", make=make, dtype=torch.float32)
     absorbed, _ = curve("mup-table8", "adafactor", forward="absorb", make=make, dtype=torch.float32)
     eight, _ = curve(
-        "mup-table8",
-        "adafactor",
-        multiplier=1 / 4,
-        forward="in_model",
-        make=make,
-        dtype=torch.float32,
+        "mup-table8", "adafactor", multiplier=1 / 4, forward="in_model", make=make, dtype=torch.float32
     )
     assert three[-1] < three[0] and three == pytest.approx(eight, rel=1e-3)
     assert eight == pytest.approx(absorbed, rel=1e-3)
@@ -122,9 +94,10 @@ def test_adafactor_forms_train_alike():
 def test_muon_takes_the_hidden_matrices():
     def make(groups):
         hidden = [g for g in groups if g["name"] == "hidden"]
-        assert {g["lr"] for g in hidden} == {0.02} and {
-            g["lr"] for g in groups if g not in hidden
-        } == {1e-3, 1e-3 / 4}
+        assert {g["lr"] for g in hidden} == {0.02} and {g["lr"] for g in groups if g not in hidden} == {
+            1e-3,
+            1e-3 / 4,
+        }
         return [
             torch.optim.Muon([{k: v for k, v in g.items() if k != "eps"} for g in hidden]),
             torch.optim.AdamW([g for g in groups if g["name"] != "hidden"]),
@@ -137,9 +110,7 @@ def test_muon_takes_the_hidden_matrices():
 def test_at_base_width_all_rules_that_agree_on_attention_are_one_run():
     """At m = 1 every named rule but u-μP, whose multipliers are absolute, is SP, bit for bit."""
     names = [n for n in NAMED_RULES if n != "u-mup"]
-    runs = {
-        n: curve(n, base_width=32, dtype=torch.float32) for n in ("SP", "SP+Embd+LN+Last", *names)
-    }
+    runs = {n: curve(n, base_width=32, dtype=torch.float32) for n in ("SP", "SP+Embd+LN+Last", *names)}
     losses, weights = runs.pop("SP")
     for name, (other, others) in runs.items():
         assert other == losses, name
@@ -148,12 +119,7 @@ def test_at_base_width_all_rules_that_agree_on_attention_are_one_run():
 
 @pytest.mark.parametrize(
     ("rule", "optimizer"),
-    [
-        ("sp+embd", "sgd"),
-        ("everett-no-align", "muon"),
-        ("hayou-liu", "lion"),
-        ("completep", "adafactor"),
-    ],
+    [("sp+embd", "sgd"), ("everett-no-align", "muon"), ("hayou-liu", "lion"), ("completep", "adafactor")],
 )
 def test_optimizers_without_a_source_are_refused(rule, optimizer):
     with pytest.raises(ConfigError, match=f"no learning rates for '{optimizer}'") as error:

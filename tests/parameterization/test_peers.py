@@ -45,9 +45,7 @@ def pair(make, m):
     base = make(BASE)
     torch.manual_seed(0)
     theirs = mup.set_base_shapes(
-        make(BASE * m, mup.MuReadout),
-        make(BASE, mup.MuReadout),
-        delta=make(2 * BASE, mup.MuReadout),
+        make(BASE * m, mup.MuReadout), make(BASE, mup.MuReadout), delta=make(2 * BASE, mup.MuReadout)
     )
     torch.manual_seed(0)
     return theirs, make(BASE * m), base
@@ -57,10 +55,7 @@ def options(make, m, base):
     if make is gpt:
         return {"base_width": BASE}
     said = {"first.weight": "embedding", "readout.weight": "readout", "*.weight": "hidden"}
-    return {
-        "base_model": base,
-        "roles": said if m == 1 else None,
-    }  # at the base width shapes tell no roles
+    return {"base_model": base, "roles": said if m == 1 else None}  # at the base width shapes tell no roles
 
 
 def by_name(groups, model):
@@ -152,19 +147,14 @@ def test_training_is_mups(make, m):
     theirs, ours, base = pair(make, m)
     given = options(make, m, base)
     hpt.init_weights(
-        theirs,
-        "mup-table8",
-        generator=torch.Generator().manual_seed(7),
-        forward="in_model",
-        **given,
+        theirs, "mup-table8", generator=torch.Generator().manual_seed(7), forward="in_model", **given
     )
     ours.load_state_dict(theirs.state_dict())
     with torch.no_grad():
         ours.readout.weight /= m  # the absorbed multiplier
     expected = train(theirs, mup.MuAdamW(split(theirs), lr=0.01).param_groups)
     found = train(
-        ours,
-        hpt.param_groups(ours, "mup-table8", lr=0.01, weight_decay=0.1, forward="absorb", **given),
+        ours, hpt.param_groups(ours, "mup-table8", lr=0.01, weight_decay=0.1, forward="absorb", **given)
     )
     assert expected[-1] < expected[0] and found == pytest.approx(expected, rel=1e-4)
 
@@ -180,11 +170,7 @@ def test_at_m_1_it_is_sp_bit_for_bit():
         gpt(BASE, mup.MuReadout), gpt(BASE, mup.MuReadout), delta=gpt(32, mup.MuReadout)
     )
     hpt.init_weights(theirs, "SP", generator=torch.Generator().manual_seed(3))
-    assert (
-        runs["SP"]
-        == runs["mup-table8"]
-        == train(theirs, mup.MuAdamW(split(theirs), lr=0.01).param_groups)
-    )
+    assert runs["SP"] == runs["mup-table8"] == train(theirs, mup.MuAdamW(split(theirs), lr=0.01).param_groups)
 
 
 @pytest.mark.parametrize("width", [32, 64, 256])
@@ -194,10 +180,7 @@ def test_u_mup_rates_and_std_are_unit_scalings(width):
             super().__init__()
             self.embedding, self.up = uu.Embedding(40, n), uu.Linear(n, 4 * n, bias=True)
             self.down = uu.Linear(4 * n, n)
-            self.norm, self.readout = (
-                uu.LayerNorm(n, elementwise_affine=True),
-                uu.LinearReadout(n, 40),
-            )
+            self.norm, self.readout = (uu.LayerNorm(n, elementwise_affine=True), uu.LinearReadout(n, 40))
 
     model = Net(width)
     theirs = {
@@ -214,11 +197,7 @@ def test_u_mup_rates_and_std_are_unit_scalings(width):
     assert ours == pytest.approx(names)
     for name, a in assign(model, "u-mup", base_model=Net(16), forward="in_model").items():
         if a.role.role not in ("vector",):
-            assert model.get_parameter(name).std().item() == pytest.approx(
-                a.scales.init_std, rel=0.1
-            ), name
+            assert model.get_parameter(name).std().item() == pytest.approx(a.scales.init_std, rel=0.1), name
     x = torch.randn(200, width)
     torch.testing.assert_close(model.up(x), nn.functional.linear(x, model.up.weight) * width**-0.5)
-    torch.testing.assert_close(
-        model.readout(x), nn.functional.linear(x, model.readout.weight) / width
-    )
+    torch.testing.assert_close(model.readout(x), nn.functional.linear(x, model.readout.weight) / width)

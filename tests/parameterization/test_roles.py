@@ -48,11 +48,7 @@ def test_a_doubt_names_parameter_shapes_and_call(missing):
         find_roles(Odd(32), Odd(8), said)
     text = str(error.value)
     shapes = [str(tuple(Odd(n).get_parameter(missing).shape)) for n in (32, 8)]
-    assert (
-        repr(missing) in text
-        and all(s in text for s in shapes)
-        and f'roles={{"{missing}": (' in text
-    )
+    assert repr(missing) in text and all(s in text for s in shapes) and f'roles={{"{missing}": (' in text
 
 
 def test_the_call_in_the_message_works():
@@ -105,22 +101,16 @@ class Blocks(nn.Module):
         super().__init__()
         self.words = nn.Embedding(10, n)
         self.layers = nn.ModuleList(
-            nn.ModuleDict({"up": nn.Linear(n, inner), "down": nn.Linear(inner, n)})
-            for _ in range(2)
+            nn.ModuleDict({"up": nn.Linear(n, inner), "down": nn.Linear(inner, n)}) for _ in range(2)
         )
 
 
 def test_an_inner_size_that_was_forgotten_is_an_error():
-    with pytest.raises(
-        RoleError, match=r"layers.0.up.weight.*does not grow.*layers.0.down.weight"
-    ) as error:
+    with pytest.raises(RoleError, match=r"layers.0.up.weight.*does not grow.*layers.0.down.weight") as error:
         find_roles(Blocks(32, 64), Blocks(16, 64))
     assert "intermediate_size" in str(error.value) and "(64, 16)" in str(error.value)
     meant = {"layers.*.up.weight": "readout", "layers.*.down.weight": "embedding"}
-    assert (
-        find_roles(Blocks(32, 64), Blocks(16, 64), meant)["layers.1.down.weight"].role
-        == "embedding"
-    )
+    assert find_roles(Blocks(32, 64), Blocks(16, 64), meant)["layers.1.down.weight"].role == "embedding"
 
 
 def test_torch_attention_layers_have_roles():
@@ -130,8 +120,6 @@ def test_torch_attention_layers_have_roles():
         )
 
     found = {n: r.role for n, r in find_roles(make(32), make(16)).items()}
-    assert {r for n, r in found.items() if n.endswith("proj.weight") or "in_proj_weight" in n} == {
-        "hidden"
-    }
+    assert {r for n, r in found.items() if n.endswith("proj.weight") or "in_proj_weight" in n} == {"hidden"}
     with pytest.warns(ForwardWarning, match="multiply the queries"):
         hpt.param_groups(make(32), "mup", lr=0.1, base_model=make(16))

@@ -25,6 +25,4 @@ def test_attention_is_one_over_d_and_equal_at_the_base():
     assert rule.attention_scale(32) == 1 / 32
     assert rule.attention_scale(32, 32) == pytest.approx(32**-0.5)
     assert rule.attention_scale(64, 32) == pytest.approx(32**-0.5 / 2)
-    assert (
-        hpt.rule("completep").attention_scale(64, 64) == hpt.rule("sp").attention_scale(64) == 1 / 8
-    )
+    assert hpt.rule("completep").attention_scale(64, 64) == hpt.rule("sp").attention_scale(64) == 1 / 8

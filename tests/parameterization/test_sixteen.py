@@ -6,12 +6,7 @@ import math
 import pytest
 
 from hpt.errors import ConfigError
-from hpt.parameterization.sixteen import (
-    PARAMETERIZATIONS,
-    SWITCHES,
-    Parameterization,
-    markdown_table,
-)
+from hpt.parameterization.sixteen import PARAMETERIZATIONS, SWITCHES, Parameterization, markdown_table
 
 PUBLISHED = (
     "SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last SP+Embd+LN SP+Embd+Last "
@@ -100,10 +95,7 @@ def test_spellings(spelling, name):
 @pytest.mark.parametrize("p", PARAMETERIZATIONS, ids=str)
 def test_every_name_parses_to_itself(p):
     assert Parameterization.parse(str(p)) == p
-    assert (
-        Parameterization.parse(str(p).lower().replace("+", "_"), base_width=32).switches
-        == p.switches
-    )
+    assert Parameterization.parse(str(p).lower().replace("+", "_"), base_width=32).switches == p.switches
 
 
 @pytest.mark.parametrize(
@@ -120,11 +112,7 @@ def test_markdown_table_shows_each_rule():
     assert len(lines) == 18
     rows = {line.split("|")[1].strip(): line for line in lines[2:]}
     assert rows["SP+Embd"].count("η·m") == 1 and rows["μP"].count("η·m") == 2
-    assert (
-        "1/d_head" in rows["SP+Attn"]
-        and "1/√m" in rows["SP+Last"]
-        and "1/√m" not in rows["μP-Last"]
-    )
+    assert "1/d_head" in rows["SP+Attn"] and "1/√m" in rows["SP+Last"] and "1/√m" not in rows["μP-Last"]
 
 
 def test_unknown_role_is_refused():
@@ -135,6 +123,5 @@ def test_unknown_role_is_refused():
 def test_attention_scale_is_a_square_apart():
     for d in (8, 32, 128):
         assert math.isclose(
-            Parameterization(attn=True).attention_scale(d),
-            Parameterization().attention_scale(d) ** 2,
+            Parameterization(attn=True).attention_scale(d), Parameterization().attention_scale(d) ** 2
         )

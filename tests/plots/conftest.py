@@ -26,9 +26,9 @@ def doubtful_report():
             for i, w in enumerate((0.0, 0.1))
         ]
     )
-    table.loc[
-        (table.parameterization == "SP") & (table.weight_decay == 0.1) & (table.width > 32), "loss"
-    ] = np.inf
+    table.loc[(table.parameterization == "SP") & (table.weight_decay == 0.1) & (table.width > 32), "loss"] = (
+        np.inf
+    )
     return transfer_report(table, reference="SP+Embd", bootstraps=80)
 
 

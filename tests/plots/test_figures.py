@@ -26,14 +26,8 @@ def test_basins_have_a_panel_each_and_a_line_a_width(report):
     figure = hpt.plot_basins(report)
     assert [ax.get_title() for ax in figure.axes] == ["SP", "SP+Embd", "μP"]
     ax = figure.axes[0]
-    labelled = {
-        line.get_label(): line for line in ax.get_lines() if line.get_label() in ("32", "256")
-    }
-    rows = (
-        report.table.query("parameterization == 'SP' and width == 256")
-        .groupby("log2_lr")["loss"]
-        .mean()
-    )
+    labelled = {line.get_label(): line for line in ax.get_lines() if line.get_label() in ("32", "256")}
+    rows = report.table.query("parameterization == 'SP' and width == 256").groupby("log2_lr")["loss"].mean()
     np.testing.assert_allclose(labelled["256"].get_ydata(), rows)
     np.testing.assert_allclose(labelled["256"].get_xdata(), rows.index)
 
@@ -49,19 +43,13 @@ def test_the_mup_axis_is_shifted_by_the_width(report):
 
 
 def test_other_figures_draw(report):
-    for figure in (
-        hpt.plot_optimum(report),
-        hpt.plot_metrics(report),
-        hpt.plot_gap(gap_closed(report)),
-    ):
+    for figure in (hpt.plot_optimum(report), hpt.plot_metrics(report), hpt.plot_gap(gap_closed(report))):
         figure.draw_without_rendering()
         assert figure.axes
 
 
 def test_what_is_not_determined_is_said():
-    few = transfer_report(
-        synthetic_sweep(LAWS, widths=(32, 64), noise=0.01, seeds=1, seed=0), bootstraps=40
-    )
+    few = transfer_report(synthetic_sweep(LAWS, widths=(32, 64), noise=0.01, seeds=1, seed=0), bootstraps=40)
     figure = hpt.plot_metrics(few)
     figure.draw_without_rendering()
     texts = [t.get_text() for ax in figure.axes for t in ax.texts]
@@ -70,13 +58,9 @@ def test_what_is_not_determined_is_said():
 
 def test_loss_curves_and_excess(runs):
     figure = hpt.plot_loss_curves(runs, ["a", "b", "c"], smooth=1)
-    np.testing.assert_allclose(
-        figure.axes[0].get_lines()[1].get_ydata(), runs[1].train_loss, rtol=1e-6
-    )
+    np.testing.assert_allclose(figure.axes[0].get_lines()[1].get_ydata(), runs[1].train_loss, rtol=1e-6)
     figure = hpt.plot_excess({"panel": [("b", runs[1])]}, {"panel": runs[0]})
-    np.testing.assert_allclose(
-        figure.axes[0].get_lines()[0].get_ydata(), hpt.excess_loss(runs[1], runs[0])
-    )
+    np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), hpt.excess_loss(runs[1], runs[0]))
 
 
 def test_sizes_of_a_coordinate_check_are_geometric_means_with_the_spread_of_seeds():

@@ -12,18 +12,13 @@ from hpt.plots.phase_page import page_data, write_phase_page
 
 
 def test_the_page_is_one_file_without_network(doubtful_report, tmp_path):
-    text = write_phase_page(doubtful_report, tmp_path / "new" / "phases.html").read_text(
-        encoding="utf-8"
-    )
+    text = write_phase_page(doubtful_report, tmp_path / "new" / "phases.html").read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href|url|import)\s*[=(]\s*[\"']?\s*(?:https?:)?//", text)
     assert text.count("</script>") == 1 and "/*DATA*/" not in text
     data = page_data(doubtful_report, "t")
     assert len(data["groups"]) == 8 and json.dumps(data, allow_nan=False)
     group = next(g for g in data["groups"] if g["name"] == "SP+LN λ=0")
-    assert (
-        not group["figures"]["R"]["determined"]
-        and group["figures"]["R"]["reason"] == "L∞ at a bound"
-    )
+    assert not group["figures"]["R"]["determined"] and group["figures"]["R"]["reason"] == "L∞ at a bound"
     first = data["groups"][0]["wells"][0]
     well = doubtful_report.basins.iloc[0]
     assert first["log2_lr"] == pytest.approx(well.log2_lr, rel=1e-6) and len(first["runs"]) == 18
@@ -50,9 +45,7 @@ def test_numbers_that_json_lacks_are_told(doubtful_report):
 @pytest.fixture(scope="module")
 def browser():
     webdriver = pytest.importorskip("selenium.webdriver")
-    binary = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver_path = shutil.which("chromedriver")
     if not binary or not driver_path:
         pytest.skip("no chromium and chromedriver")
@@ -98,9 +91,7 @@ def test_the_page_under_real_clicks(doubtful_report, browser, tmp_path):
     point = hit("SP λ=0", "E-kappa")
     ActionChains(browser).move_to_element(point).perform()
     row = frame.iloc[0]
-    assert one("#tip").is_displayed() and f"[{row.kappa_low:.2f}"[:4] in one("#tip").text.replace(
-        "−", "-"
-    )
+    assert one("#tip").is_displayed() and f"[{row.kappa_low:.2f}"[:4] in one("#tip").text.replace("−", "-")
     unsure = one('.point[data-group="SP+LN λ=0"][data-pair="kappa-R"]')
     assert unsure.get_attribute("data-sure") == "false"
     ActionChains(browser).move_to_element(hit("SP+LN λ=0", "kappa-R")).perform()

@@ -13,9 +13,7 @@ def test_the_range_of_an_axis_is_that_of_what_is_determined(doubtful_report):
     low, high = figure_range(frame, "R")
     sure = frame[frame.R_determined]
     assert low < sure.R_low.min() and sure.R_high.max() < high < 1
-    assert figure_range(frame.assign(E_determined=False, E=np.nan), "E") == pytest.approx(
-        (1e-3 / 1.5, 0.15)
-    )
+    assert figure_range(frame.assign(E_determined=False, E=np.nan), "E") == pytest.approx((1e-3 / 1.5, 0.15))
 
 
 def test_only_what_is_determined_and_finite_sets_the_range():
@@ -36,10 +34,7 @@ def test_phase_figures_grey_what_is_not_determined(doubtful_report):
     assert len(drawn) == len(frame)
     grey = sum(line.get_color() == GREY for line in drawn)
     assert grey == (~(frame.E_determined & frame.R_determined)).sum() > 0
-    assert (
-        "L∞ at a bound" in figure._suptitle.get_text()
-        and "too few widths" in figure._suptitle.get_text()
-    )
+    assert "L∞ at a bound" in figure._suptitle.get_text() and "too few widths" in figure._suptitle.get_text()
 
 
 def test_many_groups_have_a_legend_in_place_of_names(doubtful_report):

@@ -5,14 +5,7 @@ import pandas as pd
 import pytest
 
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
-from hpt.plots.style import (
-    COLORS,
-    by_parameterization,
-    color_of,
-    error_bars,
-    log_axis,
-    new_figure,
-)
+from hpt.plots.style import COLORS, by_parameterization, color_of, error_bars, log_axis, new_figure
 
 
 def test_sixteen_colours_tell_sixteen_variants_apart():
@@ -46,8 +39,5 @@ def test_error_bars_are_distances_to_the_ends():
 
 def test_rows_of_each_parameterization_keep_their_order():
     frame = pd.DataFrame({"parameterization": ["b", "a", "b"], "x": [1, 2, 3]})
-    assert {n: list(rows.x) for n, rows in by_parameterization(frame).items()} == {
-        "b": [1, 3],
-        "a": [2],
-    }
+    assert {n: list(rows.x) for n, rows in by_parameterization(frame).items()} == {"b": [1, 3], "a": [2]}
     assert list(by_parameterization(frame[["x"]])) == [""]

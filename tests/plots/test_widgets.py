@@ -13,7 +13,5 @@ def test_the_widget_draws_finished_runs_and_leaves_a_picture(runs):
     after = bytes(explorer._image.value)
     assert after != bytes(before) and after.startswith(b"\x89PNG")
     data = explorer._repr_mimebundle_()
-    assert (
-        data["image/png"].startswith("iVBOR") and "application/vnd.jupyter.widget-view+json" in data
-    )
+    assert data["image/png"].startswith("iVBOR") and "application/vnd.jupyter.widget-view+json" in data
     ipywidgets.Widget.close_all()

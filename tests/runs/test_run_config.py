@@ -45,8 +45,7 @@ def test_a_later_field_moves_no_id_while_it_has_its_default(tiny_run, section):
     given = to_dict(getattr(tiny_run, section))
     for run_class in (RunConfig, LongerRun):
         runs = {
-            value: run_class(**{**vars(tiny_run), section: Longer(**given, later=value)})
-            for value in (3, 4)
+            value: run_class(**{**vars(tiny_run), section: Longer(**given, later=value)}) for value in (3, 4)
         }
         assert runs[3].run_id(FINGERPRINT) == tiny_run.run_id(FINGERPRINT)
         assert runs[4].run_id(FINGERPRINT) != tiny_run.run_id(FINGERPRINT)
@@ -90,9 +89,7 @@ def test_config_round_trip_and_identity(tiny_run):
     ids = {
         tiny_run.run_id("data"),
         tiny_run.run_id("other data"),
-        dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, lr=0.5)).run_id(
-            "data"
-        ),
+        dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, lr=0.5)).run_id("data"),
         dataclasses.replace(tiny_run, parameterization="mup").run_id("data"),
         dataclasses.replace(tiny_run, seed=9).run_id("data"),
     }

@@ -21,14 +21,10 @@ def test_schedules_rise_then_fall_to_their_end(schedule, final_lr):
     c = TrainConfig(steps=1000, warmup_steps=50, schedule=schedule, final_lr=final_lr)
     factors = np.array([lr_factor(c, t, 1000) for t in range(1000)])
     assert (np.diff(factors[:50]) > 0).all() and (np.diff(factors[50:]) <= 1e-12).all()
-    assert factors.max() == pytest.approx(1, abs=1e-3) and factors[-1] == pytest.approx(
-        final_lr, abs=3e-3
-    )
-    middle = {
-        "wsd": 1.0,
-        "cosine": final_lr + (1 - final_lr) / 2,
-        "linear": final_lr + (1 - final_lr) / 2,
-    }[schedule]
+    assert factors.max() == pytest.approx(1, abs=1e-3) and factors[-1] == pytest.approx(final_lr, abs=3e-3)
+    middle = {"wsd": 1.0, "cosine": final_lr + (1 - final_lr) / 2, "linear": final_lr + (1 - final_lr) / 2}[
+        schedule
+    ]
     assert factors[525] == pytest.approx(middle, abs=2e-3)
 
 

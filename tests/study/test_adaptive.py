@@ -51,9 +51,7 @@ def test_spends_less_than_the_grid_and_narrows_every_basin(quick):
     assert made.runs["adaptive"] < made.runs["grid"] and made.flops["adaptive"] < made.flops["grid"]
     assert made.error["adaptive"] < 0.15 and made.open.max() == 0 and made.covered["adaptive"] >= 80
     cells = found[found.plan == "adaptive"]
-    assert (
-        (cells.interval < 0.6) | (cells.runs >= 10)
-    ).all()  # narrow enough, or as dear as the grid
+    assert ((cells.interval < 0.6) | (cells.runs >= 10)).all()  # narrow enough, or as dear as the grid
 
 
 @pytest.mark.parametrize("shape, skew", [("parabola", 0.0), ("bent", 1.0), ("linex", 0.5)])
@@ -74,11 +72,7 @@ def test_the_plan_is_a_function_of_the_losses(quick):
     assert set(plan) == set(whole)
     rng = np.random.default_rng(0)
     for share in (0.1, 0.5, 0.9):
-        some = {
-            c: whole[c]
-            for c in rng.permutation(np.array(plan, dtype=object))
-            if rng.random() < share
-        }
+        some = {c: whole[c] for c in rng.permutation(np.array(plan, dtype=object)) if rng.random() < share}
         begun = study.plan(some)
         assert begun == plan[: len(begun)]  # less known is a beginning of the same plan
         again, _ = losses_of(study, law, some)
@@ -101,12 +95,7 @@ def test_edges_are_followed_to_the_limit(quick):
     assert rates(near)[0] <= -10 and any(abs(x + 9.2) <= 0.8 for x in rates(near))
     for far, end in ((-40, -11), (40, 1)):
         known, _ = losses_of(study, lambda x, *_, far=far: (x - far) ** 2)
-        assert (
-            end in rates(known)
-            and rates(known)[0] >= -11
-            and rates(known)[-1] <= 1
-            and len(known) < 10
-        )
+        assert end in rates(known) and rates(known)[0] >= -11 and rates(known)[-1] <= 1 and len(known) < 10
 
 
 def test_a_hopeless_cell_ends_and_stops_no_other(quick):

@@ -44,9 +44,7 @@ def changed(run, **values):
 
 def test_record_bytes_are_those_of_a_record(tmp_path, tiny_run):
     long = changed(tiny_run, steps=1000)
-    assert record_bytes(long) == pytest.approx(
-        Store(tmp_path).save(train(long)).stat().st_size, rel=0.3
-    )
+    assert record_bytes(long) == pytest.approx(Store(tmp_path).save(train(long)).stat().st_size, rel=0.3)
     assert record_bytes(tiny_run) == 4096 >= Store(tmp_path).save(train(tiny_run)).stat().st_size
 
 
@@ -57,14 +55,7 @@ def test_dry_run_says_all_and_trains_nothing(tmp_path, tmp_path_factory, monkeyp
     monkeypatch.setattr("hpt.study.timing.SECONDS", 0.1)
     for command in ("study", "notebooks"):
         done = CliRunner().invoke(
-            main,
-            [
-                command,
-                "--dry-run",
-                "--profile=smoke",
-                "--workers=1",
-                f"--store={tmp_path / 'store'}",
-            ],
+            main, [command, "--dry-run", "--profile=smoke", "--workers=1", f"--store={tmp_path / 'store'}"]
         )
         assert done.exit_code == 0, done.output
         for words in ("60 to run", "FLOPs", "time    about", "memory", "disk", "tokenized"):
@@ -77,10 +68,7 @@ def test_cost_by_width_and_in_words(tmp_path, tiny_study):
     cost = tiny_study.cost(tmp_path, workers=1)
     frame = cost.to_frame()
     assert frame.width.tolist() == [8, 16] and frame.runs.sum() == cost.runs == 24
-    assert (
-        frame.flops.sum() == pytest.approx(cost.flops)
-        and frame.memory_bytes.is_monotonic_increasing
-    )
+    assert frame.flops.sum() == pytest.approx(cost.flops) and frame.memory_bytes.is_monotonic_increasing
     assert cost.seconds == pytest.approx(cost.start_seconds + frame.seconds.sum())
     assert not cost.warnings and "WARNING" not in str(cost) and str(cost).count("\n") == 4
     assert cost._repr_html_().startswith("<pre>tiny: 0 done, 12 to run")
@@ -93,11 +81,7 @@ def test_short_memory_and_disk_are_told(tmp_path, tiny_study, monkeypatch):
     monkeypatch.setattr("hpt.study.cost.free_disk", lambda _: 5000.0)
     cost = tiny_study.cost(tmp_path, workers=1)
     assert len(cost.warnings) == 2 and cost.seconds > 0
-    assert (
-        "10 MB are free" in str(cost)
-        and "5 kB are free" in str(cost)
-        and str(cost).count("WARNING") == 2
-    )
+    assert "10 MB are free" in str(cost) and "5 kB are free" in str(cost) and str(cost).count("WARNING") == 2
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=10_000))
     assert math.isnan(tiny_study.cost(tmp_path, workers=1).seconds)  # what cannot fit is not tried
 
@@ -108,13 +92,7 @@ def test_a_finished_study_costs_nothing(tmp_path, tiny_study):
     for config in study.plan({}):
         Store(tmp_path).save(train(config))
     cost = study.cost(tmp_path, workers=1)
-    assert (cost.done, cost.runs, cost.seconds, cost.memory_bytes, cost.disk_bytes) == (
-        3,
-        0,
-        0.0,
-        0.0,
-        0.0,
-    )
+    assert (cost.done, cost.runs, cost.seconds, cost.memory_bytes, cost.disk_bytes) == (3, 0, 0.0, 0.0, 0.0)
 
 
 def test_what_cannot_run_here_has_no_time(tmp_path):

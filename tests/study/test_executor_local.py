@@ -38,9 +38,7 @@ def test_memory_bounds_the_workers(runs, monkeypatch):
     largest = max(step_bytes(shape_of(run), cpu) for run in runs)
     worker = executor_local.WORKER_BYTES + largest
     for fit, workers in ((2.5, 2), (0.5, 1)):
-        monkeypatch.setattr(
-            executor_local, "available_bytes", lambda device, fit=fit: fit * worker / SHARE
-        )
+        monkeypatch.setattr(executor_local, "available_bytes", lambda device, fit=fit: fit * worker / SHARE)
         found, why = choose_workers(runs, "cpu")
         assert found == workers and "as many as fit into memory" in why
 

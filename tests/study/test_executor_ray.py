@@ -59,11 +59,7 @@ def cluster():
 
 def ray_processes(name=""):
     """Processes of the clusters that this process started, parents first."""
-    return [
-        p
-        for p in psutil.Process().children(recursive=True)
-        if "ray" in title(p) and name in title(p)
-    ]
+    return [p for p in psutil.Process().children(recursive=True) if "ray" in title(p) and name in title(p)]
 
 
 def still_alive(processes, seconds):
@@ -86,9 +82,7 @@ def longer(study, steps):
     """The SP half of a study, with so many steps a run."""
     return dataclasses.replace(
         study.select(["SP"]),
-        base=dataclasses.replace(
-            study.base, train=dataclasses.replace(study.base.train, steps=steps)
-        ),
+        base=dataclasses.replace(study.base, train=dataclasses.replace(study.base.train, steps=steps)),
     )
 
 
@@ -168,9 +162,7 @@ def test_a_lost_worker_and_a_lost_machine_change_no_bit(cluster, local, tmp_path
         killed[-1].kill()
 
     threads = [when_stored(tmp_path, 1, kill_worker), when_stored(tmp_path, 4, kill_machine)]
-    table = study.run(
-        tmp_path.as_uri(), executor="ray", address=cluster.address, stack=False, quiet=True
-    )
+    table = study.run(tmp_path.as_uri(), executor="ray", address=cluster.address, stack=False, quiet=True)
     for thread in threads:
         thread.join()
     assert len(killed) == 2 and not still_alive(killed, 1)
@@ -187,9 +179,7 @@ def test_a_job_that_always_dies_ends_the_study(cluster, tmp_path, tiny_study, mo
 
 def test_other_text_on_a_machine_is_told(cluster, tmp_path, tiny_study, monkeypatch):
     monkeypatch.setattr(executor_ray, "load", lambda config: SimpleNamespace(fingerprint="0123abc"))
-    with pytest.raises(
-        DataError, match=r"fingerprint [0-9a-f]{64}, that of the study 0123abc(.|\n)*lock"
-    ):
+    with pytest.raises(DataError, match=r"fingerprint [0-9a-f]{64}, that of the study 0123abc(.|\n)*lock"):
         tiny_study.run(tmp_path, executor="ray", address=cluster.address, quiet=True)
     assert not list(Store(tmp_path).run_ids())
 
@@ -202,9 +192,7 @@ def test_a_store_that_is_not_shared_is_told(cluster, tiny_study, monkeypatch):
 
 def test_a_gpu_that_the_cluster_lacks_is_told(cluster, tmp_path, tiny_study):
     with pytest.raises(ConfigError, match="wants 1 GPUs and the Ray cluster has 0"):
-        dataclasses.replace(tiny_study, needs="cuda").run(
-            tmp_path, executor="ray", address=cluster.address
-        )
+        dataclasses.replace(tiny_study, needs="cuda").run(tmp_path, executor="ray", address=cluster.address)
     assert not ray.is_initialized()
 
 
@@ -235,7 +223,5 @@ def test_a_lost_head_ends_the_study_and_the_next_cluster_resumes_it(
     assert not ray.is_initialized()
     finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").glob("*.json")}
     table = study.run(tmp_path, executor="ray", address="local", stack=False, quiet=True)
-    assert 3 <= len(finished) < len(table) and all(
-        p.stat().st_mtime_ns == t for p, t in finished.items()
-    )
+    assert 3 <= len(finished) < len(table) and all(p.stat().st_mtime_ns == t for p, t in finished.items())
     assert_same_bits(study, table, tmp_path, local)

@@ -40,9 +40,7 @@ def test_jobs_hold_each_run_once_and_only_what_stacks(tiny_study):
     grid = tiny_study.plan({})
     stacks, why = plan_jobs(grid, "cpu", stack=True)
     assert sorted(map(id, grid)) == sorted(id(c) for job in stacks for c in job)
-    assert len(stacks) == 4 and {len(job) for job in stacks} == {
-        3
-    }  # two parameterizations at two widths
+    assert len(stacks) == 4 and {len(job) for job in stacks} == {3}  # two parameterizations at two widths
     assert all(len({(c.model, c.parameterization) for c in job}) == 1 for job in stacks)
     assert [job[0].model.width for job in stacks] == [16, 16, 8, 8]
     assert why == "stacks of 3 at width 8, 3 at width 16; as asked"
@@ -61,9 +59,7 @@ def test_memory_bounds_a_stack(runs, monkeypatch):
 
 
 def test_a_cpu_stacks_the_smallest_runs_alone(tiny_study):
-    sizes = {
-        job[0].model.width: len(job) for job in plan_jobs(load_profile("smoke").plan({}), "cpu")[0]
-    }
+    sizes = {job[0].model.width: len(job) for job in plan_jobs(load_profile("smoke").plan({}), "cpu")[0]}
     assert sizes == {8: 5, 16: 5, 32: 5, 64: 1}
     jobs_of_quick, why = plan_jobs(load_profile("quick").plan({}), "cpu", workers=2)
     assert {len(job) for job in jobs_of_quick} == {1} and why.startswith("one by one; on a CPU")
@@ -76,9 +72,7 @@ def test_a_cpu_stacks_the_smallest_runs_alone(tiny_study):
 def test_a_gpu_stacks_until_it_is_full(tiny_study, gpu):
     stacks, why = plan_jobs(tiny_study.plan({}))
     assert (
-        {len(job) for job in stacks} == {3}
-        and why.startswith("stacks of 3 at width 8")
-        and "estimate" in why
+        {len(job) for job in stacks} == {3} and why.startswith("stacks of 3 at width 8") and "estimate" in why
     )
     assert {len(job) for job in plan_jobs(load_profile("quick").plan({}))[0]} == {7}
     gpu_study = load_profile("gpu")

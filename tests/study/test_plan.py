@@ -37,18 +37,14 @@ def test_plan_extends_an_edge_up_to_the_limit(tiny_study):
     assert rates(low, 8) == [-10, -8, -6, -4] and rates(low, 8, seed=1) == [-10, -8]
     far = losses_of(tiny_study, lambda x, width, seed: (x - 40) ** 2)
     assert rates(far, 8) == [-8, -6, -4, -2] and rates(far, 8, seed=1) == [-4, -2]
-    both = losses_of(
-        dataclasses.replace(tiny_study, extend=9), lambda x, width, seed: (x + 2 * width) ** 2
-    )
+    both = losses_of(dataclasses.replace(tiny_study, extend=9), lambda x, width, seed: (x + 2 * width) ** 2)
     assert rates(both, 8)[0] == -18 and rates(both, 16)[0] == -26  # nine are the most
 
 
 def test_plan_stands_divergence(tiny_study):
     known = losses_of(tiny_study, lambda x, width, seed: np.inf if x > -5 else x + 6)
     assert rates(known, 8) == [-10, -8, -6, -4]
-    hopeless = losses_of(
-        tiny_study, lambda *_: np.inf
-    )  # lower learning rates are tried, no seeds are wasted
+    hopeless = losses_of(tiny_study, lambda *_: np.inf)  # lower learning rates are tried, no seeds are wasted
     assert rates(hopeless, 8) == [-10, -8, -6, -4] and not rates(hopeless, 8, seed=1)
 
 
@@ -63,9 +59,7 @@ def test_forecast_bounds_every_outcome(tiny_study):
         finals.append(len(known))
     assert max(finals) == len(now) + len(later) + more
     half = dict.fromkeys(now[:6], 1.0)
-    assert len(forecast(tiny_study, half)[0]) >= 6 and not set(half) & set(
-        forecast(tiny_study, half)[0]
-    )
+    assert len(forecast(tiny_study, half)[0]) >= 6 and not set(half) & set(forecast(tiny_study, half)[0])
 
 
 def test_an_adaptive_search_is_forecast_as_the_grid(tiny_study):

@@ -66,9 +66,7 @@ def test_run_resumes_and_only_trains_what_is_missing(tmp_path, tiny_study, capsy
 def test_kill_minus_nine_then_the_same_command_gives_the_same_table(tmp_path, tiny_study):
     study = dataclasses.replace(
         tiny_study,
-        base=dataclasses.replace(
-            tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=40)
-        ),
+        base=dataclasses.replace(tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=40)),
     )
     whole = start(tmp_path, study, tmp_path / "undisturbed", "expected")
     assert whole.wait(100) == 0
@@ -104,17 +102,13 @@ def wait_until_gone(group, seconds=20):
 def test_a_killed_worker_costs_its_run_alone(tmp_path, tiny_study):
     study = dataclasses.replace(
         tiny_study,
-        base=dataclasses.replace(
-            tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=60)
-        ),
+        base=dataclasses.replace(tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=60)),
     )
     process = start(tmp_path, study, tmp_path / "store")
     records = tmp_path / "store" / "records"
     while not list(records.glob("*.json")) and process.poll() is None:
         time.sleep(0.005)
-    workers = [
-        p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())
-    ]
+    workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
     workers[0].kill()
     assert process.wait(100) == 0
     assert len(pd.read_pickle(tmp_path / "table")) == len(list(records.glob("*.json")))
@@ -125,9 +119,7 @@ def test_two_at_once_share_a_store(tmp_path, tiny_study):
     assert [p.wait(100) for p in pair] == [0, 0]
     same_table(pd.read_pickle(tmp_path / "table0"), pd.read_pickle(tmp_path / "table1"))
     assert not list((tmp_path / "store" / "records").glob("*.tmp"))
-    assert len(pd.read_pickle(tmp_path / "table0")) == len(
-        list((tmp_path / "store" / "records").iterdir())
-    )
+    assert len(pd.read_pickle(tmp_path / "table0")) == len(list((tmp_path / "store" / "records").iterdir()))
 
 
 def test_a_damaged_record_is_run_again(tmp_path, tiny_study):

@@ -71,9 +71,7 @@ def test_calibration_times_the_code_that_trains(tiny_run, monkeypatch):
 def test_large_shapes_are_tried_on_fewer_sequences_or_not_at_all(tiny_run, monkeypatch):
     monkeypatch.setattr("hpt.study.timing.SECONDS_A_SHAPE", 0.0)
     flops = run_flops(shape_of(tiny_run))
-    monkeypatch.setitem(
-        hpt.study.timing.MOST_STEP_FLOPS, "cpu", flops / 2
-    )  # two of its four sequences
+    monkeypatch.setitem(hpt.study.timing.MOST_STEP_FLOPS, "cpu", flops / 2)  # two of its four sequences
     large = wider(tiny_run, 128)
     found = calibrate(Here(), [tiny_run, large])
     assert list(found.timings) == [shape_of(tiny_run)]

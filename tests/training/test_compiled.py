@@ -155,19 +155,12 @@ def test_the_key_holds_all_that_the_program_depends_on(run, monkeypatch):
 
 def test_a_study_compiles_what_takes_many_steps(run, monkeypatch):
     monkeypatch.setattr("hpt.study.jobs.obstacle", lambda place: "")
-    grid = [
-        changed(run, p, steps=STEPS_TO_COMPILE // 4, lr=lr)
-        for p in ("SP", "μP")
-        for lr in (0.1, 0.2)
-    ]
+    grid = [changed(run, p, steps=STEPS_TO_COMPILE // 4, lr=lr) for p in ("SP", "μP") for lr in (0.1, 0.2)]
     wide = dataclasses.replace(grid[0], model=dataclasses.replace(run.model, width=32))
     shapes, why = shapes_to_compile([*grid, wide], "cpu")
     assert shapes == {shape_of(run)} and why == "steps compiled at width 16"
     assert {len(job) for job in plan_jobs(grid, "cpu", compiled=shapes)[0]} == {1}
-    assert shapes_to_compile(grid[1:], "cpu") == (
-        frozenset(),
-        "steps not compiled: too few to pay for it",
-    )
+    assert shapes_to_compile(grid[1:], "cpu") == (frozenset(), "steps not compiled: too few to pay for it")
     assert shapes_to_compile([wide], "cpu", True)[0] == {shape_of(wide)}
     assert shapes_to_compile(grid, "cpu", False) == (frozenset(), "steps not compiled, as asked")
     micro = [changed(c, micro_batch_size=2, steps=c.train.steps) for c in grid]
@@ -212,9 +205,7 @@ def test_a_study_of_compiled_runs_is_the_study(run, tiny_study, tmp_path, capsys
     )
     table = study.run(tmp_path / "compiled", compiled=True, device="cpu", workers=1)
     results = study.results(tmp_path / "compiled")
-    assert (
-        all(r.compiled for r in results) and "steps compiled at width 16" in capsys.readouterr().out
-    )
+    assert all(r.compiled for r in results) and "steps compiled at width 16" in capsys.readouterr().out
     eager = study.run(tmp_path / "eager", compiled=False, device="cpu", workers=1, quiet=True)
     np.testing.assert_allclose(table["loss"], eager["loss"], rtol=1e-4)
     assert table["run_id"].tolist() == eager["run_id"].tolist()
@@ -235,11 +226,7 @@ def test_an_estimate_times_the_compiled_step(run, monkeypatch):
     monkeypatch.setattr(calibration, "Training", lambda *a: made.append("eager") or Training(*a))
     monkeypatch.setattr(calibration, "Compiled", lambda *a: made.append("compiled") or Compiled(*a))
     found = calibration.calibrate(Here(), [run])
-    assert (
-        made == 4 * ["compiled"] and found.run_seconds(run) > 0
-    )  # loaded and tried, then loaded and timed
+    assert made == 4 * ["compiled"] and found.run_seconds(run) > 0  # loaded and tried, then loaded and timed
     made.clear()
     calibration.calibrate(Here(), [run, changed(run, batch_size=5)])  # the second is not compiled
-    assert (
-        made.count("eager") == 2 and made.count("compiled") == 4
-    )  # each kind is tried before it is timed
+    assert made.count("eager") == 2 and made.count("compiled") == 4  # each kind is tried before it is timed

@@ -34,9 +34,7 @@ def cases(run):
     def changed(parameterization, model=None, **values):
         train = dataclasses.replace(run.train, **{"validation_sequences": 9, **values})
         model = dataclasses.replace(run.model, **(model or {}))
-        return hpt.RunConfig(
-            model=model, data=run.data, train=train, parameterization=parameterization
-        )
+        return hpt.RunConfig(model=model, data=run.data, train=train, parameterization=parameterization)
 
     return {
         "SP+Embd": changed("sp+embd", eps=0.01, weight_decay=0.1),
@@ -86,9 +84,7 @@ def killed_in_second_save(call):
 
 
 def worker(rank, port, folder, run):
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2"
-    )
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
     dist.init_process_group("gloo")
     found, named, source = {}, cases(run), load(run.data)
     wide.LOCK_SECONDS = 0.1
@@ -121,14 +117,10 @@ def worker(rank, port, folder, run):
         for _ in range(2)
     ]
     found["steps for the store"] = len(stored.steps)
-    found["busy"] = error_of(
-        lambda: hpt.train_wide(named["μP"], device="cpu", store=folder / "busy")
-    )
+    found["busy"] = error_of(lambda: hpt.train_wide(named["μP"], device="cpu", store=folder / "busy"))
     odd = dataclasses.replace(run, train=dataclasses.replace(run.train, batch_size=3))
     found["odd"] = error_of(lambda: hpt.train_wide(odd, device="cpu"))
-    found["unequal"] = error_of(
-        lambda: hpt.train_wide(dataclasses.replace(run, seed=rank), device="cpu")
-    )
+    found["unequal"] = error_of(lambda: hpt.train_wide(dataclasses.replace(run, seed=rank), device="cpu"))
     dist.barrier()
     gc.collect()  # failed calls leave models in cycles, and a model must not outlive its group
     dist.destroy_process_group()
@@ -152,9 +144,7 @@ def found(folder, tiny_run):
         port = s.getsockname()[1]
     with Store(folder / "busy").lock(cases(tiny_run)["μP"].run_id(load(tiny_run.data).fingerprint)):
         mp.spawn(worker, args=(port, folder, tiny_run), nprocs=2)
-    return [
-        checkpoints.torch.load(folder / f"found{rank}.pt", weights_only=False) for rank in range(2)
-    ]
+    return [checkpoints.torch.load(folder / f"found{rank}.pt", weights_only=False) for rank in range(2)]
 
 
 def assert_same_run(result, expected, tolerance=1e-5):
@@ -186,11 +176,7 @@ def test_all_processes_take_the_same_decisions(found, tiny_run, way):
         first, second = (f[way, name] for f in found)
         assert np.array_equal(first.train_loss, second.train_loss, equal_nan=True)
         assert first.val_loss == second.val_loss and first.device.startswith("2 × cpu")
-    assert (
-        first.diverged
-        and first.val_loss == math.inf
-        and len(first.train_loss) < tiny_run.train.steps
-    )
+    assert first.diverged and first.val_loss == math.inf and len(first.train_loss) < tiny_run.train.steps
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -212,9 +198,7 @@ def test_one_process_goes_on_where_two_stopped(found, way):
 def test_the_record_is_stored_once_and_found_again(found, folder, tiny_run):
     for f in found:
         trained, read = f["stored"]
-        assert (
-            f["steps for the store"] == tiny_run.train.steps and read.val_loss == trained.val_loss
-        )
+        assert f["steps for the store"] == tiny_run.train.steps and read.val_loss == trained.val_loss
     alone = hpt.train(tiny_run, device="cpu")
     assert Store(folder / "store").load(read.run_id).device == f"2 × {alone.device}, ddp"
     assert not list((folder / "store" / "unfinished").iterdir())
@@ -270,9 +254,7 @@ def test_a_killed_torchrun_job_goes_on(tiny_run, tmp_path):
         for process in [*psutil.Process(job.pid).children(recursive=True), job]:
             process.kill()
     assert not list(tmp_path.glob("store/records/*.json"))
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120
-    )
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "goes on from the checkpoint of step" in done.stderr and done.stdout.count("nats") == 1
     (record,) = tmp_path.glob("store/records/*.json")

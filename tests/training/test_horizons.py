@@ -48,13 +48,7 @@ class Counter:
     "values",
     [
         {},
-        {
-            "decay_fraction": 0.33,
-            "decay_power": 2.0,
-            "final_lr": 0.1,
-            "clip": 1.0,
-            "micro_batch_size": 3,
-        },
+        {"decay_fraction": 0.33, "decay_power": 2.0, "final_lr": 0.1, "clip": 1.0, "micro_batch_size": 3},
         {"weight_decay": 0.1, "decay": "independent"},
         {"weight_decay": 0.1, "decay": "constant", "precision": "bf16"},
         {"decay_fraction": 0.0},
@@ -81,9 +75,7 @@ def test_a_trunk_saves_the_steps_that_it_should(tiny_run):
 def test_branches_leave_where_the_learning_rates_part():
     c = TrainConfig(steps=1, warmup_steps=1)
     assert [branch_step(c, n, 800) for n in (200, 400, 800)] == [160, 320, 800]
-    assert (
-        branch_step(dataclasses.replace(c, steps=1, final_lr=1.0), 200, 800) == 200
-    )  # no decay at all
+    assert branch_step(dataclasses.replace(c, steps=1, final_lr=1.0), 200, 800) == 200  # no decay at all
     assert branch_step(TrainConfig(steps=40, warmup_steps=40), 10, 40) == 10  # warm-up alone
 
 
@@ -100,11 +92,7 @@ def test_budgets_in_tokens_per_parameter_share_the_trunk_too(tiny_run):
     "bad_step", [3, 11, 26, 36]
 )  # on the trunk of all, of two, of the longest; in its decay
 def test_divergence_is_where_the_separate_run_has_it(tiny_run, bad_step, monkeypatch):
-    run, source, whole = (
-        with_train(tiny_run, loss_bound=5.0),
-        load(tiny_run.data),
-        training.backward,
-    )
+    run, source, whole = (with_train(tiny_run, loss_bound=5.0), load(tiny_run.data), training.backward)
     step_now = []
 
     class Poison(Counter):
@@ -119,12 +107,10 @@ def test_divergence_is_where_the_separate_run_has_it(tiny_run, bad_step, monkeyp
     found = train_horizons(run, steps=horizons, data=Poison(source))
     alone = [train(with_train(run, steps=n), data=Poison(source)) for n in horizons]
     for a, b in zip(found, alone, strict=True):
-        assert np.array_equal(a.train_loss, b.train_loss, equal_nan=True) and len(
-            a.train_loss
-        ) == len(b.train_loss)
-        assert a.val_loss == b.val_loss and a.diverged == b.diverged == (
-            bad_step < len(b.train_loss)
+        assert np.array_equal(a.train_loss, b.train_loss, equal_nan=True) and len(a.train_loss) == len(
+            b.train_loss
         )
+        assert a.val_loss == b.val_loss and a.diverged == b.diverged == (bad_step < len(b.train_loss))
     assert [r.diverged for r in found] == [bad_step < n for n in horizons]
 
 
@@ -152,8 +138,7 @@ def test_what_finished_is_kept_when_the_rest_is_interrupted(tmp_path, tiny_run):
     assert len(list(Store(tmp_path).run_ids())) == 2
     finished = train_horizons(tiny_run, steps=[10, 20, 40], store=tmp_path)
     assert all(
-        same(r, train(with_train(tiny_run, steps=n)))
-        for r, n in zip(finished, (10, 20, 40), strict=True)
+        same(r, train(with_train(tiny_run, steps=n))) for r, n in zip(finished, (10, 20, 40), strict=True)
     )
 
 
@@ -162,9 +147,7 @@ def test_the_study_of_one_budget_finds_its_runs(tmp_path, tiny_study, capsys):
     for config in study.plan({}):
         hpt.train_horizons(config, steps=[6, 12], store=tmp_path)
     for steps in (6, 12):
-        table = dataclasses.replace(study, base=with_train(study.base, steps=steps)).run(
-            tmp_path, workers=1
-        )
+        table = dataclasses.replace(study, base=with_train(study.base, steps=steps)).run(tmp_path, workers=1)
         assert len(table) == 3 and (table.steps == steps).all()
     assert "to run" not in capsys.readouterr().out
 

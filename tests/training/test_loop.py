@@ -128,9 +128,7 @@ def plain_losses(run):
     data, model, steps = load(run.data), build_model(run), run.train.steps
     groups = param_groups(model, run.parameterization, lr=run.train.lr)
     optimizer, losses = torch.optim.AdamW(groups, betas=(0.9, 0.95)), []
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: lr_factor(run.train, step, steps)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(run.train, step, steps))
     for step in range(steps):
         inputs, targets = data.batch(run.seed, step, run.train.batch_size, run.model.context)
         loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())

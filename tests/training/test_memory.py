@@ -59,15 +59,11 @@ def test_the_backward_pass_takes_what_the_profiler_sees(tiny_run, width, precisi
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     most = most_held(lambda: backward(model, ids_BxT, ids_BxT, dtype, len(ids_BxT)))
     weights = sum(p.nbytes for p in model.parameters())
-    assert step_bytes(run, CPU) == pytest.approx(
-        most + weights + STATE_BYTES * weights // 4, rel=0.1
-    )
+    assert step_bytes(run, CPU) == pytest.approx(most + weights + STATE_BYTES * weights // 4, rel=0.1)
 
 
 def test_micro_batches_need_less_memory(tiny_run):
-    whole, parts = (
-        step_bytes(changed(tiny_run, batch_size=64, micro_batch_size=m), CPU) for m in (None, 8)
-    )
+    whole, parts = (step_bytes(changed(tiny_run, batch_size=64, micro_batch_size=m), CPU) for m in (None, 8))
     assert parts < 0.5 * whole
 
 
@@ -102,8 +98,6 @@ def test_as_many_fit_as_the_free_memory_holds(tiny_run, monkeypatch):
     assert available_bytes(CPU) > 1e6
     member_bytes = step_bytes(tiny_run, CPU, stacked_step)
     monkeypatch.setattr(stacked, "available_bytes", lambda device: 100 * member_bytes)
-    assert (
-        members_that_fit(tiny_run, CPU) == 80 and members_that_fit(tiny_run, CPU, workers=4) == 20
-    )
+    assert members_that_fit(tiny_run, CPU) == 80 and members_that_fit(tiny_run, CPU, workers=4) == 20
     monkeypatch.setattr(stacked, "available_bytes", lambda device: 0)
     assert members_that_fit(tiny_run, CPU) == 1

@@ -35,11 +35,7 @@ VARIANTS = {
     "SP": ("SP", {}, {}),
     "μP, clipped": ("μP", {}, {"clip": 0.8, "schedule": "cosine", "final_lr": 0.1}),
     "SP+Embd, micro-batches": ("SP+Embd", {}, {"micro_batch_size": 3, "decay": "constant"}),
-    "SP+LN+Last, independent decay": (
-        "SP+LN+Last",
-        {"bias": True},
-        {"decay": "independent", "eps": 1e-4},
-    ),
+    "SP+LN+Last, independent decay": ("SP+LN+Last", {"bias": True}, {"decay": "independent", "eps": 1e-4}),
     "all of the model's options": ("μP", EVERYTHING, {}),
 }
 
@@ -91,21 +87,12 @@ def test_a_stack_gives_what_each_run_gives_alone(tiny_run, name):
 def test_members_that_diverge_stop_where_they_would_alone_and_disturb_nobody(tiny_run):
     run = variant(tiny_run, steps=60, warmup_steps=55, loss_bound=7.0)
     # lr·λ of 5 blows the weights up once the warm-up has passed 2/5 of it.
-    runs = [
-        member(run, -6),
-        member(run, 20),
-        member(run, -6, 5 * 2**6),
-        member(run, -7, 0.1, seed=1),
-    ]
+    runs = [member(run, -6), member(run, 20), member(run, -6, 5 * 2**6), member(run, -7, 0.1, seed=1)]
     together, alone = train_stacked(runs), [train(r) for r in runs]
     same_results(together, alone, rtol=2e-5)
     assert [r.diverged for r in together] == [False, True, True, False]
-    assert (
-        len(together[1].train_loss) < 25 < len(together[2].train_loss) < 60
-    )  # dropped at different looks
-    assert (
-        together[0].seconds == together[3].seconds > together[2].seconds > together[1].seconds > 0
-    )
+    assert len(together[1].train_loss) < 25 < len(together[2].train_loss) < 60  # dropped at different looks
+    assert together[0].seconds == together[3].seconds > together[2].seconds > together[1].seconds > 0
     assert all(r.diverged for r in train_stacked([runs[1], member(run, 21)]))  # nobody is left
 
 
@@ -152,16 +139,10 @@ def test_a_stack_too_large_for_the_memory_goes_on_in_halves(tiny_run, monkeypatc
         ("train.decay", {"decay": "constant"}, {}),
     ],
 )
-def test_runs_that_differ_in_more_are_refused_by_the_fields_name(
-    tiny_run, field, values, architecture
-):
+def test_runs_that_differ_in_more_are_refused_by_the_fields_name(tiny_run, field, values, architecture):
     with pytest.raises(ConfigError, match=field):
         train_stacked(
-            [
-                tiny_run,
-                member(tiny_run, -3, 0.1, 2),
-                variant(tiny_run, "SP", architecture, **values),
-            ]
+            [tiny_run, member(tiny_run, -3, 0.1, 2), variant(tiny_run, "SP", architecture, **values)]
         )
     with pytest.raises(ConfigError, match=r"parameterization\.embd"):
         train_stacked([tiny_run, variant(tiny_run, "SP+Embd")])
