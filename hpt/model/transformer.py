@@ -196,8 +196,7 @@ class Attention(nn.Module):
             k = rotate(k, self.angles_TxK2[:T])
         if self.c.key_heads != self.c.heads:
             shared_by = self.c.heads // self.c.key_heads
-            k = k.repeat_interleave(shared_by, dim=1)
-            v = v.repeat_interleave(shared_by, dim=1)
+            k, v = (x.repeat_interleave(shared_by, dim=1) for x in (k, v))
         y_BxHxTxK = attend(q, k, v, self.mask_TxT[:T, :T], self.scale)
         return self.out(y_BxHxTxK.transpose(1, 2).flatten(2))
 
@@ -342,8 +341,8 @@ def parameter_count(c: ModelConfig) -> int:
 def flops_per_token(c: ModelConfig) -> float:
     """FLOPs of a training step per token: 6 per weight of a matmul, 12·depth·width·context/2 for
     attention."""
-    layers = [m for m in shapes_of(c).modules() if isinstance(m, nn.Linear)]
-    matmul_weights = sum(layer.weight.numel() for layer in layers)
+    modules = shapes_of(c).modules()
+    matmul_weights = sum(m.weight.numel() for m in modules if isinstance(m, nn.Linear))
     return 6.0 * matmul_weights + 6.0 * c.depth * c.width * c.context
 
 

@@ -145,7 +145,7 @@ def program(run: Compiled) -> Program:
     return _loaded[key]
 
 
-def _write_program(run: Compiled, path: Path) -> None:
+def _write_program(run, path):
     """Compile aside, then rename: a file that is there is whole."""
     reason = obstacle(run.device)
     if reason:
@@ -158,7 +158,7 @@ def _write_program(run: Compiled, path: Path) -> None:
         os.replace(aside, path)
 
 
-def _compile(run: Compiled, path: Path) -> None:
+def _compile(run, path):
     from torch._inductor import aoti_compile_and_package
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -177,7 +177,7 @@ def _compile(run: Compiled, path: Path) -> None:
         aoti_compile_and_package(exported, package_path=str(path), inductor_configs=kernels.QUICKLY)
 
 
-def _step_on_tensors(run: Compiled) -> Callable[..., Tensor]:
+def _step_on_tensors(run):
     """The step as a function of tensors alone. The attention's scale is one, so that
     parameterizations share the program."""
     twin = copy.copy(run)
@@ -192,7 +192,7 @@ def _step_on_tensors(run: Compiled) -> Callable[..., Tensor]:
     return step
 
 
-def _load(path: Path) -> Program:
+def _load(path):
     """Unpack the program, map it into memory and remove what was unpacked: a killed process would
     leave it behind.
 

@@ -47,7 +47,7 @@ class CapturedGraph:
         self.graph.replay()
         return self.output
 
-    def _warm_up(self, step: Callable[..., Tensor]) -> Tensor:
+    def _warm_up(self, step):
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side):

@@ -15,16 +15,14 @@ from typing import Literal
 import filelock
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from hpt.cache_folder import StrPath
-from hpt.data.batches import Batch, TokenSource
+from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.errors import ConfigError, StoreError
-from hpt.model.transformer import Transformer
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
@@ -121,7 +119,7 @@ def _lock_and_look(store, run_id, locks):
     return store.load(run_id)
 
 
-def _train(config, data, device, shard, folder, every) -> RunResult:
+def _train(config, data, device, shard, folder, every):
     """Take all steps, with checkpoints.
 
     The model ends with this function, before the group does: the last owner of a gloo group waits
@@ -164,7 +162,7 @@ class WideTraining(Training):
         super().__init__(config, data, str(device))
         self.sequences = config.train.micro_batch_size or self.share
 
-    def placed(self, model: Transformer) -> nn.Module:
+    def placed(self, model):
         if self.shard == "ddp":
             wide = DistributedDataParallel(model.to(self.device), gradient_as_bucket_view=True)
             # Masks never change; which argument says so depends on torch's version.
@@ -177,29 +175,29 @@ class WideTraining(Training):
         mesh = init_device_mesh(self.device.type, (self.ranks,))
         for block in model.blocks:
             # They go to the device part by part.
-            fully_shard(block.attention, mesh=mesh, mp_policy=policy)
-            fully_shard(block.mlp, mesh=mesh, mp_policy=policy)
+            for branch in (block.attention, block.mlp):
+                fully_shard(branch, mesh=mesh, mp_policy=policy)
         return fully_shard(model, mesh=mesh)
 
-    def read(self, step: int) -> Batch:
+    def read(self, step):
         inputs_BxT, targets_BxT = super().read(step)
         own = slice(self.rank * self.share, (self.rank + 1) * self.share)
         return inputs_BxT[own], targets_BxT[own]
 
-    def gradients(self, inputs_BxT, targets_BxT) -> Tensor:
+    def gradients(self, inputs_BxT, targets_BxT):
         # DDP averages over processes once a step; sharded gradients have no room for the whole and
         # go at once.
         alone = self.model.no_sync if self.shard == "ddp" else contextlib.nullcontext
         return backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.sequences, alone)
 
-    def settle(self, losses_K) -> Tensor:
+    def settle(self, losses_K):
         """Losses of the slices become those of the batches, so that all processes take one
         decision."""
         dist.all_reduce(losses_K)
         return losses_K / self.ranks
 
     @torch.no_grad()
-    def validation_loss(self) -> Tensor:
+    def validation_loss(self):
         chunks = self.held_out()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for start in range(0, len(chunks), self.ranks):
@@ -212,5 +210,5 @@ class WideTraining(Training):
         dist.all_reduce(total)
         return total / self.config.train.validation_sequences
 
-    def device_name(self) -> str:
+    def device_name(self):
         return f"{self.ranks} × {super().device_name()}, {self.shard}"

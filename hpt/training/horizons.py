@@ -78,16 +78,15 @@ def train_horizons(
         )
     data = data or load(config.data)
     by_id = {c.run_id(data.fingerprint): c for c in configs}
-    results: dict[RunConfig, RunResult] = {}
+    results = {}
     with contextlib.ExitStack() as locks:
         if store is not None:
             store = Store.at(store)
             # In one order for all, so that no two jobs wait for each other.
             for run_id in sorted(by_id):
                 locks.enter_context(store.lock(run_id))
-            stored = {c: store.load(run_id) for run_id, c in by_id.items()}
-            results = {c: result for c, result in stored.items() if result is not None}
-        missing = [c for c in by_id.values() if c not in results]
+                results[by_id[run_id]] = store.load(run_id)
+        missing = [c for c in by_id.values() if results.get(c) is None]
         for result in _train_family(missing, data, device):
             if store is not None:
                 store.save(result)

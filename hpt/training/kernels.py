@@ -43,9 +43,9 @@ class Gelu:
     """
 
     def __init__(self):
-        self.slopes: dict[Tensor, Tensor] = {}
+        self.slopes = {}
 
-    def value(self, h: Tensor, approximate: str = "none") -> Tensor:
+    def value(self, h, approximate="none") -> Tensor:
         """The value; takes the slope as well."""
         z = h.float()
         cdf, density = normal(z)
@@ -54,7 +54,7 @@ class Gelu:
         self.slopes[h] = slope.to(h.dtype).clone()
         return (z * cdf).to(h.dtype)
 
-    def gradient(self, grad: Tensor, h: Tensor, approximate: str = "none") -> Tensor:
+    def gradient(self, grad, h, approximate="none") -> Tensor:
         """The gradient of ``h``, whose value was taken before."""
         return grad * self.slopes.pop(h)
 
@@ -80,7 +80,7 @@ def long_softmax(x: Tensor) -> Tensor:
 long_softmax.register_fake(torch.empty_like)
 
 
-def softmax(x: Tensor, axis: int, half_to_float: bool) -> Tensor:
+def softmax(x, axis, half_to_float) -> Tensor:
     """Softmax over the last axis, of rows: in more axes than two the compiler writes all
     exponentials down, in fp32."""
     if x.shape[-1] >= LONG_ROW:

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -156,7 +156,7 @@ class Run:
         c = self.config
         return self.data.batch(seed, step, c.train.batch_size, c.model.context)
 
-    def settle(self, losses: Tensor) -> Tensor:
+    def settle(self, losses) -> Tensor:
         """The final values of these losses, before any decision on them."""
         return losses
 
@@ -289,36 +289,30 @@ class Training(Run):
         return twin
 
 
-def parts(inputs: Tensor, targets: Tensor, size: int, axis: int = 0) -> list[Batch]:
+def parts(inputs, targets, size: int, axis: int = 0) -> list[Batch]:
     """Inputs and targets of a batch, ``size`` of its sequences at a time."""
     return list(zip(inputs.split(size, axis), targets.split(size, axis), strict=True))
 
 
 def backward(
-    model: nn.Module,
-    inputs_BxT: Tensor,
-    targets_BxT: Tensor,
-    dtype: torch.dtype,
-    size: int,
-    unfinished: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    model, inputs_BxT, targets_BxT, dtype, size, unfinished=contextlib.nullcontext
 ) -> Tensor:
     """Add the gradients of the batch's mean loss, ``size`` sequences at a time, all but the last of
     them inside ``unfinished``; returns that loss, nats a token."""
-    B = len(inputs_BxT)
+
+    def add_gradients(x, y):
+        loss = model(x, y, dtype) * (len(x) / len(inputs_BxT))
+        loss.backward()
+        return loss.detach()
+
     total = torch.zeros((), device=inputs_BxT.device)
     *first, last = parts(inputs_BxT, targets_BxT, size)
     with unfinished():
-        for x, y in first:
-            total += _add_gradients(model(x, y, dtype) * (len(x) / B))
-    x, y = last
-    return total + _add_gradients(model(x, y, dtype) * (len(x) / B))
+        for part in first:
+            total += add_gradients(*part)
+    return total + add_gradients(*last)
 
 
-def _add_gradients(loss: Tensor) -> Tensor:
-    loss.backward()
-    return loss.detach()
-
-
-def cross_entropy(logits_BxTxV: Tensor, targets_BxT: Tensor) -> Tensor:
+def cross_entropy(logits_BxTxV, targets_BxT) -> Tensor:
     """Mean loss of logits, taken in fp32, nats a token."""
     return F.cross_entropy(logits_BxTxV.flatten(0, 1).float(), targets_BxT.flatten())

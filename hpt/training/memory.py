@@ -81,29 +81,21 @@ class _LiveBytes(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.now = 0
         self.most = 0
-        self._alive: set[int] = set()
+        self._alive = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
                 self._count(tensor.untyped_storage())
+        self.most = max(self.most, sum(self._alive.values()))
         return made
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata in self._alive:
-            return
-        self._alive.add(storage._cdata)
-        self.now += storage.nbytes()
-        self.most = max(self.most, self.now)
-        end = weakref.finalize(storage, self._end, storage._cdata, storage.nbytes())
-        end.atexit = False
-
-    def _end(self, storage: int, size: int) -> None:
-        self._alive.discard(storage)
-        self.now -= size
+    def _count(self, storage):
+        if storage._cdata not in self._alive:
+            self._alive[storage._cdata] = storage.nbytes()
+            weakref.finalize(storage, self._alive.pop, storage._cdata).atexit = False
 
 
 def available_bytes(device: torch.device) -> int:

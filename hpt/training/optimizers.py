@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -29,7 +28,7 @@ class OptimizerKind:
     """
 
     rates: Optimizer
-    make: Callable[[list[dict[str, Any]], TrainConfig, torch.device], torch.optim.Optimizer]
+    make: Callable[..., torch.optim.Optimizer]
     state_bytes: int
     stacked: type[StackedAdamW] | None = None
 

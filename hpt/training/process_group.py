@@ -20,7 +20,6 @@ from hpt.errors import ConfigError
 from hpt.training.loop import Training
 
 SET_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-TORCHRUN = "torchrun --nproc-per-node 8 -m hpt wide run.toml, or your script in its place"
 
 
 @contextmanager
@@ -42,7 +41,8 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
         raise ConfigError(
             f"this process belongs to no job: {', '.join(missing)} not set.",
             "it was not started by torchrun",
-            TORCHRUN + "; --nproc-per-node 1 makes a job of one",
+            "torchrun --nproc-per-node 8 -m hpt wide run.toml, or your script in its place; "
+            "--nproc-per-node 1 makes a job of one",
         )
     own_device = _own_device(device, 0)
     dist.init_process_group("cpu:gloo,cuda:nccl" if own_device.type == "cuda" else "gloo")
@@ -51,7 +51,7 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
     dist.destroy_process_group()
 
 
-def _own_device(asked: str, default: int) -> torch.device:
+def _own_device(asked, default):
     kind = pick_device(asked).type
     if kind == "mps":
         raise ConfigError(
@@ -100,8 +100,8 @@ def save_checkpoint(run: Training, folder: Path) -> None:
 def resume_checkpoint(run: Training, folder: Path) -> bool:
     """Bring a new run to the state that it was last saved in; whether it was."""
     # The index is written last, under another name first: without it a checkpoint is incomplete.
-    whole = [index.parent.name for index in folder.glob("step-*/.metadata")]
-    steps = [int(name.removeprefix("step-")) for name in whole]
+    whole = folder.glob("step-*/.metadata")
+    steps = (int(index.parent.name.removeprefix("step-")) for index in whole)
     step = from_first(max(steps, default=None))
     if step is None:
         return False
@@ -113,7 +113,7 @@ def resume_checkpoint(run: Training, folder: Path) -> bool:
     return True
 
 
-def _state(run: Training) -> tuple[dict[str, Any], dict[str, Any]]:
+def _state(run):
     """The tensors that a checkpoint holds, and the optimizer's state dict, whose tensors are among
     them."""
     model, optimizer = get_state_dict(run.model, run.optimizer)

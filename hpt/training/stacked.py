@@ -164,7 +164,7 @@ class Stack(Run):
         sides = zip(*(batches[seed] for seed in seeds), strict=True)
         return tuple(map(torch.stack, sides))
 
-    def first_inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+    def first_inputs(self):
         """What :meth:`optimizer_step` takes, of a stack of one: tokens that are all 0."""
         c = self.config
         shape = (1, c.train.batch_size, c.model.context)
@@ -189,7 +189,7 @@ class Stack(Run):
         self.optimizer.step(grads, scalars_3)
         return losses_R
 
-    def gradients(self, inputs_RxBxT, targets_RxBxT) -> tuple[Sequence[Tensor], Tensor]:
+    def gradients(self, inputs_RxBxT, targets_RxBxT):
         """Gradients RxP of each group, and the losses (R,)."""
         weights = [weight_RxP.requires_grad_() for weight_RxP in self.optimizer.weights]
         grads = None
@@ -203,7 +203,7 @@ class Stack(Run):
             total_R += losses_R.detach()
         return grads, total_R
 
-    def each_member(self, loss, *tensors) -> Tensor:
+    def each_member(self, loss, *tensors):
         """``loss`` of each member's share of tensors whose first axis are the members, (R,)."""
         # The fused kernels of attention have no rule for stacks.
         with sdpa_kernel(SDPBackend.MATH):
