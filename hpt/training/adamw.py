@@ -66,9 +66,7 @@ class StackedGroup:
 def step_scalars(c: TrainConfig, steps: int) -> Tensor:
     """What all members share at each step, Sx3: the schedule's factor, and Adam's bias corrections
     1 − β₁ᵗ and 1 − β₂ᵗ."""
-    rows = [
-        (lr_factor(c, t - 1, steps), 1 - c.beta1**t, 1 - c.beta2**t) for t in range(1, steps + 1)
-    ]
+    rows = [(lr_factor(c, t - 1, steps), 1 - c.beta1**t, 1 - c.beta2**t) for t in range(1, steps + 1)]
     return torch.tensor(rows)
 
 

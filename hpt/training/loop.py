@@ -294,9 +294,7 @@ def parts(inputs, targets, size: int, axis: int = 0) -> list[Batch]:
     return list(zip(inputs.split(size, axis), targets.split(size, axis), strict=True))
 
 
-def backward(
-    model, inputs_BxT, targets_BxT, dtype, size, unfinished=contextlib.nullcontext
-) -> Tensor:
+def backward(model, inputs_BxT, targets_BxT, dtype, size, unfinished=contextlib.nullcontext) -> Tensor:
     """Add the gradients of the batch's mean loss, ``size`` sequences at a time, all but the last of
     them inside ``unfinished``; returns that loss, nats a token."""
 
