@@ -49,10 +49,11 @@ class Gelu:
         """The value; takes the slope as well."""
         z = h.float()
         cdf, density = normal(z)
-        slope = cdf + z * density
+        value = (z * cdf).to(h.dtype)
+        slope = (cdf + z * density).to(h.dtype)
         # A clone is compiled into a tensor, see write_clones.
-        self.slopes[h] = slope.to(h.dtype).clone()
-        return (z * cdf).to(h.dtype)
+        self.slopes[h] = slope.clone()
+        return value
 
     def gradient(self, grad, h, approximate="none") -> Tensor:
         """The gradient of ``h``, whose value was taken before."""
