@@ -91,7 +91,7 @@ def when_stored(folder, count, action):
     store."""
 
     def watch():
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             stored = len(list((folder / "records").glob("*.json")))
             workers = ray_processes("ray::_run_job")
