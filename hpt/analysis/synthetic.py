@@ -1,4 +1,7 @@
-"""Synthetic sweeps with a known truth: test a design, or the estimator, before a FLOP is spent."""
+"""Synthetic sweeps with a known truth: test a design, or the estimator, before a FLOP is spent.
+
+Letters: W widths, K learning rates, S seeds.
+"""
 
 from __future__ import annotations
 

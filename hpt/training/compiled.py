@@ -4,6 +4,8 @@ and kept on disk.
 torch's own compiler makes it (AOTInductor, with the machine's C++ compiler). Operations between
 matmuls become one pass over memory, and Python no longer starts each of them: steps of small models
 are launched faster than computed.
+
+Shapes: R runs that train at once, B sequences of a batch, T tokens of context, S steps, P entries of a group.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Memory that a training step needs, counted without computing it."""
+"""Memory that a training step needs, counted without computing it.
+
+Shapes: B sequences of a batch, T tokens of context.
+"""
 
 from __future__ import annotations
 
