@@ -1,5 +1,8 @@
 """The processes of one job: where each computes, values that all of them share, and checkpoints that
-they write together."""
+they write together.
+
+Shapes: R runs that train at once, S steps.
+"""
 
 from __future__ import annotations
 
