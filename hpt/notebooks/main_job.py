@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pandas as pd
 
 from hpt.analysis.compare import gap_closed
 from hpt.data.source import load
-from hpt.device import cores_here
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import check_claims
@@ -24,6 +19,7 @@ from hpt.notebooks.pages import write_report
 from hpt.notebooks.runner import run_notebooks
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.plots.phase_page import write_phase_page
+from hpt.runs.environment import environment_facts
 from hpt.runs.result import RunResult
 from hpt.study.cost import duration
 from hpt.study.profiles import load_profile
@@ -137,20 +133,6 @@ def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def environment_facts() -> dict[str, str]:
-    """Date, versions of python, torch and hpt, platform, processor, cores and git commit."""
-    return {
-        "date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "hpt": next((own.version for own in distributions(name="hpt")), "not installed"),
-        "platform": platform.platform(aliased=True, terse=True),
-        "processor": _processor(),
-        "cores": str(cores_here()),
-        "git": _git_commit(),
-    }
-
-
 def _stored(study, store):
     """The study's results, and those of the others of the sixteen that the store happens to
     hold."""
@@ -172,28 +154,3 @@ def _shown(table, names):
     names = ("parameterization", "weight_decay", *names)
     ends = ("", "_low", "_high", "_determined", "_reason")
     return table.filter([name + end for name in names for end in ends])
-
-
-def _output_of(*command):
-    """What a command prints, "" where it cannot be run or fails."""
-    try:
-        said = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return said.strip()
-
-
-def _processor():
-    # on Linux, then on a Mac
-    line = _output_of("grep", "--max-count=1", "^model name", "/proc/cpuinfo")
-    name = line.partition(": ")[2] or _output_of("sysctl", "-n", "machdep.cpu.brand_string")
-    return name or platform.processor() or platform.machine()
-
-
-def _git_commit():
-    git = ("git", "-C", str(Path(__file__).parent))
-    # empty for a package installed inside another repository
-    if not _output_of(*git, "ls-files", __file__):
-        return "none (not run from a commit)"
-    commit = _output_of(*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    return commit.replace("-dirty", " (with uncommitted changes)")

@@ -2,7 +2,7 @@
 
 Read :mod:`~hpt.runs.train_config` and :mod:`~hpt.runs.run_config`, then :mod:`~hpt.runs.result`
 (what a run gave, and its record) and :mod:`~hpt.runs.store` (where records are).
-:mod:`~hpt.runs.stability` reads loss curves.
+:mod:`~hpt.runs.stability` reads loss curves, :mod:`~hpt.runs.environment` says what machine this is.
 """
 
 from lazy_loader import attach_stub

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.cli import main
 from hpt.metrics.transfer import transfer_report
-from hpt.notebooks.main_job import environment_facts, summary_tables
+from hpt.notebooks.main_job import summary_tables
 from hpt.notebooks.pages import external_references
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -36,12 +36,6 @@ def test_summary_tables_tell_several_weight_decays_apart(sweep):
     both = pd.concat([sweep, sweep.assign(weight_decay=0.1, loss=sweep["loss"] + 0.1)])
     tables = summary_tables(transfer_report(both, reference="μP", bootstraps=50))
     assert all(set(table["weight_decay"]) == {0.0, 0.1} for table in tables.values())
-
-
-def test_environment_facts_name_what_matters():
-    facts = environment_facts()
-    assert list(facts) == ["date", "python", "torch", "hpt", "platform", "processor", "cores", "git"]
-    assert all(facts.values()) and int(facts["cores"]) >= 1
 
 
 def test_the_main_job(tmp_path, monkeypatch):

@@ -20,9 +20,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from hpt.errors import NotebookError
 from hpt.notebooks.claims import Claim, Verdict
-from hpt.notebooks.main_job import environment_facts
 from hpt.notebooks.pages import external_references, is_wide, write_report
 from hpt.notebooks.runner import NotebookResult
+from hpt.runs.environment import environment_facts
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LONG_LINE = "value = " + " + ".join(f"quantity_{i}" for i in range(40))
