@@ -18,7 +18,7 @@ COMPILE = $(PYTHON) -m uv pip compile pyproject.toml --extra hub --extra lab --e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env notebooks study test lint bench lab lock clean
+.PHONY: help env notebooks study reference test lint bench lab lock clean
 
 help: ## what there is
 	@echo "usage: make TARGET [PROFILE=quick] [DRY_RUN=1: only say what the runs cost]"
@@ -29,6 +29,9 @@ notebooks: $(READY) ## train what is missing, execute all notebooks, write repor
 
 study: $(READY) ## the profile's runs alone, no notebooks
 	$(BIN)/hpt study --profile $(PROFILE) $(if $(DRY_RUN),--dry-run)
+
+reference: $(READY) ## the reference studies of runs/reference, NAMES="sixteen decay", MINUTES=30
+	$(BIN)/hpt reference $(NAMES) --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES))
 
 test: $(READY) lint ## the test suite
 	$(BIN)/python -m pytest

@@ -40,6 +40,7 @@ from .runs import excess_loss as excess_loss
 from .runs import roughness as roughness
 from .study import Study as Study
 from .study import load_profile as load_profile
+from .study import reference as reference
 from .training import train as train
 from .training import train_compiled as train_compiled
 from .training import train_horizons as train_horizons

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
+import time
 from pathlib import Path
 
 import click
@@ -141,6 +143,27 @@ def wide(config, store, **options) -> None:
         echo(
             f"run {result.run_id} on {result.device}: loss {result.val_loss:.4f} nats, "
             f"{result.seconds:.0f} s, in {store}"
+        )
+
+
+@main.command()
+@argument("names", nargs=-1)
+@PROFILE
+@DEVICE
+@WORKERS
+@option("--minutes", type=click.FloatRange(0, min_open=True), help="After which no further run starts.")
+@option("--folder", help="Of the packed studies; by default runs/reference of the repository.")
+def reference(names, profile, device, workers, minutes, folder) -> None:
+    """Make the reference studies (all, or those with these NAMES), as far as they are not made."""
+    ends = time.monotonic() + 60 * (minutes or math.inf)
+    for name in names or hpt.study.reference_names():
+        left = (ends - time.monotonic()) / 60
+        if left <= 0:
+            break
+        options = {"folder": folder} if folder else {}
+        limit = left if minutes else None
+        echo(
+            hpt.study.make_reference(name, profile, minutes=limit, device=device, workers=workers, **options)
         )
 
 

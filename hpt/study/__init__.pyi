@@ -1,4 +1,9 @@
 from .cost import duration as duration
 from .profiles import load_profile as load_profile
 from .profiles import profile_names as profile_names
+from .references import Reference as Reference
+from .references import make_reference as make_reference
+from .references import reference as reference
+from .references import reference_names as reference_names
+from .references import reference_parts as reference_parts
 from .study import Study as Study

@@ -1,0 +1,273 @@
+"""Reference studies: finished ones of ours, packed in the repository and read by name on any machine.
+
+Each is ``NAME.parquet``, one row a run with its whole record, beside ``NAME.json``, its manifest. What
+each consists of stands in references.toml: parts, laid over a profile, the most telling first.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from hpt.cache_folder import StrPath, write_whole
+from hpt.config import from_dict, to_dict
+from hpt.data.source import load
+from hpt.errors import ConfigError, StoreError, did_you_mean
+from hpt.runs.environment import environment_facts
+from hpt.runs.result import RunResult, decode, encode
+from hpt.runs.run_config import read_values
+from hpt.runs.store import Store
+from hpt.study.profiles import load_profile
+from hpt.study.study import Study
+
+#: Where the repository keeps them.
+FOLDER = Path(__file__).parents[2] / "runs" / "reference"
+#: What the column ``origin`` says of our runs.
+ORIGIN = "reference"
+
+
+class Part(NamedTuple):
+    """A part of a reference study: the arm that its runs belong to, and the runs."""
+
+    arm: str
+    study: Study
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A finished study of ours.
+
+    Attributes
+    ----------
+    name, profile: which study, at which profile's sizes.
+    manifest: the question, the notebook that asks it, the command that makes it, the studies that it
+        consists of, the text, runs planned and made, training seconds, and under "made" each machine
+        and day that trained a part of it.
+    results: every run, loss curves included, whatever text this machine has.
+    arms: of each result, the arm of the study that it belongs to; "" where there is one arm.
+    """
+
+    name: str
+    profile: str
+    manifest: dict[str, Any]
+    results: tuple[RunResult, ...] = field(repr=False)
+    arms: tuple[str, ...] = field(repr=False)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a run, as :meth:`hpt.RunResult.row` has it, with the columns ``arm`` and ``origin``,
+        which is "reference": so that nobody takes our runs for theirs."""
+        labels = {"origin": ORIGIN}
+        rows = zip(self.arms, self.results, strict=True)
+        return pd.DataFrame([{"arm": arm, **result.row(), **labels} for arm, result in rows])
+
+    def arm(self, name: str) -> Reference:
+        """The part of one arm.  Raises ConfigError for an unknown one."""
+        known = list(dict.fromkeys(self.arms))
+        if name not in known:
+            raise ConfigError(
+                f"{self.name!r} has no arm {name!r}.", did_you_mean(name, known), f"one of {known}"
+            )
+        chosen = tuple(r for arm, r in zip(self.arms, self.results, strict=True) if arm == name)
+        return Reference(self.name, self.profile, self.manifest, chosen, (name,) * len(chosen))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all its runs are made."""
+        return self.manifest["runs"] == self.manifest["planned"]
+
+    def __str__(self) -> str:
+        made = self.manifest["made"]
+        machines = ", ".join(dict.fromkeys(each["processor"] for each in made))
+        return (
+            f"reference study {self.name!r} at profile {self.profile!r}: {self.manifest['runs']} of "
+            f"{self.manifest['planned']} runs, made by `{self.manifest['command']}` on {machines}, "
+            f"{made[0]['date']} to {made[-1]['date']}"
+        )
+
+
+def reference(name: str, profile: str = "quick", *, folder: StrPath = FOLDER) -> Reference:
+    """A reference study, read from the repository: nothing is trained.
+
+    Parameters
+    ----------
+    name: such as "sixteen"; see :func:`reference_names`.
+    profile: at whose sizes.
+    folder: that holds the packed studies.
+
+    Raises
+    ------
+    ConfigError: for an unknown name.  StoreError: for a study that is not there, or is damaged.
+    """
+    _definition(name)
+    file = _file(name, profile, folder)
+    try:
+        manifest = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        packed = pd.read_parquet(file, columns=["arm", "run_id", "record"])
+        records = zip(packed["record"], packed["run_id"], strict=True)
+        results = tuple(decode(record.encode(), run_id, file) for record, run_id in records)
+    except FileNotFoundError:
+        raise StoreError(
+            f"the reference study {name!r} at profile {profile!r} is not in {str(folder)!r}.",
+            "nobody has made it yet, or hpt was installed without its repository",
+            f"make reference NAMES={name}, in a checkout of the repository",
+        ) from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise StoreError(
+            f"{str(file)!r} cannot be read: {error}.", "a damaged file", "git checkout runs/reference"
+        ) from error
+    return Reference(name, profile, manifest, results, tuple(packed["arm"]))
+
+
+def reference_names() -> list[str]:
+    """The names of all reference studies, made or not, in the order of their value."""
+    return list(_definitions())
+
+
+def reference_parts(name: str, profile: str = "quick") -> list[Part]:
+    """What a reference study consists of, the most telling part first."""
+    base = to_dict(load_profile(profile))
+    parts = []
+    for part in _definition(name)["parts"]:
+        changes = {"name": name, **part}
+        arm = changes.pop("arm", "")
+        parts.append(Part(arm, from_dict(Study, _laid_over(base, changes))))
+    return parts
+
+
+def make_reference(
+    name: str,
+    profile: str = "quick",
+    *,
+    minutes: float | None = None,
+    folder: StrPath = FOLDER,
+    **options: Any,
+) -> Reference | None:
+    """Train what is missing of a reference study, pack it, and write its manifest.
+
+    Interrupted, it packs what there is; the same call goes on.
+
+    Parameters
+    ----------
+    name, profile: as in :func:`reference`.
+    minutes: after which no further run starts.
+    folder: that holds the packed studies and, under ``records``, the runs that are not packed yet.
+    options: of :meth:`hpt.Study.run`.
+
+    Returns
+    -------
+    The study as far as it is made; None where not one run is.
+
+    Raises
+    ------
+    StoreError: where the packed study is of another text than this machine has: its runs would be
+        mixed with others.
+    """
+    parts = reference_parts(name, profile)
+    text = load(parts[0].study.base.data)
+    store = Store(folder)
+    before = _made_before(name, profile, folder, text.fingerprint)
+    ends = time.monotonic() + 60 * minutes if minutes else None
+    try:
+        for part in parts:
+            left = (ends - time.monotonic()) / 60 if ends else None
+            if left is None or left > 0:
+                part.study.run(store, **_time_limit(left), **options)
+    finally:
+        made = _pack(name, profile, parts, store, text, before)
+    return made
+
+
+def _time_limit(minutes):
+    return {} if minutes is None else {"minutes": minutes}
+
+
+def _made_before(name, profile, folder, fingerprint):
+    """The packed study, None where there is none."""
+    if not _file(name, profile, folder).exists():
+        return None
+    before = reference(name, profile, folder=folder)
+    if {result.data_fingerprint for result in before.results} != {fingerprint}:
+        raise StoreError(
+            f"the reference study {name!r} in {str(folder)!r} was made on a text other than this machine's.",
+            "other versions of the packages whose sources are the text",
+            "pip install -r requirements.lock; or make_reference(…, folder=another one)",
+        )
+    return before
+
+
+def _pack(name, profile, parts, store, text, before):
+    """Write what is made of a study, and its manifest."""
+    made: dict[tuple, RunResult] = {}
+    planned: set[tuple] = set()
+    for arm, study in parts:
+        found = study.results(store)
+        made |= {(arm, result.config): result for result in found}
+        planned |= {(arm, run) for run in study.plan({result.config: result.val_loss for result in found})}
+    if not made:
+        return None
+    file = _file(name, profile, store.path)
+    rows = [
+        {"arm": arm, **result.row(), "record": encode(result).decode()} for (arm, _), result in made.items()
+    ]
+    known = {result.run_id for result in before.results} if before else set()
+    new = [result for result in made.values() if result.run_id not in known]
+    history = before.manifest["made"] if before else []
+    if new:
+        history = [*history, environment_facts() | _cost(new)]
+    manifest = {
+        "name": name,
+        **{key: value for key, value in _definition(name).items() if key != "parts"},
+        "profile": profile,
+        "command": f"make reference NAMES={name}" + (f" PROFILE={profile}" if profile != "quick" else ""),
+        "text": {**text.facts, "fingerprint": text.fingerprint},
+        "planned": len(planned | made.keys()),
+        **_cost(made.values()),
+        "made": history,
+        "parts": [{"arm": arm, **to_dict(study)} for arm, study in parts],
+    }
+    write_whole(file, pd.DataFrame(rows).to_parquet(compression="zstd", index=False))
+    write_whole(file.with_suffix(".json"), json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+    return reference(name, profile, folder=store.path)
+
+
+def _cost(results: Iterable[RunResult]):
+    results = list(results)
+    return {
+        "runs": len(results),
+        "diverged": sum(result.diverged for result in results),
+        "seconds": round(sum(result.seconds for result in results)),
+    }
+
+
+def _definitions():
+    return read_values(resources.files("hpt.study") / "references.toml", "the reference studies")
+
+
+def _definition(name):
+    known = _definitions()
+    if name not in known:
+        raise ConfigError(
+            f"no reference study is named {name!r}.", did_you_mean(name, known), f"one of {', '.join(known)}"
+        )
+    return known[name]
+
+
+def _file(name, profile, folder):
+    return Path(folder) / f"{name if profile == 'quick' else f'{name}-{profile}'}.parquet"
+
+
+def _laid_over(base, changes):
+    """The values of ``base`` with those of ``changes`` in their place, section by section."""
+    merged = dict(base)
+    for key, value in changes.items():
+        sections = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "log2_lrs"
+        merged[key] = _laid_over(base[key], value) if sections else value
+    return merged
