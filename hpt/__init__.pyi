@@ -3,6 +3,7 @@ from .analysis import compare_exponents as compare_exponents
 from .analysis import design as design
 from .analysis import effects as effects
 from .analysis import gap_closed as gap_closed
+from .analysis import gap_steps as gap_steps
 from .analysis import next_width as next_width
 from .analysis import predict_lr as predict_lr
 from .analysis import share_exponents as share_exponents
@@ -31,6 +32,7 @@ from .plots import plot_loss_curves as plot_loss_curves
 from .plots import plot_metrics as plot_metrics
 from .plots import plot_optimum as plot_optimum
 from .plots import plot_phases as plot_phases
+from .plots import plot_waterfall as plot_waterfall
 from .plots import write_phase_page as write_phase_page
 from .runs import RunConfig as RunConfig
 from .runs import RunResult as RunResult

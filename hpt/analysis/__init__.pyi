@@ -2,6 +2,7 @@ from .compare import compare_exponents as compare_exponents
 from .compare import gap_closed as gap_closed
 from .compare import share_exponents as share_exponents
 from .factorial import effects as effects
+from .path import gap_steps as gap_steps
 from .planning import design as design
 from .predict import next_width as next_width
 from .predict import predict_lr as predict_lr

@@ -20,7 +20,7 @@ from hpt.metrics import figures
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import plain_name, with_groups
-from hpt.metrics.verdicts import Figure, interval, plain_number, table_of
+from hpt.metrics.verdicts import Figure, Group, interval, plain_number, table_of
 
 # Columns of a law's parameters.
 EXPONENTS = {"alpha": ALPHA, "beta": BETA, "gamma_log": GAMMA_LOG}
@@ -46,33 +46,46 @@ def gap_closed(
     TableError: where no value of the other group columns has all three.
     """
     names = [from_, by, to]
+    found = groups_of(report, names)
+    rows = {rest: _share_rows(triple, report) for rest, triple in found.items()}
+    return table_of(report.group_columns[1:], rows)
+
+
+def groups_of(report: TransferReport, names: Sequence[str]) -> dict[tuple, list[Group]]:
+    """The groups of these parameterizations, in their order, for each setting of the other group
+    columns that has all of them.
+
+    Raises
+    ------
+    TableError: where no setting has.
+    """
     plain_names = [plain_name(name) for name in names]
     found = {}
     for group in report.groups:
         first, *rest = group.key or ("",)
-        name = plain_name(first)
-        if name in plain_names:
-            found.setdefault(tuple(rest), {})[name] = group
-    rows = {}
-    for rest, named in found.items():
-        if len(named) == len(set(plain_names)):
-            rows[rest] = _share_rows([named[name] for name in plain_names], report)
-    if not rows:
+        found.setdefault(tuple(rest), {})[plain_name(first)] = group
+    whole = {rest: named for rest, named in found.items() if named.keys() >= set(plain_names)}
+    if not whole:
         known = {str(value) for group in report.groups for value in group.key[:1]}
         present = set().union(*found.values())
         absent = [name for name in names if plain_name(name) not in present]
         raise TableError(
-            f"No setting has all of {names} in the first column of {report.group_columns}.",
+            f"No setting has all of {list(names)} in the first column of {report.group_columns}.",
             f"{absent[0]!r} is not in the table; known: {sorted(known)}" if absent else "",
-            "gap_closed(report, from_=…, by=…, to=…)",
+            "names of one setting: gap_closed(report, from_=…, by=…, to=…), gap_steps(report, path=…)",
         )
-    return table_of(report.group_columns[1:], rows)
+    return {rest: [named[name] for name in plain_names] for rest, named in whole.items()}
+
+
+def common_widths(groups: Sequence[Group]) -> np.ndarray:
+    """The widths at which all of these groups have runs, ascending."""
+    return reduce(np.intersect1d, [group.fit.points.scale_W for group in groups])
 
 
 def _share_rows(triple, report):
     """A row for each width at which all three groups have runs."""
     rows = []
-    for width in reduce(np.intersect1d, [group.fit.points.scale_W for group in triple]):
+    for width in common_widths(triple):
         cells = [(group, *group.at(width)) for group in triple]
         losses = [group.fit.loss_W[w] for group, w, _ in cells]
         figure = _share(cells, losses, report.level)

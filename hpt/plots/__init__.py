@@ -2,8 +2,9 @@
 
 :mod:`~hpt.plots.style` has colours and axes, :mod:`~hpt.plots.phases` the phase diagrams and the
 points in them, :mod:`~hpt.plots.figures` the figures of runs and sweeps,
-:mod:`~hpt.plots.effect_bars` the effects of switches, :mod:`~hpt.plots.phase_page` the interactive
-page, :mod:`~hpt.plots.widgets` what moves in a notebook.
+:mod:`~hpt.plots.effect_bars` the effects of switches, :mod:`~hpt.plots.waterfall` the gap a step at
+a time, :mod:`~hpt.plots.phase_page` the interactive page, :mod:`~hpt.plots.widgets` what moves in a
+notebook.
 """
 
 from lazy_loader import attach_stub

@@ -10,4 +10,5 @@ from .phase_page import write_phase_page as write_phase_page
 from .phases import plot_phases as plot_phases
 from .style import STYLE as STYLE
 from .style import color_of as color_of
+from .waterfall import plot_waterfall as plot_waterfall
 from .widgets import RunExplorer as RunExplorer

@@ -81,7 +81,12 @@ def plot_excess(
 
 
 def plot_basins(
-    data: TransferReport | pd.DataFrame, *, convention: str = "hidden", base_width: int = 1
+    data: TransferReport | pd.DataFrame,
+    *,
+    convention: str = "hidden",
+    base_width: int = 1,
+    regret: bool = False,
+    mine: pd.DataFrame | None = None,
 ) -> Figure:
     """Final loss against the learning rate, a panel a parameterization, a colour a width.
 
@@ -91,33 +96,54 @@ def plot_basins(
     convention: the axis: "hidden", the hidden learning rate η at that width; or "mup", the learning
         rate in μP's own convention, η_μ = η·width/base_width.
     base_width: for the "mup" axis.
+    regret: draw the loss above the width's own best, so that widths compare.
+    mine: the table of further runs, drawn as rings: your own over a reference study's.
     """
     report = data if isinstance(data, TransferReport) else transfer_report(data)
     rows = by_parameterization(report.table)
     wells = by_parameterization(report.basins)
+    own = {} if mine is None or mine.empty else by_parameterization(mine)
     widths = sorted(report.basins["width"].unique())
     mup = convention == "mup"
     xlabel = "log₂ η·n/n_base (μP's convention)" if mup else "log₂ η (hidden)"
     figure, axes = new_figure(len(wells), sharey=True)
     for ax, name in zip(axes, wells, strict=True):
         for width, color in zip(widths, shades(len(widths)), strict=True):
+            well = wells[name].query("width == @width")
             shift = np.log2(width / base_width) if mup else 0.0
-            _draw_basin(ax, rows[name], wells[name], width, shift, color)
+            floor = well["loss"].sum() if regret else 0.0
+            _draw_basin(ax, rows[name].query("width == @width"), well, (shift, -floor), color)
+            rings = own[name].query("width == @width") if name in own else ()
+            if len(rings):
+                _draw_rings(ax, rings, (shift, -floor), color)
         ax.set(title=name, xlabel=xlabel)
     lowest, highest = report.basins["loss"].agg(["min", "max"])
-    axes[0].set(ylim=(lowest - 0.05, highest + 0.8), ylabel="validation loss, nats")
+    if regret:
+        axes[0].set(ylim=(-0.02, 0.5), ylabel="nats above the width's own best")
+    else:
+        axes[0].set(ylim=(lowest - 0.05, highest + 0.8), ylabel="validation loss, nats")
+    if own:
+        axes[-1].plot([], [], "o", color="black", mfc="none", ms=8, label="your runs")
     axes[-1].legend(title="width", fontsize=8)
     return figure
 
 
-def _draw_basin(ax, rows, wells, width, shift, color):
-    """Mean losses of one width, and its optimum where the data determine it."""
-    means = rows.query("width == @width").groupby("log2_lr")["loss"].mean()
-    ax.plot(means.index + shift, means, "o-", color=color, ms=3.5, lw=1.2, label=f"{width:g}")
-    known = wells.query("width == @width and determined")
-    best = known["log2_lr"] + shift
+def _draw_basin(ax, rows, well, shift, color):
+    """Mean losses of one width, and its optimum where the data determine it; moved by ``shift``."""
+    x, y = shift
+    means = rows.groupby("log2_lr")["loss"].mean()
+    label = f"{rows['width'].iloc[0]:g}" if len(rows) else None
+    ax.plot(means.index + x, means + y, "o-", color=color, ms=3.5, lw=1.2, label=label)
+    known = well.query("determined")
     bars = error_bars(known, "log2_lr")
-    ax.errorbar(best, known["loss"], xerr=bars, fmt="D", color=color, ms=6, mec="black", capsize=3, zorder=5)
+    looks = {"color": color, "ms": 6, "mec": "black", "capsize": 3, "zorder": 5}
+    ax.errorbar(known["log2_lr"] + x, known["loss"] + y, xerr=bars, fmt="D", **looks)
+
+
+def _draw_rings(ax, runs, shift, color):
+    """Further runs as rings around their place."""
+    x, y = shift
+    ax.plot(runs["log2_lr"] + x, runs["loss"] + y, "o", color=color, mfc="none", ms=8, mew=1.2)
 
 
 def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:

@@ -42,6 +42,39 @@ def test_the_mup_axis_is_shifted_by_the_width(report):
     assert shift == pytest.approx({"32": 0, "64": 1, "256": 3})
 
 
+def test_regret_is_zero_at_each_widths_own_best(report):
+    axes = hpt.plot_basins(report, regret=True).axes
+    wells = report.basins.query("parameterization == 'SP' and determined")
+    markers = [line for line in axes[0].get_lines() if line.get_marker() == "D"]
+    assert len(markers) == len(wells) and all(line.get_ydata() == pytest.approx(0) for line in markers)
+    plain = hpt.plot_basins(report).axes[0].get_lines()[0]
+    shifted = axes[0].get_lines()[0]
+    finite = np.isfinite(plain.get_ydata())
+    moved = plain.get_ydata()[finite] - shifted.get_ydata()[finite]
+    np.testing.assert_allclose(moved, wells["loss"].iloc[0])
+
+
+def test_own_runs_are_rings_over_a_reference(report):
+    own = pd.DataFrame(
+        {
+            "parameterization": "SP",
+            "width": 64,
+            "log2_lr": [-7.0, -6.0],
+            "loss": [3.5, 3.6],
+            "weight_decay": 0.0,
+        }
+    )
+    axes = hpt.plot_basins(report, mine=own).axes
+
+    def rings(ax):
+        hollow = [line for line in ax.get_lines() if isinstance(line.get_markerfacecolor(), str)]
+        return [line.get_ydata().tolist() for line in hollow if line.get_markerfacecolor() == "none"]
+
+    assert rings(axes[0]) == [[3.5, 3.6]]
+    assert rings(axes[1]) == [] and rings(axes[-1]) == [[]]
+    assert "your runs" in [text.get_text() for text in axes[-1].get_legend().get_texts()]
+
+
 def test_other_figures_draw(report):
     for figure in (hpt.plot_optimum(report), hpt.plot_metrics(report), hpt.plot_gap(gap_closed(report))):
         figure.draw_without_rendering()

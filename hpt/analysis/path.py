@@ -1,0 +1,76 @@
+"""From one parameterization to another a switch at a time: what each step gains.
+
+Letters: B replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from hpt.analysis.compare import common_widths, groups_of
+from hpt.errors import TableError
+from hpt.metrics.report import TransferReport
+from hpt.metrics.verdicts import Figure, Group, interval, plain_number, table_of
+
+#: SP, then its switches in the order of what the paper says that they do.
+PATH = ("SP", "SP+Embd", "SP+Attn+Embd", "μP-LN", "μP")
+
+
+def gap_steps(report: TransferReport, *, path: Sequence[str] = PATH) -> pd.DataFrame:
+    """What each step of a path of parameterizations gains: L*(before) − L*(after).
+
+    Replicates are paired: noise that runs of one seed and width share cancels. The steps of a path add
+    up to the gap between its ends; in another order each step may gain another part of it, which
+    :func:`hpt.effects` averages over.
+
+    Parameters
+    ----------
+    path: names, from the first parameterization to the last.
+
+    Returns
+    -------
+    DataFrame, one row for each value of the other group columns, width and step: from, to, gain (nats,
+    below zero where the step costs), gain_low, gain_high, share (of the whole gap), determined (told
+    from zero), reason, method, n (runs in the two basins).
+
+    Raises
+    ------
+    TableError: for a path of fewer than two names, or one that no setting has.
+    """
+    if len(path) < 2:
+        raise TableError(
+            f"path={list(path)} has no step.", remedy="gap_steps(report, path=('SP', 'SP+Embd', 'μP'))"
+        )
+    rows = {rest: _rows(groups, report, path) for rest, groups in groups_of(report, path).items()}
+    return table_of(report.group_columns[1:], rows)
+
+
+def _rows(groups, report, path):
+    rows = []
+    for width in common_widths(groups):
+        steps = [_gain(*pair, width, report.level) for pair in pairwise(groups)]
+        whole = _gain(groups[0], groups[-1], width, report.level).estimate
+        for (before, after), figure in zip(pairwise(path), steps, strict=True):
+            row = {report.scale: plain_number(width), "from": before, "to": after}
+            row |= figure.interval("gain") | {"share": figure.estimate / whole}
+            rows.append(row | figure.verdict())
+    return rows
+
+
+def _gain(before: Group, after: Group, width: float, level: float) -> Figure:
+    """L* of a group minus that of another at one width, nats."""
+    cells = [(group, *group.at(width)) for group in (before, after)]
+    runs = sum(group.runs_W[w] for group, w, _ in cells)
+    for *_, reason in cells:
+        if reason:
+            return Figure.nothing(reason, runs)
+    high, low = (group.fit.loss_W[w] for group, w, _ in cells)
+    high_B, low_B = (group.drawn("loss_BxW", w) for group, w, _ in cells)
+    ends = interval(high_B - low_B, level)
+    told_from_zero = np.prod(np.sign(ends)) > 0
+    reason = "" if told_from_zero or np.isnan(ends).any() else "not told from zero"
+    return Figure.of(high - low, ends, reason, before.method, runs)

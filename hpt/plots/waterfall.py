@@ -1,0 +1,43 @@
+"""The gap between two parameterizations as a waterfall, a bar a step."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hpt.plots.style import GREY, add_note, color_of, new_figure
+
+
+def plot_waterfall(steps: pd.DataFrame, *, width: float | None = None, title: str = "") -> Figure:
+    """What each step of a path gains, a bar a step, which begins where the last one ended.
+
+    The whiskers are the interval of the step; a grey bar is a step that is not told from zero. A bar
+    that goes down costs.
+
+    Parameters
+    ----------
+    steps: from :func:`hpt.gap_steps`, of one setting of its other columns.
+    width: which; by default the largest.
+    """
+    scale = steps.columns[steps.columns.get_loc("from") - 1]
+    width = steps[scale].max() if width is None else width
+    shown = steps[steps[scale] == width]
+    ends = shown["gain"].cumsum()
+    starts = ends - shown["gain"]
+    figure, (ax,) = new_figure(1, height=0.5 * len(shown) + 1.6)
+    for y, (step, start, end) in enumerate(zip(shown.itertuples(), starts, ends, strict=True)):
+        color = color_of(step.to) if step.determined else GREY
+        ax.barh(y, step.gain, left=start, height=0.6, color=color)
+        ax.plot([start + step.gain_low, start + step.gain_high], [y, y], color="black", lw=1.2)
+        said = f"{step.gain:+.3f} nats, {step.share:.0%}" if step.gain == step.gain else step.reason
+        beyond = max(start, end, start + step.gain_high)
+        add_note(ax, said, (beyond, y), (6, -3), fontsize=8)
+    # Room for the note of the longest bar.
+    ax.margins(x=0.3)
+    ax.axvline(0, color="black", lw=0.8)
+    ax.set_yticks(range(len(shown)), shown["to"])
+    ax.invert_yaxis()
+    ax.set(
+        xlabel=f"nats below {shown['from'].iloc[0]} at the best learning rate, {scale} {width:g}", title=title
+    )
+    return figure
