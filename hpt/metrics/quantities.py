@@ -26,6 +26,8 @@ class Quantity:
         return f"{self.symbol} ({self.unit})" if self.unit else self.symbol
 
 
+#: Columns that tell the weight decay, with their symbols: λ, or its dose over a run.
+DECAYS = {"weight_decay": "λ", "dose": "ηλT"}
 # By the name that the figure's column has in a report's tables.
 QUANTITIES = {
     "E": Quantity("E", "nats", "root mean square of L − law over the runs in the basins"),
@@ -82,6 +84,12 @@ def value_text(value: Any) -> str:
 
 
 def group_name(row: Mapping[str, Any], columns: Sequence[str]) -> str:
-    """A group's name: its values in `columns`, a weight decay as λ; "all" without columns."""
-    signs = {"weight_decay": "λ="}
+    """A group's name: its values in `columns`, a weight decay as λ or as its dose; "all" without
+    columns."""
+    signs = {column: f"{symbol}=" for column, symbol in DECAYS.items()}
     return " ".join(signs.get(c, "") + value_text(row[c]) for c in columns) or "all"
+
+
+def decay_column(columns: Sequence[str]) -> str | None:
+    """Which of these group columns is the weight decay; None where none is."""
+    return next((column for column in columns if column in DECAYS), None)

@@ -63,7 +63,8 @@ def read_table(
     ----------
     table: a DataFrame, or the path of a .csv or .parquet file.
     scale: the column that grows.
-    by: group columns beside parameterization and weight_decay.
+    by: group columns beside parameterization and weight_decay, in whose place a column dose stands
+        where it has fewer values: then the doses were held fixed while the learning rate was swept.
     least_scales: how many different scales the table must have.
 
     Raises
@@ -77,7 +78,7 @@ def read_table(
         frame["lr"] = 2.0 ** _number(frame, "log2_lr")
     numeric = [scale, "lr", "loss"]
     _require(frame, [*numeric, *by])
-    named = [c for c in GROUPS if c in frame and c != scale]
+    named = [c for c in _held_fixed(frame) if c in frame and c != scale]
     groups = list(dict.fromkeys(named + by))
     clean = pd.DataFrame({c: _label(frame, c) for c in groups}, index=frame.index)
     for column in numeric:
@@ -101,6 +102,12 @@ def read_table(
     order = [*groups, scale, "log2_lr", "seed"]
     clean = clean.drop(columns="lr").sort_values(order, ignore_index=True)
     return SweepTable(clean, tuple(groups), scale, paired, tuple(notes))
+
+
+def _held_fixed(frame):
+    """The usual group columns, with the dose of weight decay where λ follows from it."""
+    by_dose = {"dose", "weight_decay"} <= set(frame) and frame.dose.nunique() < frame.weight_decay.nunique()
+    return ("parameterization", "dose") if by_dose else GROUPS
 
 
 def _load(table):

@@ -20,7 +20,7 @@ from hpt.parameterization.roles import (
     unwrap,
     wider_huggingface_copy,
 )
-from hpt.parameterization.rules import KEPT_ROLES, Decay, Rule, Scales, unknown_name
+from hpt.parameterization.rules import KEPT_ROLES, Decay, DecayOn, Rule, Scales, unknown_name
 from hpt.parameterization.sixteen import Parameterization
 
 Forward = Literal["absorb", "in_model", None]
@@ -51,6 +51,7 @@ def param_groups(
     base_width: int | None = None,
     weight_decay: float = 0.0,
     decay: Decay = "coupled",
+    decay_on: DecayOn = "matrices",
     roles: RoleMap | None = None,
     tied: Tied = "embedding",
     forward: Forward = None,
@@ -73,10 +74,14 @@ def param_groups(
     base_width: width at which m is 1, for a :class:`Transformer` (1 by default) or a Hugging Face
         model (there is no default); roles then come from a wider copy made of the model's own
         configuration.
-    weight_decay: λ, for matrices; vectors do not decay.
-    decay: "coupled": each step shrinks a weight by lr·λ of its group, as in torch's AdamW, with λ
-        scaled where the rule says so; "independent": by λ times the schedule, whatever the learning
-        rates; "constant": by ``lr``·λ, the same in every group.
+    weight_decay: λ.
+    decay: by how much a step shrinks a weight, of which three conventions are in use. "coupled": by
+        lr·λ of its group, as torch's AdamW and Lingle 2024 do, with λ scaled where the rule says so;
+        "constant": by ``lr``·λ times the schedule, the same in every group, as the package mup and
+        CompleteP do (Kosson et al. 2510.19093 call that "independent"); "independent": by λ times the
+        schedule, whatever the learning rates (Wortsman et al. 2309.14322).
+    decay_on: which parameters decay: "matrices" (all but vectors), the "hidden" matrices alone, or
+        "all" (Lingle 2024).
     roles: see :func:`hpt.parameterization.roles.find_roles`.
     tied: the rule that a matrix follows that is embedding and readout in one.
     forward: what to do about a forward multiplier that the rule asks for: "absorb" it into init and
@@ -96,7 +101,7 @@ def param_groups(
         rule without learning rates for the optimizer, and a multiplier that ``forward`` does not
         settle.
     """
-    _check_rates(lr, weight_decay, rest_lr, decay, optimizer)
+    _check_rates(lr, weight_decay, rest_lr, decay, decay_on, optimizer)
     assigned = assign(model, rule, base_model, base_width, roles, tied, forward, optimizer)
     parameters = dict(unwrap(model).named_parameters())
     if eps is None and any(a.scales.eps != 1 for a in assigned.values()):
@@ -105,7 +110,7 @@ def param_groups(
     for name, (parameter_role, _, scales) in assigned.items():
         role = parameter_role.role
         base_lr = lr if rest_lr is None or role == "hidden" else rest_lr
-        base_decay = 0.0 if role == "vector" else weight_decay
+        base_decay = weight_decay if _decays(role, decay_on) else 0.0
         rates = _rates(scales, base_lr, base_decay, decay)
         if eps is not None:
             rates["eps"] = eps * scales.eps
@@ -119,7 +124,7 @@ def param_groups(
     return list(groups.values())
 
 
-def _check_rates(lr, weight_decay, rest_lr, decay, optimizer):
+def _check_rates(lr, weight_decay, rest_lr, decay, decay_on, optimizer):
     if not (lr > 0 and weight_decay >= 0 and (rest_lr is None or rest_lr > 0)):
         raise ConfigError(
             f"{lr=}, {weight_decay=}, {rest_lr=}: none may be negative, and only the decay may be 0."
@@ -132,6 +137,15 @@ def _check_rates(lr, weight_decay, rest_lr, decay, optimizer):
         )
     if decay not in get_args(Decay):
         raise unknown_name("decay", decay, get_args(Decay))
+    if decay_on not in get_args(DecayOn):
+        raise unknown_name("choice of decaying parameters", decay_on, get_args(DecayOn))
+
+
+def _decays(role, decay_on):
+    """Whether weight decay acts on a role."""
+    if decay_on == "matrices":
+        return role != "vector"
+    return decay_on == "all" or role == "hidden"
 
 
 def _rates(scales, lr, weight_decay, decay):

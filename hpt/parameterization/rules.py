@@ -15,6 +15,7 @@ from hpt.errors import ConfigError, did_you_mean
 
 Role = Literal["embedding", "hidden", "readout", "vector", "fixed"]
 Decay = Literal["coupled", "independent", "constant"]
+DecayOn = Literal["matrices", "hidden", "all"]
 ROLES = get_args(Role)
 #: Roles of the parameters that no rule draws: they start at what the model was built with.
 KEPT_ROLES = ("vector", "fixed")

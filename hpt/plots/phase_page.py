@@ -12,7 +12,7 @@ import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
 
 from hpt.metrics.basin import LN2, well_loss
-from hpt.metrics.quantities import QUANTITIES, estimate_text, group_name
+from hpt.metrics.quantities import DECAYS, QUANTITIES, decay_column, estimate_text, group_name, value_text
 from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import Figure
 from hpt.plots.phases import AXES, figure_range
@@ -58,6 +58,7 @@ def page_data(report: TransferReport, title: str) -> dict[str, Any]:
             "reference": report.reference,
             "ranges": {name: figure_range(frame, name) for name in AXES},
             "labels": {name: QUANTITIES[name].label for name in AXES},
+            "decay_symbol": DECAYS.get(decay_column(report.group_columns)),
             "symbols": {name: QUANTITIES[name].symbol for name in TOLD},
             "groups": [_group(report, group, row) for group, row in groups],
             "notes": report.notes,
@@ -81,12 +82,13 @@ def _plain(value):
 def _group(report, group, row):
     """A point of the diagrams and the basins behind it."""
     columns = report.group_columns
-    variant = group_name(row, [column for column in columns if column != "weight_decay"])
+    decay = decay_column(columns)
+    variant = group_name(row, [column for column in columns if column != decay])
     figures = {name: Figure.from_row(row, name) for name in TOLD}
     return {
         "name": group_name(row, columns),
         "variant": variant,
-        "decay": f"{row['weight_decay']:g}" if "weight_decay" in columns else "",
+        "decay": value_text(row[decay]) if decay else "",
         "color": color_of(str(row.get("parameterization", variant))),
         "figures": {name: vars(figure) | {"text": str(figure)} for name, figure in figures.items()},
         "wells": _wells(report, group),

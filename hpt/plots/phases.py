@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hpt.metrics import verdicts
-from hpt.metrics.quantities import QUANTITIES, group_name
+from hpt.metrics.quantities import DECAYS, QUANTITIES, decay_column, group_name
 from hpt.metrics.report import TransferReport
 from hpt.plots.style import GREY, MARKERS, add_note, color_of, log_axis, new_figure
 
@@ -36,16 +36,17 @@ def points_of(report: TransferReport) -> list[Point]:
     for row in rows:
         name = group_name(row, report.group_columns)
         variant = str(row.get("parameterization", name))
-        marker = markers.get(row.get("weight_decay"), "o")
+        marker = markers.get(row.get(decay_column(report.group_columns)), "o")
         figures = {axis: verdicts.Figure.from_row(row, axis) for axis in AXES}
         points.append(Point(name, variant, marker, figures))
     return points
 
 
 def _markers(report):
-    if "weight_decay" not in report.group_columns:
+    decay = decay_column(report.group_columns)
+    if decay is None:
         return {}
-    decays = sorted(report.figures["weight_decay"].unique())
+    decays = sorted(report.figures[decay].unique())
     return dict(zip(decays, cycle(MARKERS), strict=False))
 
 
@@ -73,7 +74,7 @@ def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure
         ax.set(ylabel=QUANTITIES[y].label, ylim=ranges[y])
         ax.axhline(0, color="black", lw=0.6)
     if not labels:
-        _add_legend(figure, points, _markers(report))
+        _add_legend(figure, points, _markers(report), DECAYS.get(decay_column(report.group_columns)))
     figure.suptitle(_remarks(points), fontsize=8, color="#666666", y=-0.02, va="top")
     return figure
 
@@ -127,13 +128,13 @@ def _on_axis(point, name, ranges):
     return np.clip(ends if figure.determined else [figure.estimate] * 3, *ranges[name])
 
 
-def _add_legend(figure, points, markers):
+def _add_legend(figure, points, markers, symbol):
     """Colours of the parameterizations, then markers of the weight decays."""
     ax = figure.axes[0]
     for variant in dict.fromkeys(point.variant for point in points):
         ax.plot([], [], "o", color=color_of(variant), label=variant)
     for decay, marker in markers.items():
-        ax.plot([], [], marker, color="black", label=f"λ={decay:g}")
+        ax.plot([], [], marker, color="black", label=f"{symbol}={decay:g}")
     figure.legend(loc="outside right center", fontsize=8)
 
 

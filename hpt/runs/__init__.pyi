@@ -1,6 +1,8 @@
 from .result import RunResult as RunResult
 from .run_config import RunConfig as RunConfig
 from .run_config import load_run as load_run
+from .run_config import run_decay as run_decay
+from .run_config import run_dose as run_dose
 from .run_config import run_flops as run_flops
 from .run_config import run_steps as run_steps
 from .stability import excess_loss as excess_loss

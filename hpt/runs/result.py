@@ -19,7 +19,7 @@ import numpy as np
 
 from hpt.config import field_types, from_dict
 from hpt.errors import ConfigError, StoreError
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import RunConfig, run_decay, run_dose
 
 #: Raised when an older hpt would misread the records. Those of format 1 do not name it.
 FORMAT = 2
@@ -79,7 +79,8 @@ class RunResult:
             "width": c.model.width,
             "lr": c.train.lr,
             "log2_lr": float(np.log2(c.train.lr)),
-            "weight_decay": c.train.weight_decay,
+            "weight_decay": run_decay(c),
+            "dose": run_dose(c),
             "seed": c.seed,
             "loss": self.val_loss,
             "diverged": self.diverged,

@@ -109,6 +109,19 @@ def run_steps(run: RunConfig) -> int:
     return run.train.step_count(parameter_count(run.model), run.model.context)
 
 
+def run_decay(run: RunConfig) -> float:
+    """The weight decay λ of a run: as given, or what its dose comes to, dose/(η·steps)."""
+    c = run.train
+    return c.weight_decay if c.dose is None else c.dose / (c.shrink_per_decay * run_steps(run))
+
+
+def run_dose(run: RunConfig) -> float:
+    """The time constants of weight decay in a run: ηλ·steps at the peak η, and λ·steps where the
+    decay is independent of it."""
+    c = run.train
+    return c.weight_decay * c.shrink_per_decay * run_steps(run) if c.dose is None else c.dose
+
+
 def run_flops(run: RunConfig) -> float:
     """Training FLOPs of a run: 6 per matmul weight and token, and those of attention."""
     return flops_per_token(run.model) * run_steps(run) * run.train.batch_size * run.model.context

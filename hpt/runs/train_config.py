@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from hpt.config import config
 from hpt.device import Precision
-from hpt.parameterization.rules import Decay
+from hpt.parameterization.rules import Decay, DecayOn
 
 
 @config
@@ -31,7 +31,10 @@ class TrainConfig:
     decay_fraction: share of the steps that "wsd" decays over.
     decay_power: power of the polynomial decay.
     final_lr: learning rate at the end, as a share of the peak.
-    weight_decay, decay: λ and how it acts, see :func:`hpt.param_groups`.
+    weight_decay, decay, decay_on: λ, how it acts and on what, see :func:`hpt.param_groups`.
+    dose: the weight decay as time constants of the run, ηλ·steps at the peak η; λ follows from it,
+        see :func:`hpt.runs.run_decay`. Where weights forget over τ steps (Wang & Aitchison 2405.13698: τ =
+        1/(ηλ)), the dose is steps/τ.
     beta1, beta2, eps: AdamW's.
     clip: largest gradient norm; None does not clip.
     loss_bound: a run whose training loss passes it has diverged; None is 3·ln(vocabulary), three
@@ -53,6 +56,8 @@ class TrainConfig:
     final_lr: float = Field(0.0, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     decay: Decay = "coupled"
+    decay_on: DecayOn = "matrices"
+    dose: float | None = Field(None, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
@@ -72,12 +77,26 @@ class TrainConfig:
             raise ValueError(f"warmup_steps={self.warmup_steps} exceeds steps={self.steps}")
         return self
 
+    @model_validator(mode="after")
+    def _one_decay(self):
+        if self.dose is not None and self.weight_decay > 0:
+            raise ValueError(
+                f"give either weight_decay or dose, given weight_decay={self.weight_decay}, dose={self.dose}"
+            )
+        return self
+
     def step_count(self, parameters: int, context: int) -> int:
         """Optimizer steps of the budget, for a model of that many parameters."""
         if self.steps is not None:
             return self.steps
         tokens = self.tokens_per_parameter * parameters
         return max(1, round(tokens / (self.batch_size * context)))
+
+    @property
+    def shrink_per_decay(self) -> float:
+        """What a step shrinks a weight by, over λ, at the peak of the schedule: η, or 1 where the
+        decay is independent of it."""
+        return 1.0 if self.decay == "independent" else self.lr
 
 
 def lr_factor(c: TrainConfig, step: int, steps: int) -> float:

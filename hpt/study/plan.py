@@ -24,13 +24,13 @@ Losses = Mapping[RunConfig, float]
 def grid_plan(study, losses: Losses) -> list[RunConfig]:
     """The grid; then, where the best grid point of seed 0 is at an edge, one more learning rate beyond
     it at a time; then more seeds at the best one and its neighbours."""
-    cells = itertools.product(study.parameterizations, study.weight_decays, study.widths)
+    cells = itertools.product(study.parameterizations, study.decays, study.widths)
     return [run for cell in cells for run in _cell_plan(study, *cell, losses)]
 
 
 def adaptive_plan(study, losses: Losses) -> list[RunConfig]:
     """The runs of the adaptive search, see :mod:`hpt.study.adaptive`."""
-    groups = list(itertools.product(study.parameterizations, study.weight_decays))
+    groups = list(itertools.product(study.parameterizations, study.decays))
     search = Search(
         groups=len(groups),
         grids=tuple(sorted(study.log2_lrs.items())),
@@ -42,14 +42,14 @@ def adaptive_plan(study, losses: Losses) -> list[RunConfig]:
 
     def config_of(run):
         parameterization, decay = groups[run.group]
-        return study.run_config(parameterization, run.width, run.log2_lr, decay, run.seed)
+        return study.run_config(parameterization, run.width, run.log2_lr, seed=run.seed, **decay)
 
     return [config_of(run) for run in search.runs(lambda run: losses.get(config_of(run)))]
 
 
 def _cell_plan(study, parameterization, decay, width, losses):
     """The grid's plan for one parameterization, weight decay and width."""
-    run_at = functools.partial(study.run_config, parameterization, width, weight_decay=decay)
+    run_at = functools.partial(study.run_config, parameterization, width, **decay)
     grid = study.log2_lrs[width]
     spacing = grid[1] - grid[0]
     # Half a step more than may be added, for rounding.
@@ -126,7 +126,12 @@ def _asked_for(study, losses, optima):
 
 
 def _cell(run):
-    return run.parameterization, run.model.width, run.train.weight_decay
+    return run.parameterization, run.model.width, decay_key(run)
+
+
+def decay_key(run: RunConfig) -> tuple[float, float]:
+    """What is swept of a run's weight decay: its dose, or λ where that was given; the smaller first."""
+    return run.train.dose or 0.0, run.train.weight_decay
 
 
 def _log2_lr(run):

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hpt.cache_folder import StrPath
 from hpt.config import config
@@ -23,7 +23,7 @@ from hpt.study.cost import Cost, reckon
 from hpt.study.executor import Executor
 from hpt.study.executor_local import LocalExecutor
 from hpt.study.executor_ray import RayExecutor
-from hpt.study.plan import Losses, adaptive_plan, grid_plan
+from hpt.study.plan import Losses, adaptive_plan, decay_key, grid_plan
 from hpt.study.progress import Progress
 
 StorePath = StrPath | Store
@@ -44,6 +44,8 @@ class Study:
     log2_lrs: for each width, log₂ of the hidden learning rates of the grid, evenly spaced,
         ascending.
     weight_decays: each is swept in full.
+    doses: in their place, weight decays as time constants of a run, see :class:`TrainConfig`; λ then
+        follows the learning rate. A dose of 0 is a weight decay of 0.
     seeds: how many seeds every grid point gets.
     best_seeds: how many seeds the best learning rate and its two neighbours get.
     extend: how many learning rates are added, at most, beyond an edge where the optimum sits.
@@ -60,6 +62,7 @@ class Study:
     parameterizations: tuple[Parameterization, ...]
     log2_lrs: dict[int, tuple[float, ...]]
     weight_decays: tuple[float, ...] = (0.0,)
+    doses: tuple[float, ...] = ()
     seeds: int = Field(1, ge=1)
     best_seeds: int = Field(2, ge=1)
     extend: int = Field(3, ge=0)
@@ -82,6 +85,25 @@ class Study:
                     f"width {width} needs three or more evenly spaced, ascending log2_lrs, given {points}"
                 )
         return grid
+
+    @model_validator(mode="after")
+    def _one_decay(self):
+        if self.doses and self.weight_decays != (0.0,):
+            raise ValueError(
+                f"give either weight_decays or doses, given {self.weight_decays} and {self.doses}"
+            )
+        own = self.base.train
+        if (own.dose or own.weight_decay) and not (self.doses or any(self.weight_decays)):
+            given = f"doses=({own.dose},)" if own.dose else f"weight_decays=({own.weight_decay},)"
+            raise ValueError(f"the study replaces the weight decay of its base: give the study {given}")
+        return self
+
+    @property
+    def decays(self) -> list[dict[str, float]]:
+        """The weight decays that are swept, as fields of a run's :class:`TrainConfig`."""
+        if self.doses:
+            return [{"dose": dose} if dose else {"weight_decay": 0.0} for dose in self.doses]
+        return [{"weight_decay": decay} for decay in self.weight_decays]
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -116,15 +138,17 @@ class Study:
         log2_lr: float,
         weight_decay: float = 0.0,
         seed: int = 0,
+        dose: float | None = None,
     ) -> RunConfig:
         """The run at one point of the study."""
         base = self.base
+        train = dataclasses.replace(base.train, lr=2.0**log2_lr, weight_decay=weight_decay, dose=dose)
         return dataclasses.replace(
             base,
             parameterization=parameterization,
             seed=seed,
             model=dataclasses.replace(base.model, width=width),
-            train=dataclasses.replace(base.train, lr=2.0**log2_lr, weight_decay=weight_decay),
+            train=train,
         )
 
     def plan(self, losses: Losses) -> list[RunConfig]:
@@ -257,12 +281,12 @@ class Study:
                 return sorted(new, key=run_flops, reverse=True)
 
     def _in_order(self, results):
-        """By parameterization, weight decay, width, learning rate and seed."""
+        """By parameterization, weight decay or dose, width, learning rate and seed."""
 
         def key(run):
             parameterization = self.parameterizations.index(run.parameterization)
             train = run.train
-            return parameterization, train.weight_decay, run.model.width, train.lr, run.seed
+            return parameterization, decay_key(run), run.model.width, train.lr, run.seed
 
         return [results[run] for run in sorted(results, key=key)]
 

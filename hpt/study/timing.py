@@ -98,6 +98,7 @@ def shape_of(config: RunConfig) -> RunConfig:
         config.train,
         lr=1e-6,
         weight_decay=0.0,
+        dose=None,
         steps=1,
         warmup_steps=0,
         tokens_per_parameter=None,

@@ -62,13 +62,20 @@ def train_horizons(
 
     Raises
     ------
-    ConfigError: for no horizon, one shorter than the warm-up, or another schedule than "wsd".
+    ConfigError: for no horizon, one shorter than the warm-up, another schedule than "wsd", or a
+        dose of weight decay.
     """
     if config.train.schedule != "wsd":
         raise ConfigError(
             f"schedule={config.train.schedule!r} has no trunk that several horizons could share.",
             "after the warm-up each of its learning rates depends on the number of steps",
             'schedule="wsd", or hpt.train for each horizon',
+        )
+    if config.train.dose:
+        raise ConfigError(
+            f"dose={config.train.dose} gives each horizon a weight decay of its own.",
+            "λ is dose/(η·steps), so that no trunk could be shared",
+            "weight_decay=…, or hpt.train for each horizon",
         )
     budgets = [(count, None) for count in steps] + [(None, x) for x in tokens_per_parameter]
     configs = [_with_budget(config, *budget) for budget in budgets]

@@ -26,7 +26,7 @@ from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.model.transformer import Transformer, parameter_count
 from hpt.parameterization.groups import init_weights, param_groups
 from hpt.runs.result import RunResult
-from hpt.runs.run_config import RunConfig, run_steps
+from hpt.runs.run_config import RunConfig, run_decay, run_steps
 from hpt.runs.train_config import lr_factor
 from hpt.training.optimizers import optimizer_of
 
@@ -78,8 +78,9 @@ def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
         model,
         config.parameterization,
         lr=c.lr,
-        weight_decay=c.weight_decay,
+        weight_decay=run_decay(config),
         decay=c.decay,
+        decay_on=c.decay_on,
         optimizer=optimizer_of(c).rates,
     )
 

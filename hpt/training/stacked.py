@@ -98,7 +98,7 @@ def stacked_step(config: RunConfig, device: torch.device) -> None:
 
 def stack_key(config: RunConfig) -> RunConfig:
     """The configuration without what may differ in a stack: runs with equal keys stack."""
-    train = dataclasses.replace(config.train, lr=1.0, weight_decay=0.0)
+    train = dataclasses.replace(config.train, lr=1.0, weight_decay=0.0, dose=None)
     return dataclasses.replace(config, seed=0, train=train)
 
 

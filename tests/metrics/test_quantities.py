@@ -35,3 +35,4 @@ def test_a_group_is_named_by_its_values():
     assert group_name(row, ("parameterization", "weight_decay", "depth")) == "μP λ=0.1 3"
     assert group_name(row, ()) == "all"
     assert group_name({"weight_decay": "none"}, ("weight_decay",)) == "λ=none"
+    assert group_name({"dose": 0.3}, ("dose",)) == "ηλT=0.3"

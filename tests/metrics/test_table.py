@@ -102,3 +102,14 @@ def test_one_width_is_too_few_where_two_are_asked_for(table):
 
 def test_log2_lr_alone_is_enough(table):
     pd.testing.assert_frame_equal(read_table(table.drop(columns="lr")).frame, read_table(table).frame)
+
+
+def test_what_was_held_fixed_is_the_group(table):
+    """A dose of weight decay where λ follows from the learning rate, else λ; never a stray column."""
+    swept = pd.concat([table.assign(dose=d, weight_decay=d / table.lr) for d in (0.0, 0.3)])
+    assert read_table(swept).group_columns == ("parameterization", "dose")
+    fixed = pd.concat([table.assign(dose=w * table.lr, weight_decay=w) for w in (0.0, 0.3)])
+    assert read_table(fixed).group_columns == ("parameterization", "weight_decay")
+    alone = table.assign(dose=0.0, weight_decay=0.0)
+    assert read_table(alone).group_columns == ("parameterization", "weight_decay")
+    assert read_table(table.assign(dose=1.0)).group_columns == ("parameterization",)

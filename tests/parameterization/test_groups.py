@@ -192,6 +192,22 @@ def test_three_ways_to_decay():
         hpt.param_groups(Transformer(SMALL), "sp", lr=0.1, decay="coupld")
 
 
+@pytest.mark.parametrize(
+    ("decay_on", "decaying"),
+    [
+        ("matrices", {"embedding", "hidden", "readout"}),
+        ("hidden", {"hidden"}),
+        ("all", {"embedding", "hidden", "readout", "vector"}),
+    ],
+)
+def test_which_roles_decay(decay_on, decaying):
+    groups = hpt.param_groups(Transformer(SMALL), "sp+ln", lr=0.01, weight_decay=0.5, decay_on=decay_on)
+    assert {g["name"] for g in groups if g["weight_decay"]} == decaying
+    assert {g["weight_decay"] for g in groups} <= {0.0, 0.5}
+    with pytest.raises(ConfigError, match="hiden"):
+        hpt.param_groups(Transformer(SMALL), "sp", lr=0.1, decay_on="hiden")
+
+
 def test_epsilon_is_scaled_by_completep():
     groups = hpt.param_groups(Transformer(SMALL), "completep", lr=0.01, base_width=8, forward="in_model")
     assert {g["eps"] for g in groups} == {1e-8 / 4}

@@ -4,6 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.metrics.transfer import transfer_report
+from hpt.plots.phase_page import page_data
 from hpt.plots.phases import figure_range, plot_phases
 from hpt.plots.style import GREY
 
@@ -43,3 +46,15 @@ def test_many_groups_have_a_legend_in_place_of_names(doubtful_report):
     names = [text.get_text() for text in legend.texts]
     assert names == ["SP", "SP+Embd", "SP+LN", "μP </script>", "λ=0", "λ=0.1"]
     assert not any(ax.texts for ax in figure.axes)
+
+
+def test_doses_of_weight_decay_have_their_own_sign():
+    laws = {"SP": Law(), "μP": Law(L_inf=2.4)}
+    sweeps = [synthetic_sweep(laws, widths=(32, 64), count=5).assign(dose=d) for d in (0.0, 0.3)]
+    table = pd.concat(sweeps, ignore_index=True)
+    table["weight_decay"] = table.dose / table.lr
+    report = transfer_report(table, bootstraps=20)
+    (legend,) = plot_phases(report, labels=False).legends
+    assert [text.get_text() for text in legend.texts] == ["SP", "μP", "ηλT=0", "ηλT=0.3"]
+    data = page_data(report, "t")
+    assert data["decay_symbol"] == "ηλT" and {g["decay"] for g in data["groups"]} == {"0", "0.3"}

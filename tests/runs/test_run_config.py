@@ -11,7 +11,7 @@ from hpt.errors import ConfigError
 from hpt.model.transformer import ModelConfig
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
 from hpt.runs import run_config
-from hpt.runs.run_config import RunConfig
+from hpt.runs.run_config import RunConfig, run_decay, run_dose, run_steps
 from hpt.runs.train_config import TrainConfig
 from hpt.study.profiles import load_profile
 
@@ -102,3 +102,16 @@ def test_config_round_trip_and_identity(tiny_run):
         RunConfig.from_dict({"train": {"stepz": 5}})
     with pytest.raises(ConfigError, match="vocab_size"):
         dataclasses.replace(tiny_run, model=dataclasses.replace(tiny_run.model, vocab_size=64))
+
+
+@pytest.mark.parametrize("budget", [{"steps": 40}, {"tokens_per_parameter": 2.0}])
+@pytest.mark.parametrize("decay", ["coupled", "constant", "independent"])
+def test_a_dose_is_what_all_steps_shrink_at_the_peak(tiny_run, decay, budget):
+    """ηλT, and λT where the decay does not follow η; its λ, given as such, has that dose."""
+    train = TrainConfig(lr=0.02, dose=0.3, decay=decay, warmup_steps=0, **budget)
+    run = dataclasses.replace(tiny_run, train=train)
+    eta = 1 if decay == "independent" else 0.02
+    assert run_decay(run) * eta * run_steps(run) == pytest.approx(0.3)
+    given = dataclasses.replace(train, dose=None, weight_decay=run_decay(run))
+    assert run_dose(dataclasses.replace(run, train=given)) == pytest.approx(0.3) and run_dose(run) == 0.3
+    assert run.run_id("") != dataclasses.replace(run, train=given).run_id("")

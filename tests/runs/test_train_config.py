@@ -42,6 +42,9 @@ def test_budget_in_tokens_per_parameter():
         {"steps": 5, "lr": 0},
         {"steps": 5, "lr": float("nan")},
         {"steps": 5, "sched": 1},
+        {"steps": 5, "dose": 0.1, "weight_decay": 0.1},
+        {"steps": 5, "dose": -1},
+        {"steps": 5, "decay_on": "embeddings"},
     ],
 )
 def test_bad_train_configs_are_refused(values):

@@ -4,7 +4,10 @@ import dataclasses
 import math
 
 import numpy as np
+import pytest
 
+from hpt.errors import ConfigError
+from hpt.runs.run_config import run_decay
 from hpt.study.plan import forecast, grid_plan
 
 
@@ -66,3 +69,23 @@ def test_an_adaptive_search_is_forecast_as_the_grid(tiny_study):
     adaptive = dataclasses.replace(tiny_study, search="adaptive")
     assert forecast(adaptive, {}) == forecast(tiny_study, {})
     assert adaptive.plan({}) != grid_plan(adaptive, {}) == tiny_study.plan({})
+
+
+def test_doses_are_swept_as_weight_decays_are(tiny_study):
+    """λ follows each learning rate; a dose of 0 is the runs that exist without one."""
+    dosed = dataclasses.replace(tiny_study, doses=(0.0, 0.3))
+    known = losses_of(dosed, lambda x, width, seed: (x + 6) ** 2)
+    assert len(known) == 2 * len(losses_of(tiny_study, lambda x, width, seed: (x + 6) ** 2))
+    assert set(tiny_study.plan({})) < set(known) and {c.train.dose for c in known} == {None, 0.3}
+    for c in known:
+        assert run_decay(c) * c.train.lr * 6 == pytest.approx(c.train.dose or 0)
+    adaptive = dataclasses.replace(dosed, search="adaptive")
+    assert {c.train.dose for c in adaptive.plan({})} == {None, 0.3}
+
+
+def test_a_study_replaces_no_weight_decay_in_silence(tiny_study):
+    base = dataclasses.replace(tiny_study.base, train=dataclasses.replace(tiny_study.base.train, dose=0.3))
+    with pytest.raises(ConfigError, match=r"doses=\(0\.3,\)"):
+        dataclasses.replace(tiny_study, base=base)
+    with pytest.raises(ConfigError, match="either weight_decays or doses"):
+        dataclasses.replace(tiny_study, doses=(0.3,), weight_decays=(0.1,))

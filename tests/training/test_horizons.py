@@ -160,6 +160,7 @@ def test_the_study_of_one_budget_finds_its_runs(tmp_path, tiny_study, capsys):
         ({}, [], "no horizon"),
         ({"warmup_steps": 8}, [6, 20], "warmup_steps=8 exceeds"),
         ({}, [0], "steps"),
+        ({"dose": 0.3}, [20, 40], "weight decay of its own"),
     ],
 )
 def test_what_has_no_trunk_is_refused(tiny_run, values, steps, said):

@@ -67,6 +67,16 @@ def test_coupled_and_independent_decay_differ_and_shrink(tiny_run):
     assert len(set(norms.values())) == 3
 
 
+def test_a_dose_trains_as_the_decay_that_it_comes_to(tiny_run):
+    dosed = train(changed(tiny_run, "sp+embd", dose=2.0, decay_on="all"))
+    row = dosed.row()
+    assert row["weight_decay"] * row["lr"] * row["steps"] == pytest.approx(row["dose"]) == pytest.approx(2)
+    given = train(changed(tiny_run, "sp+embd", weight_decay=row["weight_decay"], decay_on="all"))
+    matrices = train(changed(tiny_run, "sp+embd", weight_decay=row["weight_decay"]))
+    assert given.val_loss == dosed.val_loss != matrices.val_loss
+    assert given.row()["dose"] == pytest.approx(2)
+
+
 def test_divergence_is_a_result_and_stops_early(tiny_run):
     result = train(changed(tiny_run, lr=1e6, steps=400, loss_bound=30.0))
     assert result.diverged and result.val_loss == math.inf and len(result.train_loss) < 400

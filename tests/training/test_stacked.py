@@ -35,6 +35,7 @@ VARIANTS = {
     "SP": ("SP", {}, {}),
     "μP, clipped": ("μP", {}, {"clip": 0.8, "schedule": "cosine", "final_lr": 0.1}),
     "SP+Embd, micro-batches": ("SP+Embd", {}, {"micro_batch_size": 3, "decay": "constant"}),
+    "SP, all decays": ("SP", {}, {"decay_on": "all"}),
     "SP+LN+Last, independent decay": ("SP+LN+Last", {"bias": True}, {"decay": "independent", "eps": 1e-4}),
     "all of the model's options": ("μP", EVERYTHING, {}),
 }
@@ -82,6 +83,13 @@ def test_a_stack_gives_what_each_run_gives_alone(tiny_run, name):
     same_results(together, alone, rtol=2e-5)
     assert {r.stacked for r in together} == {4} and {r.stacked for r in alone} == {1}
     assert len({r.val_loss for r in together}) == 4 and together[0].train_loss.dtype == np.float32
+
+
+def test_doses_of_weight_decay_stack(tiny_run):
+    runs = [variant(tiny_run, dose=dose, lr=lr) for dose in (0.5, 3.0) for lr in (2.0**-6, 2.0**-8)]
+    together = train_stacked(runs)
+    same_results(together, [train(r) for r in runs], rtol=2e-5)
+    assert len({r.row()["weight_decay"] for r in together}) == 4
 
 
 def test_members_that_diverge_stop_where_they_would_alone_and_disturb_nobody(tiny_run):
