@@ -14,7 +14,7 @@ model:             Transformer
 parameterization:  NAMED_RULES
 runs:              RunResult, excess_loss, roughness
 training:          train_stacked, train_compiled, train_horizons, train_wide
-metrics:           basins, TransferReport
+metrics:           basins, lr_sensitivity, TransferReport
 analysis:          effects, design, gap_closed, gap_steps, compare_exponents, share_exponents, Law,
                    synthetic_sweep
 plots:             plot_optimum, plot_metrics, plot_gap, plot_waterfall, plot_effects,

@@ -11,6 +11,7 @@ from .analysis import synthetic_sweep as synthetic_sweep
 from .data import DataConfig as DataConfig
 from .metrics import TransferReport as TransferReport
 from .metrics import basins as basins
+from .metrics import lr_sensitivity as lr_sensitivity
 from .metrics import transfer_report as transfer_report
 from .model import ModelConfig as ModelConfig
 from .model import Transformer as Transformer

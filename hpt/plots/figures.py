@@ -18,6 +18,7 @@ from hpt.metrics.transfer import transfer_report
 from hpt.plots.phases import AXES, draw_x_axis, figure_range, points_of
 from hpt.plots.style import (
     GREY,
+    PANELS_A_ROW,
     ROLE_COLORS,
     add_note,
     by_parameterization,
@@ -118,10 +119,9 @@ def plot_basins(
                 _draw_rings(ax, rings, (shift, -floor), color)
         ax.set(title=name, xlabel=xlabel)
     lowest, highest = report.basins["loss"].agg(["min", "max"])
-    if regret:
-        axes[0].set(ylim=(-0.02, 0.5), ylabel="nats above the width's own best")
-    else:
-        axes[0].set(ylim=(lowest - 0.05, highest + 0.8), ylabel="validation loss, nats")
+    axes[0].set_ylim((-0.02, 0.5) if regret else (lowest - 0.05, highest + 0.8))
+    for ax in axes[::PANELS_A_ROW]:
+        ax.set_ylabel("nats above the width's own best" if regret else "validation loss, nats")
     if own:
         axes[-1].plot([], [], "o", color="black", mfc="none", ms=8, label="your runs")
     axes[-1].legend(title="width", fontsize=8)

@@ -36,6 +36,7 @@ ROLE_COLORS = {
 GREY = "#a8a8a8"  # what the data do not determine
 NOTE_COLOR = "#777777"
 MARKERS = "osD^vP*X"
+PANELS_A_ROW = 4
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -59,15 +60,20 @@ def shades(count: int, colormap: str = "viridis", start: float = 0.0) -> np.ndar
 
 
 def new_figure(panels: int, *, height: float = 3.6, sharey: bool = False):
-    """A figure, its height in inches, and the list of its panels, which are side by side."""
-    width = 6.4 if panels == 1 else min(4.2 * panels, 12.6)
+    """A figure and the list of its panels, at most four side by side; each row has this height in
+    inches."""
+    columns = min(panels, PANELS_A_ROW)
+    rows = -(-panels // columns)
+    width = 6.4 if panels == 1 else min(4.2 * columns, 12.6)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            1, panels, figsize=(width, height), sharey=sharey, squeeze=False, layout="constrained"
+            rows, columns, figsize=(width, rows * height), sharey=sharey, squeeze=False, layout="constrained"
         )
     # A notebook shows the figure that a cell returns; left open, it would show it twice.
     plt.close(figure)
-    return figure, list(axes[0])
+    for left_over in axes.flat[panels:]:
+        left_over.remove()
+    return figure, list(axes.flat[:panels])
 
 
 def width_figure(panels: int):

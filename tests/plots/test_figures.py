@@ -42,6 +42,15 @@ def test_the_mup_axis_is_shifted_by_the_width(report):
     assert shift == pytest.approx({"32": 0, "64": 1, "256": 3})
 
 
+def test_many_panels_go_into_rows_of_four():
+    laws = {name: Law() for name in ("SP", "SP+Embd", "SP+Attn", "SP+LN", "μP")}
+    figure = hpt.plot_basins(synthetic_sweep(laws, widths=(32, 64), count=5))
+    figure.draw_without_rendering()
+    tops = [round(ax.get_position().y1, 3) for ax in figure.axes]
+    assert len(tops) == 5 and len(set(tops[:4])) == 1 and tops[4] < tops[0]
+    assert [bool(ax.get_ylabel()) for ax in figure.axes] == [True, False, False, False, True]
+
+
 def test_regret_is_zero_at_each_widths_own_best(report):
     axes = hpt.plot_basins(report, regret=True).axes
     wells = report.basins.query("parameterization == 'SP' and determined")
