@@ -47,5 +47,9 @@ def tiny_study(tiny_run) -> Study:
 
 def pytest_collection_modifyitems(items):
     """The main job takes longest, so it starts first and the other process runs the rest
-    meanwhile."""
+    meanwhile. Without a GPU its tests are skipped."""
     items.sort(key=lambda item: item.name != "test_the_main_job")
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))

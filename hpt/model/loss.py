@@ -21,6 +21,9 @@ def readout_loss(x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplie
     loss is: those of x and W are made at once and the logits forgotten. The loss can be
     differentiated once, not twice.
 
+    How far a confident token is from certain, 1 − p, is the sum of all other probabilities, which
+    holds its digits where p itself is rounded to 1.
+
     Parameters
     ----------
     x_NxD: the last norm's output.
@@ -29,6 +32,11 @@ def readout_loss(x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplie
     multiplier: factor on the logits.
     """
     return _ReadoutLoss.apply(x_NxD, weight_VxD, targets_N, multiplier)[0]
+
+
+def surprise(p: Tensor, others: Tensor) -> Tensor:
+    """−ln p, from 1 − p where p is the larger of the two; finite where p is 0."""
+    return torch.where(p > others, -torch.log1p(-others), -p.clamp_min(torch.finfo(p.dtype).tiny).log())
 
 
 class _ReadoutLoss(torch.autograd.Function):
@@ -45,10 +53,12 @@ class _ReadoutLoss(torch.autograd.Function):
             logits = x @ w_VxD.T
             p = (logits if multiplier == 1 else logits * multiplier).softmax(1)
             at_target = (torch.arange(len(x), device=x.device), targets)
-            p_target = p[at_target].float()
-            loss = loss - p_target.clamp_min(torch.finfo(torch.float32).tiny).log().sum()
+            p_target = p[at_target]
+            p.index_put_(at_target, p.new_zeros(()))
+            others = p.sum(1)
+            loss = loss + surprise(p_target.float(), others.float()).sum()
             # Now p becomes the gradient of the logits, times N.
-            p.index_put_(at_target, (p_target - 1).to(p.dtype))
+            p.index_put_(at_target, -others)
             d_x.append(p @ w_VxD)
             d_weight = d_weight + (p.T @ x).float()
         N = len(x_NxD)

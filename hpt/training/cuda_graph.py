@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -14,14 +16,15 @@ WARM_UP = 3
 class CapturedGraph:
     """The launches of a step, captured at its fourth call on CUDA and replayed from then on.
 
-    It holds tensors alone, not the step: so whoever owns it is freed with its last reference.
-    Elsewhere than on CUDA every call is a plain one.
+    It holds tensors alone, not the step: so whoever owns it is freed with its last reference, and
+    :meth:`release` frees the graph before. Elsewhere than on CUDA every call is a plain one.
     """
 
     def __init__(self, device: torch.device):
         self.device = device
         self.calls = 0
         self.graph = None
+        self.inputs = self.output = None
 
     def run(self, step: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """What ``step(*inputs)`` gives; the same step at every call.
@@ -41,11 +44,18 @@ class CapturedGraph:
             return self._warm_up(step)
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
-            # Recorded, not run.
-            with torch.cuda.graph(self.graph):
+            # Recorded, not run. What other threads do meanwhile is none of its business.
+            with _no_collector(), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.output = step(*self.inputs)
         self.graph.replay()
         return self.output
+
+    def release(self) -> None:
+        """Free the graph and its memory now; a later call captures anew."""
+        if self.graph is not None:
+            self.graph.reset()
+        self.calls = 0
+        self.graph = self.inputs = self.output = None
 
     def _warm_up(self, step):
         side = torch.cuda.Stream(self.device)
@@ -54,3 +64,16 @@ class CapturedGraph:
             output = step(*self.inputs)
         torch.cuda.current_stream(self.device).wait_stream(side)
         return output
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """Python's cycle collector waits: it may find a graph that somebody's traceback held, and CUDA
+    can free none while another is captured."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -67,11 +67,15 @@ def train_stacked(
 
 def _train_chunk(configs, data, device):
     """Train a stack; in halves where the estimate of its memory was too low."""
+    stack = Stack(configs, data, device)
     try:
-        return Stack(configs, data, device).finish()
+        return stack.finish()
     except torch.OutOfMemoryError:
         if len(configs) == 1:
             raise
+    finally:
+        # Whatever a traceback goes on holding.
+        stack.graph.release()
     # Out here, where nothing holds the failed stack's memory any more.
     halves = even_chunks(configs, math.ceil(len(configs) / 2))
     return [result for half in halves for result in _train_chunk(half, data, device)]

@@ -1,5 +1,7 @@
 """The readout's loss against torch's cross-entropy: value, gradients, rounding, chunks."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,6 +38,21 @@ def test_bf16_is_off_by_rounding_alone():
     assert abs(loss / loss32 - 1) < 3e-3
     for ours, plain in ((d_x.float(), d_x32.float()), (d_w, d_w32)):
         assert (ours - plain).norm() / plain.norm() < 1e-2
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.99, 0.998, 0.9998, 0.999999])
+def test_a_confident_token_is_right_to_bf16s_rounding(p):
+    """Its loss, and its gradient in the readout's row, where p would be rounded to 1."""
+    V = 2048
+    confident = math.log((V - 1) * p / (1 - p))
+    x = torch.ones(1, 1, dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.zeros(V, 1).index_fill_(0, torch.tensor(7), confident).bfloat16().float().requires_grad_()
+    loss = readout_loss(x, weight, torch.tensor([7]))
+    exact = F.cross_entropy(x.double() @ weight.double().T, torch.tensor([7]))
+    rounding = torch.finfo(torch.bfloat16).eps
+    assert loss.item() == pytest.approx(exact.item(), rel=rounding)
+    d_w, exact_d_w = (torch.autograd.grad(value, weight)[0] for value in (loss, exact))
+    torch.testing.assert_close(d_w[7], exact_d_w[7], rtol=rounding, atol=0)
 
 
 def test_a_hopeless_token_costs_a_finite_loss_and_a_full_gradient():

@@ -1,5 +1,6 @@
 """The owner of a captured step, as far as a CPU can tell."""
 
+import contextlib
 import dataclasses
 import gc
 import weakref
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from hpt.data.source import load
-from hpt.training.cuda_graph import CapturedGraph
+from hpt.training import stacked
+from hpt.training.cuda_graph import WARM_UP, CapturedGraph
 from hpt.training.stacked import Stack
 
 
@@ -37,3 +39,64 @@ def test_a_finished_stack_is_freed_with_its_last_reference(tiny_run):
     kept = [weakref.ref(x) for x in (stack, stack.graph, stack.model, stack.optimizer.weights[0])]
     del stack
     assert [reference() for reference in kept] == [None] * 4
+
+
+class FakeCuda:
+    """What a capture asks of torch.cuda, on a CPU: the graph repeats a call on the same tensors."""
+
+    def __init__(self, monkeypatch):
+        self.alive, self.captures = 0, []
+        fake = {"CUDAGraph": lambda: FakeGraph(self), "graph": self.capture, "Stream": lambda _: self}
+        fake |= {"current_stream": lambda _: self, "stream": lambda _: contextlib.nullcontext()}
+        for name, value in fake.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+
+    def wait_stream(self, _):
+        pass
+
+    @contextlib.contextmanager
+    def capture(self, graph, capture_error_mode):
+        self.captures.append((capture_error_mode, gc.isenabled()))
+        yield
+
+
+class FakeGraph:
+    def __init__(self, cuda):
+        self.cuda, self.replays = cuda, 0
+        cuda.alive += 1
+
+    def replay(self):
+        self.replays += 1
+
+    def reset(self):
+        self.cuda.alive -= 1
+
+
+def test_on_cuda_the_step_is_captured_once_and_replayed(monkeypatch):
+    cuda, graph, calls = FakeCuda(monkeypatch), CapturedGraph(torch.device("cuda")), []
+    for i in range(WARM_UP + 3):
+        graph.run(lambda x: calls.append(x) or x, torch.tensor(i))
+    # Other threads may use CUDA meanwhile, and nothing that the collector finds is freed.
+    assert cuda.captures == [("thread_local", False)] and gc.isenabled()
+    assert len(calls) == WARM_UP + 1 and graph.graph.replays == 3
+    # The graph's own memory holds the inputs of the last replay.
+    assert calls[-1] is graph.inputs[0] and calls[-1].item() == WARM_UP + 2
+    graph.release()
+    assert cuda.alive == 0 and graph.graph is graph.inputs is graph.output is None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_stack_releases_its_graph_when_it_ends(tiny_run, monkeypatch, fails):
+    cuda = FakeCuda(monkeypatch)
+
+    def finish(self):
+        self.graph.graph = FakeGraph(cuda)
+        if fails:
+            raise torch.OutOfMemoryError
+        return ["done"]
+
+    monkeypatch.setattr(Stack, "finish", finish)
+    expected = pytest.raises(torch.OutOfMemoryError) if fails else contextlib.nullcontext()
+    with expected:
+        stacked._train_chunk((tiny_run,), load(tiny_run.data), torch.device("cpu"))
+    assert cuda.alive == 0
