@@ -11,7 +11,7 @@ The paper's:     Parameterization, PARAMETERIZATIONS
 The rest, by wing
 -----------------
 model:             Transformer
-parameterization:  NAMED_RULES
+parameterization:  NAMED_RULES, Rule, PowerLaw
 runs:              RunResult, excess_loss, roughness
 training:          train_stacked, train_compiled, train_horizons, train_wide
 metrics:           basins, lr_sensitivity, TransferReport

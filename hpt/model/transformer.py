@@ -316,11 +316,16 @@ class Transformer(nn.Module):
         zero queries."""
         factors = {}
         for name, _ in self.named_parameters():
-            if name.endswith(("attention.out.weight", "mlp.down.weight")):
+            if is_residual_output(name) and name.endswith("weight"):
                 factors[name] = (2 * self.config.depth) ** -0.5
             elif name.endswith("query.weight") and self.config.zero_query_init:
                 factors[name] = 0.0
         return factors
+
+
+def is_residual_output(name: str) -> bool:
+    """Whether a parameter of that name is of a layer that adds to the residual stream."""
+    return name.rpartition(".")[0].endswith(("attention.out", "mlp.down"))
 
 
 @functools.cache

@@ -104,7 +104,7 @@ def best_runs(results: Sequence[RunResult]) -> dict[tuple[str, int], RunResult]:
     best = {}
     for run in results:
         if run.config.seed == first_seed:
-            key = str(run.config.parameterization), run.config.model.width
+            key = run.config.parameterization.name, run.config.model.width
             best[key] = min(best.get(key, run), run, key=lambda r: r.val_loss)
     return best
 

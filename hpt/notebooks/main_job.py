@@ -136,8 +136,8 @@ def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
 def _stored(study, store):
     """The study's results, and those of the others of the sixteen that the store happens to
     hold."""
-    own = {p.switches for p in study.parameterizations}
-    others = tuple(p for p in PARAMETERIZATIONS if p.switches not in own)
+    own = {p.name for p in study.parameterizations}
+    others = tuple(p for p in PARAMETERIZATIONS if p.name not in own)
     every = dataclasses.replace(study, parameterizations=study.parameterizations + others)
     return every.results(store)
 

@@ -6,6 +6,7 @@ Read :mod:`~hpt.parameterization.rules` (what a rule is: power laws of each role
 parameter is an embedding, hidden, readout, vector) and :mod:`~hpt.parameterization.groups` (the
 optimizer groups and initial weights of any model). The rest serves these:
 :mod:`~hpt.parameterization.optimizers`, :mod:`~hpt.parameterization.forward`,
+:mod:`~hpt.parameterization.depth`,
 :mod:`~hpt.parameterization.description` and the coordinate check in
 :mod:`~hpt.parameterization.coordinates`.
 """

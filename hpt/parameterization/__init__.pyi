@@ -6,6 +6,7 @@ from .groups import init_weights as init_weights
 from .groups import param_groups as param_groups
 from .named_rules import NAMED_RULES as NAMED_RULES
 from .named_rules import rule as rule
+from .rules import PowerLaw as PowerLaw
 from .rules import Rule as Rule
 from .sixteen import PARAMETERIZATIONS as PARAMETERIZATIONS
 from .sixteen import Parameterization as Parameterization

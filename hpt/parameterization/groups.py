@@ -10,6 +10,7 @@ from torch import nn
 from hpt.errors import ConfigError, ForwardWarning, RoleError
 from hpt.model.transformer import Transformer, wider_copy
 from hpt.parameterization import named_rules
+from hpt.parameterization.depth import with_depth
 from hpt.parameterization.forward import attention_note, refuse_multiplier
 from hpt.parameterization.optimizers import Optimizer, absorb, check_optimizer, for_optimizer
 from hpt.parameterization.roles import (
@@ -66,7 +67,7 @@ def param_groups(
     model: the model, also inside DistributedDataParallel or torch.compile, or after fully_shard;
         nothing in it changes.
     rule: a name such as "sp+embd" or "mup-table8", a :class:`Parameterization`, or from
-        :func:`hpt.rule`.
+        :func:`hpt.rule`, as it is or made into another.
     lr: under the sixteen and "hayou-liu" the hidden learning rate η at this width; under the other
         named rules the one at m = 1.
     base_model: a narrower copy of a foreign model, on any device ("meta" costs nothing); m is the
@@ -235,18 +236,21 @@ def assign(
         if role.tied_to and role.role == "embedding" and tied == "readout":
             role = replace(role, role="readout", fan_in=role.fan_out, fan_out=role.fan_in)
         m = model_m or role.growth or largest
-        scales = _scales(rule, role, m, tied, forward, optimizer)
+        scales = _scales(rule, role, m, tied, forward, optimizer, inner)
         assigned[name] = Assignment(role, m, scales)
     return assigned
 
 
-def _scales(rule, role, m, tied, forward, optimizer):
+def _scales(rule, role, m, tied, forward, optimizer, model):
     """The scales of one parameter, a forward multiplier in them or settled."""
     # SGD's rate of a vector follows its own size: the bias of a readout grows with nothing.
     own_m = 1.0 if optimizer == "sgd" and role.growth is None else m
     scales = for_optimizer(rule, optimizer, role.role, role.fan_in, own_m, role.fan_out)
+    scales = with_depth(scales, rule, model, role.name)
     multiplier = scales.multiplier
-    if multiplier == 1 and role.tied_to and tied == "embedding":
+    # Our own model multiplies the logits of a tied readout itself.
+    in_model = forward == "in_model" or getattr(model, "readout_multiplier", 1.0) != 1.0
+    if multiplier == 1 and role.tied_to and tied == "embedding" and not in_model:
         multiplier = rule.scales("readout", role.fan_out, m, role.fan_in).multiplier
     settled = forward == "in_model" or (forward == "absorb" and not role.tied_to)
     if multiplier != 1 and not settled:

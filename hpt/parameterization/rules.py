@@ -6,11 +6,13 @@ its width over that of the base model.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from dataclasses import field, replace
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import pandas as pd
+from pydantic import Field
 
+from hpt.config import config
 from hpt.errors import ConfigError, did_you_mean
 
 Role = Literal["embedding", "hidden", "readout", "vector", "fixed"]
@@ -57,21 +59,24 @@ def _power(size, exponent):
     return size if exponent == 1 else f"{size}^{exponent:g}"
 
 
-@dataclass(frozen=True)
+@config
 class PowerLaw:
-    """fan_in^a · fan_out^b · m^c; the fields are the exponents a, b and c."""
+    """constant · fan_in^a · fan_out^b · m^c; the other fields are the exponents a, b and c."""
 
     fan_in: float = 0.0
     fan_out: float = 0.0
     m: float = 0.0
+    constant: float = Field(1.0, gt=0)
 
     def __call__(self, fan_in: float, fan_out: float, m: float) -> float:
-        return fan_in**self.fan_in * fan_out**self.fan_out * m**self.m
+        return self.constant * fan_in**self.fan_in * fan_out**self.fan_out * m**self.m
 
     def __str__(self) -> str:
-        exponents = vars(self).items()
+        exponents = {"fan_in": self.fan_in, "fan_out": self.fan_out, "m": self.m}.items()
         above = [_power(size, exponent) for size, exponent in exponents if exponent > 0]
         below = [_power(size, -exponent) for size, exponent in exponents if exponent < 0]
+        if self.constant != 1:
+            above.insert(0, f"{self.constant:.4g}")
         return "/".join(["·".join(above) or "1", *below])
 
     def times(self, symbol: str) -> str:
@@ -86,7 +91,14 @@ SHRINKING = PowerLaw(m=-1.0)
 UNIT_SUM = PowerLaw(fan_in=-0.5)
 
 
-class RoleLaws(NamedTuple):
+#: What a rule says of a role.
+LAWS = ("std", "lr", "multiplier", "decay", "eps")
+#: Words, which change no run: neither compared nor kept in a run's configuration.
+Words = Annotated[str, Field(exclude=True)]
+
+
+@config
+class RoleLaws:
     """The laws of one role, and where they stand if not where the rest of the rule does."""
 
     std: PowerLaw = ONE
@@ -94,16 +106,23 @@ class RoleLaws(NamedTuple):
     multiplier: PowerLaw = ONE
     decay: PowerLaw = ONE
     eps: PowerLaw = ONE
-    source: str = ""
+    source: Words = field(default="", compare=False)
+
+    def scales(self, fan_in: float, fan_out: float, m: float) -> Scales:
+        """The laws in numbers, for one parameter."""
+        return Scales(*(getattr(self, law)(fan_in, fan_out, m) for law in LAWS))
 
 
-@dataclass(frozen=True)
+@config
 class Rule:
     """How a network's numbers change with width.
 
+    One of your own is made from another by :meth:`with_power`, :meth:`with_last_base` and
+    :meth:`with_laws`; it trains in runs and studies as those with names do.
+
     Attributes
     ----------
-    name: as :func:`hpt.rule` takes it.
+    name: as :func:`hpt.rule` takes it; tables and figures call it so.
     about: one line, with the source.
     lr_is: what ``lr`` means: "hidden", the LR of the hidden matrices at this width, or "base", the
         LR at m = 1.
@@ -113,21 +132,69 @@ class Rule:
     attention_at_base: whether "1/d_head" is to equal 1/√d_head at the base model (√d_base/d_head).
     notes: what the source leaves open.
     base_width: width at which m is 1.
+    depth_power: α of CompleteP's depth part, see :mod:`hpt.parameterization.depth`; None leaves the
+        depth out.
+    base_depth: depth at which it changes nothing.
     """
 
     name: str
-    about: str
-    lr_is: Literal["hidden", "base"]
-    source: str = field(repr=False)
-    hidden: RoleLaws = field(repr=False)
-    readout: RoleLaws = field(repr=False)
+    about: Words = field(default="", compare=False)
+    lr_is: Literal["hidden", "base"] = "hidden"
+    source: Words = field(default="your own", compare=False, repr=False)
+    hidden: RoleLaws = field(default=RoleLaws(std=UNIT_SUM), repr=False)
+    readout: RoleLaws = field(default=RoleLaws(std=UNIT_SUM), repr=False)
     embedding: RoleLaws = field(default=RoleLaws(), repr=False)
     vector: RoleLaws = field(default=RoleLaws(), repr=False)
     fixed: RoleLaws = field(default=RoleLaws(source="no size grows"), repr=False)
     attention: Literal["1/√d_head", "1/d_head"] = "1/√d_head"
     attention_at_base: bool = True
-    notes: tuple[str, ...] = ()
-    base_width: int = 1
+    notes: Annotated[tuple[str, ...], Field(exclude=True)] = field(default=(), compare=False)
+    base_width: int = Field(1, ge=1)
+    depth_power: float | None = None
+    base_depth: int = Field(1, ge=1)
+
+    def with_power(self, power: float) -> "Rule":
+        """The same with embeddings that train at η·m^power (1 is the switch Embd, 0.5 the rule of Hayou
+        & Liu 2025): ``hpt.rule("sp").with_power(0.5)`` is "SP+Embd^0.5"."""
+        stem = self.name.replace("+Embd", "").replace("-Embd", "")
+        return self.with_laws("embedding", lr=power, name=f"{stem}+Embd^{power:g}")
+
+    def with_last_base(self, base_width: int) -> "Rule":
+        """The same with a readout that starts at std 1/√n · 1/√(n/base_width), so at 1/n for a base
+        width of 1, whatever width the other laws count from."""
+        std = PowerLaw(fan_in=-1.0, constant=math.sqrt(base_width))
+        return self.with_laws("readout", std=std, name=f"{self.name}, Last from {base_width}")
+
+    def with_depth(self, base_depth: int, power: float = 1.0) -> "Rule":
+        """The same with CompleteP's depth part, see :mod:`hpt.parameterization.depth`."""
+        name = f"{self.name}, depth^{power:g} from {base_depth}"
+        return replace(self, name=name, depth_power=power, base_depth=base_depth)
+
+    def with_laws(self, role: Role, *, name: str = "", **laws: float | PowerLaw) -> "Rule":
+        """The same with other laws for one role.
+
+        Parameters
+        ----------
+        role: embedding, hidden, readout, vector or fixed.
+        name: what to call it; by default the old name and the new laws.
+        laws: any of std, lr, multiplier, decay and eps; a number is the power of m.
+
+        Raises
+        ------
+        ConfigError: for a role or a law that no rule knows.
+        """
+        for law in laws.keys() - set(LAWS):
+            raise unknown_name("law", law, LAWS)
+        given = {k: PowerLaw(m=v) if isinstance(v, int | float) else v for k, v in laws.items()}
+        changed = replace(self._laws(role), **given, source="your own")
+        words = ", ".join(f"{role} {law} {power}" for law, power in given.items())
+        name = name or f"{self.name}, {words}"
+        return replace(self, name=name, about=f"made of {self.name}.", **{role: changed})
+
+    def _laws(self, role) -> RoleLaws:
+        if role not in ROLES:
+            raise unknown_name("role", role, ROLES)
+        return getattr(self, role)
 
     def scales(self, role: Role, fan_in: int, m: float, fan_out: int = 1) -> Scales:
         """Init std, and factors on LR, output, weight decay and ε, of one parameter.
@@ -136,10 +203,7 @@ class Rule:
         ------
         ConfigError: for a role that no rule knows.
         """
-        if role not in ROLES:
-            raise unknown_name("role", role, ROLES)
-        *laws, _source = getattr(self, role)
-        scales = Scales(*(law(fan_in, fan_out, m) for law in laws))
+        scales = self._laws(role).scales(fan_in, fan_out, m)
         return scales._replace(init_std=0.0) if role in KEPT_ROLES else scales
 
     def attention_scale(self, d_head: int, base_d_head: int | None = None) -> float:

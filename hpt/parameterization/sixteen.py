@@ -16,6 +16,7 @@ Last     the readout starts with std                 1/√n                1/√
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
 
@@ -74,30 +75,20 @@ class Parameterization:
     @property
     def rule(self) -> Rule:
         """The power laws that the switches make."""
-        source = "KB; TPV Table 3"
-        growing = RoleLaws(lr=GROWING, source=source)
-        small_readout = RoleLaws(PowerLaw(fan_in=-0.5, m=-0.5), source=source)
-        return Rule(
-            str(self),
-            "one of the sixteen of Kalra & Barkeshli 2026.",
-            "hidden",
-            "KB",
-            hidden=RoleLaws(UNIT_SUM),
-            readout=small_readout if self.last else RoleLaws(UNIT_SUM),
-            embedding=growing if self.embd else RoleLaws(),
-            vector=growing if self.ln else RoleLaws(),
-            attention="1/d_head" if self.attn else "1/√d_head",
-            attention_at_base=False,
-            base_width=self.base_width,
-        )
+        return _rule_of(self)
+
+    @property
+    def name(self) -> str:
+        """The published name."""
+        return str(self)
 
     def multiplier(self, width: float) -> float:
         """m = width / base_width."""
         return self.rule.multiplier(width)
 
-    def attention_scale(self, d_head: int) -> float:
-        """Factor on the attention logits q·k."""
-        return self.rule.attention_scale(d_head)
+    def attention_scale(self, d_head: int, base_d_head: int | None = None) -> float:
+        """Factor on the attention logits q·k, the same for any head size of a base model."""
+        return self.rule.attention_scale(d_head, base_d_head)
 
     def scales(self, role: Role, fan_in: int, m: float, fan_out: int = 1) -> Scales:
         """Init std and learning-rate factor of a parameter of this role.
@@ -114,6 +105,24 @@ class Parameterization:
         ConfigError: for a role that no rule knows.
         """
         return self.rule.scales(role, fan_in, m, fan_out)
+
+
+@functools.cache
+def _rule_of(p):
+    source = "KB; TPV Table 3"
+    growing = RoleLaws(lr=GROWING, source=source)
+    small_readout = RoleLaws(std=PowerLaw(fan_in=-0.5, m=-0.5), source=source)
+    return Rule(
+        name=str(p),
+        about="one of the sixteen of Kalra & Barkeshli 2026.",
+        source="KB",
+        readout=small_readout if p.last else RoleLaws(std=UNIT_SUM),
+        embedding=growing if p.embd else RoleLaws(),
+        vector=growing if p.ln else RoleLaws(),
+        attention="1/d_head" if p.attn else "1/√d_head",
+        attention_at_base=False,
+        base_width=p.base_width,
+    )
 
 
 def _switches_of(name):

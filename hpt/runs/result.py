@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -74,7 +74,7 @@ class RunResult:
         """One row of a study's table."""
         c = self.config
         return {
-            "parameterization": str(c.parameterization),
+            "parameterization": c.parameterization.name,
             "base_width": c.parameterization.base_width,
             "width": c.model.width,
             "lr": c.train.lr,
@@ -163,11 +163,21 @@ def _pop_extra(values, cls):
     types = field_types(cls)
     extra = {name: values.pop(name) for name in values.keys() - types.keys()}
     for name, value in values.items():
-        if dataclasses.is_dataclass(types[name]):
-            beyond = _pop_extra(value, types[name])
+        kind = _config_class(types[name], value)
+        if kind:
+            beyond = _pop_extra(value, kind)
             if beyond:
                 extra[name] = beyond
     return extra
+
+
+def _config_class(kind, value):
+    """The configuration class of a field's value: of several that it may have, the one with most of its
+    keys."""
+    if dataclasses.is_dataclass(kind):
+        return kind
+    classes = filter(dataclasses.is_dataclass, get_args(kind))
+    return max(classes, key=lambda c: len(field_types(c).keys() & value.keys()), default=None)
 
 
 def _put_back(values, extra):

@@ -19,11 +19,21 @@ from hpt.config import config, from_dict, to_dict
 from hpt.data.source import DataConfig
 from hpt.errors import ConfigError
 from hpt.model.transformer import ModelConfig, flops_per_token, parameter_count
+from hpt.parameterization.named_rules import trained_by
+from hpt.parameterization.rules import Rule
 from hpt.parameterization.sixteen import Parameterization
 from hpt.runs.train_config import TrainConfig
 
 #: Part of a run's identity: raised when the same configuration would give another result.
 RESULTS_VERSION = 2
+
+
+def parse_parameterization(value: Any) -> Any:
+    """What a run is trained by, of a name, of a dictionary or as it is.  Raises ConfigError for an
+    unknown name, and for a rule that bears the name of another."""
+    if isinstance(value, dict):
+        value = from_dict(Rule if "name" in value else Parameterization, value)
+    return trained_by(value) if isinstance(value, str | Parameterization | Rule) else value
 
 
 @config
@@ -33,20 +43,20 @@ class RunConfig:
     Attributes
     ----------
     model, data, train: see their classes.
-    parameterization: a :class:`Parameterization`, or its name.
+    parameterization: a :class:`Parameterization`, any other rule of :func:`hpt.rule`, or its name.
     seed: of the weights and of the order of batches.
     """
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig
-    parameterization: Parameterization = Parameterization()
+    parameterization: Parameterization | Rule = Parameterization()
     seed: int = Field(0, ge=0)
 
     @field_validator("parameterization", mode="before")
     @classmethod
     def _parse(cls, value):
-        return Parameterization.parse(value) if isinstance(value, str) else value
+        return parse_parameterization(value)
 
     @model_validator(mode="after")
     def _vocabularies_agree(self):

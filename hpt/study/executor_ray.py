@@ -286,7 +286,7 @@ def _gave_up(job, error):
     c = job[0]
     reason = str(error).strip().partition("\n")[0]
     return StudyError(
-        f"the job with {c.parameterization} at width {c.model.width} was lost {RETRIES + 1} times; the "
+        f"the job with {c.parameterization.name} at width {c.model.width} was lost {RETRIES + 1} times; the "
         f"last time: {type(error).__name__}: {reason}",
         "a machine ran out of memory, or something kills the workers",
         "the same command with fewer workers or a larger gpus_per_job; finished runs are kept",

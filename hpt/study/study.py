@@ -15,9 +15,10 @@ from hpt.cache_folder import StrPath
 from hpt.config import config
 from hpt.data.source import load
 from hpt.errors import ConfigError, did_you_mean
+from hpt.parameterization.rules import Rule
 from hpt.parameterization.sixteen import Parameterization
 from hpt.runs.result import RunResult
-from hpt.runs.run_config import RunConfig, run_flops
+from hpt.runs.run_config import RunConfig, parse_parameterization, run_flops
 from hpt.runs.store import Store
 from hpt.study.cost import Cost, reckon
 from hpt.study.executor import Executor
@@ -40,9 +41,9 @@ class Study:
     name: what reports call it (a profile's name).
     base: the run that all others vary; its width, learning rate, parameterization and seed are
         replaced.
-    parameterizations: names, or :class:`Parameterization`.
-    log2_lrs: for each width, log₂ of the hidden learning rates of the grid, evenly spaced,
-        ascending.
+    parameterizations: names, :class:`Parameterization`, or rules of :func:`hpt.rule`, mixed.
+    log2_lrs: for each width, log₂ of the learning rates of the grid, evenly spaced, ascending: of
+        the hidden matrices, or what else a rule's ``lr_is`` says.
     weight_decays: each is swept in full.
     doses: in their place, weight decays as time constants of a run, see :class:`TrainConfig`; λ then
         follows the learning rate. A dose of 0 is a weight decay of 0.
@@ -59,7 +60,7 @@ class Study:
 
     name: str = "study"
     base: RunConfig
-    parameterizations: tuple[Parameterization, ...]
+    parameterizations: tuple[Parameterization | Rule, ...]
     log2_lrs: dict[int, tuple[float, ...]]
     weight_decays: tuple[float, ...] = (0.0,)
     doses: tuple[float, ...] = ()
@@ -73,7 +74,20 @@ class Study:
     @field_validator("parameterizations", mode="before")
     @classmethod
     def _parse(cls, values):
-        return tuple(Parameterization.parse(v) if isinstance(v, str) else v for v in values)
+        return tuple(map(parse_parameterization, values))
+
+    @field_validator("parameterizations")
+    @classmethod
+    def _distinct_names(cls, values):
+        named = {}
+        for p in values:
+            other = named.setdefault((p.name, p.base_width), p)
+            if other != p:
+                raise ValueError(
+                    f"two rules are named {p.name!r}, which tables would not tell apart: "
+                    "give one another name, dataclasses.replace(rule, name=…)"
+                )
+        return values
 
     @field_validator("log2_lrs")
     @classmethod
@@ -111,7 +125,7 @@ class Study:
 
     def select(
         self,
-        parameterizations: Iterable[str | Parameterization] | None = None,
+        parameterizations: Iterable[str | Parameterization | Rule] | None = None,
         widths: Iterable[int] | None = None,
     ) -> Study:
         """The part of the study with these parameterizations and widths.
@@ -120,20 +134,22 @@ class Study:
         ------
         ConfigError: for one that the study does not have.
         """
-        wanted = {Parameterization.parse(p).switches for p in parameterizations or self.parameterizations}
-        kept = tuple(p for p in self.parameterizations if p.switches in wanted)
+        names = {p.name for p in self.parameterizations}
+        asked = parameterizations or names
+        wanted = {p if p in names else parse_parameterization(p).name for p in asked}
+        kept = tuple(p for p in self.parameterizations if p.name in wanted)
         grid = {w: self.log2_lrs.get(w) for w in (self.widths if widths is None else widths)}
         if len(kept) < len(wanted) or None in grid.values():
             raise ConfigError(
                 f"study {self.name!r} has no such part: {parameterizations}, widths {widths}.",
                 "",
-                f"parameterizations {[str(p) for p in self.parameterizations]}, widths {self.widths}",
+                f"parameterizations {[p.name for p in self.parameterizations]}, widths {self.widths}",
             )
         return dataclasses.replace(self, parameterizations=kept, log2_lrs=grid)
 
     def run_config(
         self,
-        parameterization: Parameterization,
+        parameterization: Parameterization | Rule,
         width: int,
         log2_lr: float,
         weight_decay: float = 0.0,

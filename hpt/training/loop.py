@@ -56,7 +56,7 @@ def build_model(config: RunConfig) -> Transformer:
     device."""
     model = raw_model(config)
     generator = torch.Generator().manual_seed(config.seed)
-    init_weights(model, config.parameterization, generator=generator)
+    init_weights(model, config.parameterization, generator=generator, forward="absorb")
     return model
 
 
@@ -67,8 +67,10 @@ def raw_model(config: RunConfig) -> Transformer:
     multiplier = 1.0
     if c.tie_readout:
         # A tied readout starts at the embedding's std 1; this gives its logits the untied size.
-        multiplier = rule.scales("readout", c.width, rule.multiplier(c.width)).init_std
-    return Transformer(c, rule.attention_scale(c.d_head), multiplier)
+        readout = rule.scales("readout", c.width, rule.multiplier(c.width))
+        multiplier = readout.init_std * readout.multiplier
+    # Heads are of one size at every width, the base model's included.
+    return Transformer(c, rule.attention_scale(c.d_head, c.d_head), multiplier)
 
 
 def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
@@ -81,6 +83,8 @@ def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
         weight_decay=run_decay(config),
         decay=c.decay,
         decay_on=c.decay_on,
+        forward="absorb",
+        eps=c.eps,
         optimizer=optimizer_of(c).rates,
     )
 

@@ -1,10 +1,12 @@
 """The named rules, as the tables of their sources, and the sixteen as rules."""
 
+import dataclasses
+
 import pytest
 
 import hpt
 from hpt.errors import ConfigError
-from hpt.parameterization.named_rules import NAMED_RULES
+from hpt.parameterization.named_rules import NAMED_RULES, trained_by
 from hpt.parameterization.rules import Scales
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, SWITCHES
 
@@ -119,3 +121,17 @@ def test_names():
         hpt.rule("mup-table9")
     with pytest.raises(ConfigError, match="readuot"):
         hpt.rule("mup-table3").scales("readuot", 1, 1.0)
+
+
+def test_what_a_run_is_trained_by():
+    """One of the sixteen where it is one, so that a run has one identity; no rule bears another's
+    name."""
+    for p in PARAMETERIZATIONS:
+        based = dataclasses.replace(p, base_width=4)
+        assert trained_by(hpt.rule(based)) == based == trained_by(based)
+    assert trained_by("hayou-liu") == hpt.rule("hayou-liu") and trained_by("mup") == PARAMETERIZATIONS[-1]
+    own = hpt.rule("sp").with_power(0.5)
+    assert trained_by(own) == own
+    for name in ("SP", "sp+embd", "hayou-liu"):
+        with pytest.raises(ConfigError, match="laws of that name"):
+            trained_by(dataclasses.replace(own, name=name))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hpt.errors import StoreError
+from hpt.parameterization.named_rules import rule
 from hpt.runs.result import FORMAT, decode, encode
 from hpt.training.loop import train
 
@@ -101,3 +102,11 @@ def test_a_row_says_what_was_run_and_what_came_out(result):
     row = result.row()
     assert row["loss"] == result.val_loss and row["steps"] == 12 and row["run_id"] == result.run_id
     assert 2.0 ** row["log2_lr"] == row["lr"] == result.config.train.lr
+
+
+def test_a_newer_field_of_a_rule_is_kept_too(result):
+    run = dataclasses.replace(result.config, parameterization=rule("sp").with_power(0.5))
+    values = opened(encode(dataclasses.replace(result, config=run)))
+    values["config"]["parameterization"]["embedding"]["lr"]["depth"] = 0.5
+    loaded = decode(sealed(values), result.run_id, "here")
+    assert loaded.config == run and opened(encode(loaded)) == values

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 
 import pytest
 
@@ -9,6 +10,8 @@ from hpt.config import config, to_dict
 from hpt.data.source import DataConfig
 from hpt.errors import ConfigError
 from hpt.model.transformer import ModelConfig
+from hpt.parameterization.named_rules import NAMED_RULES, rule
+from hpt.parameterization.rules import PowerLaw, RoleLaws
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
 from hpt.runs import run_config
 from hpt.runs.run_config import RunConfig, run_decay, run_dose, run_steps
@@ -115,3 +118,53 @@ def test_a_dose_is_what_all_steps_shrink_at_the_peak(tiny_run, decay, budget):
     given = dataclasses.replace(train, dose=None, weight_decay=run_decay(run))
     assert run_dose(dataclasses.replace(run, train=given)) == pytest.approx(0.3) and run_dose(run) == 0.3
     assert run.run_id("") != dataclasses.replace(run, train=given).run_id("")
+
+
+RULES = [*NAMED_RULES.values(), rule("sp").with_power(0.5), rule("mup", 8).with_last_base(1).with_depth(2)]
+
+
+@pytest.mark.parametrize("own", RULES, ids=lambda own: own.name)
+def test_a_rule_survives_json_and_has_an_identity_of_its_own(tiny_run, own):
+    run = dataclasses.replace(tiny_run, parameterization=own)
+    again = RunConfig.from_dict(json.loads(json.dumps(run.to_dict())))
+    assert again == run and again.run_id("") == run.run_id("") and hash(again) == hash(run)
+    others = [dataclasses.replace(tiny_run, parameterization=p) for p in (*PARAMETERIZATIONS, *RULES)]
+    assert sum(other.run_id("") == run.run_id("") for other in others) == 1
+    if own.name in NAMED_RULES:
+        assert dataclasses.replace(tiny_run, parameterization=own.name.upper()) == run
+
+
+def test_every_field_of_a_rule_moves_the_id_and_words_do_not(tiny_run):
+    own = rule("sp").with_power(0.5)
+    changes = [
+        {"name": "another"},
+        {"lr_is": "base"},
+        {"attention": "1/d_head"},
+        {"attention_at_base": True},
+        {"base_width": 2},
+        {"depth_power": 1.0},
+        {"base_depth": 2},
+    ]
+    law = PowerLaw(fan_in=0.25)
+    for role in ("hidden", "readout", "embedding", "vector", "fixed"):
+        laws = ("std", "lr", "multiplier", "decay", "eps")
+        changes += [{role: dataclasses.replace(getattr(own, role), **{name: law})} for name in laws]
+    changes += [
+        {"hidden": RoleLaws(std=PowerLaw(**{name: 0.3}))} for name in ("fan_in", "fan_out", "m", "constant")
+    ]
+    changed = [dataclasses.replace(own, **change) for change in [*changes, {}]]
+    ids = {dataclasses.replace(tiny_run, parameterization=p).run_id("") for p in changed}
+    assert len(ids) == len(changes) + 1
+    words = dataclasses.replace(own, about="said otherwise", notes=("a note",))
+    assert dataclasses.replace(tiny_run, parameterization=words).run_id("") in ids
+
+
+def test_unknown_parameterizations_are_refused_by_name(tiny_run):
+    for given, said in (
+        ("sp+embdd", "sp\\+embdd"),
+        ({"embdd": True}, "did you mean 'embd'"),
+        ({"name": "x", "hiden": {}}, "did you mean 'hidden'"),
+        (3, "parameterization"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            dataclasses.replace(tiny_run, parameterization=given)

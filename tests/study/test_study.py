@@ -12,6 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
+import hpt
 from hpt.config import from_dict, to_dict
 from hpt.errors import ConfigError, DamagedRecordWarning
 from hpt.runs.store import Store
@@ -148,6 +149,22 @@ def test_studies_refuse_nonsense(tmp_path, tiny_study):
         dataclasses.replace(tiny_study, log2_lrs={8: (-8, -7, -5)})
     with pytest.raises(ConfigError, match="widths"):
         from_dict(Study, {**to_dict(tiny_study), "widths": [8]})
+
+
+def test_rules_and_the_sixteen_mix(tmp_path, tiny_study):
+    half = hpt.rule("sp").with_power(0.5)
+    study = dataclasses.replace(
+        tiny_study, parameterizations=("SP", "mup-table8", half), best_seeds=1, extend=0
+    )
+    assert from_dict(Study, json.loads(json.dumps(to_dict(study)))) == study
+    part = study.select(["SP+Embd^0.5", "mup-table8"], [8])
+    assert [p.name for p in part.parameterizations] == ["mup-table8", "SP+Embd^0.5"]
+    table = part.run(tmp_path, workers=1, quiet=True)
+    assert table["parameterization"].unique().tolist() == ["mup-table8", "SP+Embd^0.5"]
+    assert study.select([half]).parameterizations == (half,)
+    with pytest.raises(ConfigError, match="tell apart"):
+        twin = half.with_laws("vector", lr=1.0, name=half.name)
+        dataclasses.replace(study, parameterizations=(half, twin))
 
 
 def test_the_cost_is_told_before_the_first_run(tmp_path, tiny_study, capsys):

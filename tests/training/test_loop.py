@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import hpt
 from hpt.data.source import load
 from hpt.parameterization.groups import param_groups
-from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
+from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.runs.train_config import lr_factor
-from hpt.training.loop import Training, build_model, train
+from hpt.training.loop import Training, build_model, rate_groups, train
 
 
 def changed(run, parameterization=None, model=None, **values):
@@ -21,7 +22,7 @@ def changed(run, parameterization=None, model=None, **values):
         run,
         train=train_config,
         model=dataclasses.replace(run.model, **(model or {})),
-        parameterization=Parameterization.parse(parameterization or run.parameterization),
+        parameterization=parameterization or run.parameterization,
     )
 
 
@@ -75,6 +76,39 @@ def test_a_dose_trains_as_the_decay_that_it_comes_to(tiny_run):
     matrices = train(changed(tiny_run, "sp+embd", weight_decay=row["weight_decay"]))
     assert given.val_loss == dosed.val_loss != matrices.val_loss
     assert given.row()["dose"] == pytest.approx(2)
+
+
+def test_forward_multipliers_are_absorbed(tiny_run):
+    """Table 8 in the form of Table 3: the abc-symmetry holds for whole runs, up to Adam's ε and
+    rounding."""
+    rules = [hpt.rule(name, 4) for name in ("mup-table3", "mup-table8")]
+    three, eight = (train(dataclasses.replace(tiny_run, parameterization=rule)) for rule in rules)
+    np.testing.assert_allclose(eight.train_loss, three.train_loss, rtol=2e-6)
+    assert eight.val_loss == pytest.approx(three.val_loss, rel=2e-6)
+    assert (three.row()["parameterization"], eight.row()["base_width"]) == ("mup-table3", 4)
+
+
+def test_a_tied_readout_has_the_size_that_the_rule_asks_for(tiny_run):
+    tied = dataclasses.replace(tiny_run.model, tie_readout=True)
+    size = {}
+    for name in ("mup", "mup-table8"):
+        run = dataclasses.replace(tiny_run, model=tied, parameterization=hpt.rule(name, 4))
+        size[name] = build_model(run).readout_multiplier
+        assert math.isfinite(train(run).val_loss)
+    assert size["mup-table8"] == pytest.approx(size["mup"]) == pytest.approx(1 / 4 / 2)
+
+
+def test_rules_scale_epsilon_and_branches(tiny_run):
+    rule = hpt.rule("completep", 4).with_depth(1)
+    run = changed(dataclasses.replace(tiny_run, parameterization=rule), eps=1e-3)
+    model = build_model(run)
+    groups = {id(p): group for group in rate_groups(model, run) for p in group["params"]}
+    inside = groups[id(model.blocks[0].mlp.up.weight)]
+    output = groups[id(model.blocks[0].mlp.down.weight)]
+    assert inside["eps"] == pytest.approx(1e-3 / 4 / 2) and inside["lr"] == pytest.approx(run.train.lr / 4)
+    assert output["eps"] == pytest.approx(1e-3 / 4) and output["lr"] == pytest.approx(run.train.lr / 4 / 2)
+    flat = build_model(dataclasses.replace(run, parameterization=hpt.rule("completep", 4)))
+    torch.testing.assert_close(model.blocks[1].mlp.down.weight, flat.blocks[1].mlp.down.weight / 2)
 
 
 def test_divergence_is_a_result_and_stops_early(tiny_run):
