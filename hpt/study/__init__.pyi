@@ -4,6 +4,7 @@ from .profiles import profile_names as profile_names
 from .references import Reference as Reference
 from .references import make_reference as make_reference
 from .references import reference as reference
+from .references import reference_definition as reference_definition
 from .references import reference_names as reference_names
 from .references import reference_parts as reference_parts
 from .study import Study as Study

@@ -106,7 +106,7 @@ def reference(name: str, profile: str = "quick", *, folder: StrPath = FOLDER) ->
     ------
     ConfigError: for an unknown name.  StoreError: for a study that is not there, or is damaged.
     """
-    _definition(name)
+    reference_definition(name)
     file = _file(name, profile, folder)
     try:
         manifest = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ def reference_parts(name: str, profile: str = "quick") -> list[Part]:
     """What a reference study consists of, the most telling part first."""
     base = to_dict(load_profile(profile))
     parts = []
-    for part in _definition(name)["parts"]:
+    for part in reference_definition(name)["parts"]:
         changes = {"name": name, **part}
         arm = changes.pop("arm", "")
         parts.append(Part(arm, from_dict(Study, _laid_over(base, changes))))
@@ -224,7 +224,7 @@ def _pack(name, profile, parts, store, text, before):
         history = [*history, environment_facts() | _cost(new)]
     manifest = {
         "name": name,
-        **{key: value for key, value in _definition(name).items() if key != "parts"},
+        **{key: value for key, value in reference_definition(name).items() if key != "parts"},
         "profile": profile,
         "command": f"make reference NAMES={name}" + (f" PROFILE={profile}" if profile != "quick" else ""),
         "text": {**text.facts, "fingerprint": text.fingerprint},
@@ -234,7 +234,10 @@ def _pack(name, profile, parts, store, text, before):
         "parts": [{"arm": arm, **to_dict(study)} for arm, study in parts],
     }
     write_whole(file, pd.DataFrame(rows).to_parquet(compression="zstd", index=False))
-    write_whole(file.with_suffix(".json"), json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+    write_whole(
+        file.with_suffix(".json"),
+        json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode(),
+    )
     return reference(name, profile, folder=store.path)
 
 
@@ -251,7 +254,13 @@ def _definitions():
     return read_values(resources.files("hpt.study") / "references.toml", "the reference studies")
 
 
-def _definition(name):
+def reference_definition(name: str) -> dict[str, Any]:
+    """Question, notebook, expectations and parts of a reference study, as references.toml has them.
+
+    Raises
+    ------
+    ConfigError: for an unknown name.
+    """
     known = _definitions()
     if name not in known:
         raise ConfigError(

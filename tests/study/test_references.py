@@ -54,7 +54,7 @@ def test_sixteen_is_quick_with_all_parameterizations_and_more_seeds():
 def test_every_definition_is_a_study_of_a_notebook():
     for name in reference_names():
         assert all(part.study.name == name for part in reference_parts(name))
-        assert module._definition(name)["notebook"][:2].isdigit()
+        assert module.reference_definition(name)["notebook"][:2].isdigit()
 
 
 @pytest.mark.parametrize(
