@@ -3,7 +3,7 @@
 What learning rate does a larger model want (:mod:`~hpt.analysis.predict`)? Do two variants differ
 (:mod:`~hpt.analysis.compare`)? Which switch does the work
 (:mod:`~hpt.analysis.factorial`), and what does each step from one variant to another gain
-(:mod:`~hpt.analysis.path`)? Which
+(:mod:`~hpt.analysis.path`)? What did others find (:mod:`~hpt.analysis.published`)? Which
 sweep would tell (:mod:`~hpt.analysis.planning`, on sweeps of known truth from
 :mod:`~hpt.analysis.synthetic`)?
 """

@@ -6,5 +6,8 @@ from .path import gap_steps as gap_steps
 from .planning import design as design
 from .predict import next_width as next_width
 from .predict import predict_lr as predict_lr
+from .published import kalra_2026 as kalra_2026
+from .published import kalra_2026_by_decay as kalra_2026_by_decay
+from .published import rank_agreement as rank_agreement
 from .synthetic import Law as Law
 from .synthetic import synthetic_sweep as synthetic_sweep
