@@ -1,21 +1,40 @@
-"""Values that take a while to find, kept in the cache folder."""
+"""The cache folder: what takes a while to make, kept for the next time.
+
+Nothing in it is lost when it is: what is missing, damaged or not to be trusted is made again. A cache that
+cannot be written has a folder in its place while the command runs.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import hashlib
 import inspect
 import json
 import os
+import shutil
+import stat
+import tempfile
+import time
 import uuid
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import filelock
 import platformdirs
+
+from hpt.errors import CacheWarning
 
 #: A file or folder.
 StrPath = str | os.PathLike[str]
+
+#: Names the folder in the cache's place, for the processes that this one starts.
+STAND_IN = "HPT_CACHE_STAND_IN"
+#: A file that is written aside is in place or given up by then.
+SECONDS_ASIDE = 3600
 
 
 def kept(kind: str, depends_on: Any, find: Callable[[], Any]) -> Any:
@@ -26,23 +45,176 @@ def kept(kind: str, depends_on: Any, find: Callable[[], Any]) -> Any:
     kind: folder of ``$HPT_CACHE_DIR`` that holds such values.
     depends_on: all that the value hangs on, of JSON types.
     """
-    path = cache_root() / kind / f"{digest(depends_on)[:20]}.json"
-    if path.exists():
-        return json.loads(path.read_text("utf-8"))
+    name = f"{digest(depends_on)[:20]}.json"
+    found = look_up(kind, name)
+    if found is not None:
+        return json.loads(found)
     value = find()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(value).encode())
+    try:
+        keep(writable(kind) / name, json.dumps(value).encode())
+    except OSError as error:
+        # It was found; the next one finds it again.
+        stand_in(error)
     return value
 
 
+def look_up(kind: str, name: str, *, own: bool = False) -> bytes | None:
+    """What :func:`keep` wrote under that name; None where there is nothing, or nothing whole.
+
+    ``own`` is for native code: only folders and files count that this user or root owns and nobody else
+    may write.
+    """
+    for folder in (root / kind for root in (cache_root(), known_stand_in()) if root):
+        with contextlib.suppress(OSError, ValueError):
+            if own:
+                check_own(folder.stat(), folder)
+            return _unsealed(name, read_regular(folder / name, own=own))
+    return None
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write content with its checksum, so that it appears in one step.  Raises OSError."""
+    write_whole(path, _checksum(path.name, content) + b"\n" + content)
+
+
+def _unsealed(name, sealed):
+    checksum, _, content = sealed.partition(b"\n")
+    if checksum != _checksum(name, content):
+        raise ValueError(f"{name} does not match its checksum")
+    return content
+
+
+def _checksum(name, content):
+    """Of the name too: whole content of another name is damage."""
+    return hashlib.sha256(b"%s\n%s" % (name.encode(), content)).hexdigest().encode()
+
+
+def read_regular(path: StrPath, *, own: bool = False) -> bytes:
+    """The content of a regular file: no link is followed, no pipe or device waited for.
+
+    Raises
+    ------
+    OSError: for anything else, or where ``own`` and :func:`check_own` refuses it.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{path} is no regular file")
+        if own:
+            check_own(status, path)
+        return file.read()
+
+
+def _open_at_once(path, flags):
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def check_own(status: os.stat_result, path: StrPath) -> None:
+    """Raise PermissionError unless this user or root owns the file and nobody else may write it."""
+    if status.st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"{path} belongs to user {status.st_uid}")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"others may write {path}")
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears, or is replaced, in one step."""
+    """Write a file so that it appears, or is replaced, in one step, and stays when the power fails.
+
+    A link of that name is replaced, not followed.  Raises OSError.
+    """
     aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with aside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder):
+    opened = os.open(folder, os.O_RDONLY)
+    # Some network file systems cannot.
+    with contextlib.suppress(OSError):
+        os.fsync(opened)
+    os.close(opened)
+
+
+def writable(kind: str, *, own: bool = False) -> Path:
+    """The cache's folder for such things, by :func:`prepare`, or one in its place."""
+    folder = cache_root() / kind
+    try:
+        return prepare(folder, own=own)
+    except OSError as error:
+        return prepare(stand_in(error) / kind, own=own)
+
+
+def prepare(folder: Path, *, own: bool = False) -> Path:
+    """Make a folder of a cache and sweep it.  Raises OSError where it cannot be written, is full, or where
+    ``own`` and others may write it."""
+    folder.parent.mkdir(0o700, parents=True, exist_ok=True)
+    folder.mkdir(0o700 if own else 0o777, exist_ok=True)
+    if own:
+        check_own(folder.stat(), folder)
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(bytes(1 << 16))
+    _sweep(folder)
+    return folder
+
+
+def known_stand_in() -> Path | None:
+    """The folder that :func:`stand_in` gave before, here or in the process that started this one."""
+    found = os.environ.get(STAND_IN, "")
+    return Path(found) if os.path.isdir(found) else None
+
+
+def stand_in(reason: object) -> Path:
+    """A folder in the cache's place, for this process and those that it starts; says so once."""
+    if found := known_stand_in():
+        return found
+    folder = tempfile.mkdtemp(prefix="hpt-cache-")
+    os.environ[STAND_IN] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    warnings.warn(
+        f"The cache folder {cache_root()} does not keep all that it should: {reason}. What it lacks is made "
+        "anew each time. Mend it, or set HPT_CACHE_DIR to a folder of yours.",
+        CacheWarning,
+        stacklevel=2,
+    )
+    return Path(folder)
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A new folder inside, removed at the end; after a kill, by the next to call :func:`writable`."""
+    with filelock.FileLock(folder / "scratch.lock"):
+        made = Path(tempfile.mkdtemp(prefix="tmp", dir=folder))
+        alive = filelock.FileLock(made / "alive.lock").acquire()
+    with alive:
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _sweep(folder):
+    """Remove what killed processes left: folders whose maker is gone, files aside that are old."""
+    leftovers = [*folder.glob("tmp*"), *folder.glob("*.part")]
+    old = time.time() - SECONDS_ASIDE
+    for file in folder.glob("*.tmp"):
+        # Another may be faster, at this and at renaming.
+        with contextlib.suppress(OSError):
+            if file.lstat().st_mtime < old:
+                file.unlink()
+    if not leftovers:
+        return
+    with filelock.FileLock(folder / "scratch.lock"):
+        for left in leftovers:
+            with contextlib.suppress(OSError), filelock.FileLock(left / "alive.lock", timeout=0):
+                shutil.rmtree(left)
 
 
 def code_of(*modules: ModuleType) -> str:

@@ -41,6 +41,10 @@ class DataError(HptError, ValueError):
     """A data source is missing, empty, unreadable, binary or too short."""
 
 
+class CacheError(DataError, OSError):
+    """The tokens of a text cannot be written to the cache folder."""
+
+
 class RoleError(HptError, ValueError):
     """A parameter of a model has no role that the shapes determine."""
 
@@ -67,6 +71,10 @@ class CompileWarning(UserWarning):
 
 class ForwardWarning(UserWarning):
     """A rule asks something of a model's forward that the model does not do."""
+
+
+class CacheWarning(UserWarning):
+    """The cache folder cannot be written, or is not to be trusted; work goes on, more slowly."""
 
 
 class DamagedRecordWarning(UserWarning):

@@ -1,6 +1,9 @@
 """Small runs that many tests share."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -18,6 +21,32 @@ torch.set_num_threads(1)
 def _own_cache(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's token cache."""
     monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("HPT_CACHE_STAND_IN", raising=False)
+
+
+@pytest.fixture(scope="session")
+def run_on_small_disk(tmp_path_factory):
+    """Runs a program in a mount namespace where the folder of its first argument is a tmpfs of one megabyte;
+    then ``shell`` before it, such as "mount -o remount,ro $DISK"."""
+    folder = tmp_path_factory.mktemp("disk")
+
+    def run(program, *args, shell=":", **environment):
+        mounted = f"mount -t tmpfs -o size=1m tmpfs {folder}"
+        command = f'export DISK={folder}; {mounted} && {shell} && exec "$@"'
+        return subprocess.run(
+            ["unshare", "-rm", "sh", "-c", command, "sh", sys.executable, "-c", program, folder, *args],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "HPT_HEADLESS": "1"} | environment,
+        )
+
+    try:
+        answer = run("print('here')").stdout
+    except OSError:
+        answer = ""
+    if answer != "here\n":
+        pytest.skip("no tmpfs in a user namespace on this machine")
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hpt.cache_folder import StrPath, cache_root
+from hpt.cache_folder import StrPath, cache_root, known_stand_in, stand_in
 from hpt.config import config
 from hpt.data import corpus
 from hpt.data.batches import TokenSource
 from hpt.data.synthetic import SyntheticSource
 from hpt.data.token_cache import open_or_build
 from hpt.data.tokenizer import GPT2_VOCAB, MIN_BPE_VOCAB
+from hpt.errors import CacheError
 
 PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sympy", "torch")
 EXAMPLES = {"files": "DataConfig(source='files', path='my/texts')", "hub": corpus.HUB_EXAMPLE}
@@ -126,4 +127,14 @@ def load(config: DataConfig, cache_dir: StrPath | None = None, *, build: bool = 
         "every": c.validation_every,
         "max_tokens": c.max_tokens,
     }
-    return open_or_build(texts, settings, cache_root(cache_dir), build)
+    root = cache_root(cache_dir)
+    found = open_or_build(texts, settings, root, build=False)
+    if found or not build:
+        return found
+    try:
+        # Where the cache failed once, it is not tried by every process.
+        return open_or_build(texts, settings, root if cache_dir else known_stand_in() or root)
+    except CacheError as error:
+        if cache_dir:
+            raise
+        return open_or_build(texts, settings, stand_in(error.what))

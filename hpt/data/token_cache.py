@@ -27,11 +27,11 @@ import numpy as np
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from hpt.cache_folder import digest
+from hpt.cache_folder import digest, prepare, read_regular, scratch
 from hpt.data.batches import Batch, cut, even_starts, random_starts, sha256_of
 from hpt.data.corpus import Corpus
 from hpt.data.tokenizer import encode, gpt2, sample, split, train_bpe
-from hpt.errors import DamagedCacheWarning, DataError
+from hpt.errors import CacheError, DamagedCacheWarning, DataError
 
 #: Of the cache; a new one makes every cache stale.
 FORMAT = 1
@@ -41,7 +41,7 @@ FILES = ("train.bin", "validation.bin", "tokenizer.json")
 BLOCK = 1 << 16
 BLOCKS = 128
 #: What reading a cache that is absent or damaged raises.
-DAMAGE = (OSError, ValueError, KeyError, TypeError)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 log = logging.getLogger("hpt")
 
@@ -122,7 +122,8 @@ def open_or_build(
 
     Raises
     ------
-    DataError: the corpus cannot be read or is too short, or the cache folder cannot be written.
+    DataError: the corpus cannot be read or is too short.
+    CacheError: the cache folder cannot be written.
     """
     key = {**settings, "format": FORMAT, "corpus": corpus.key, "tokenizers": version("tokenizers")}
     folder = root / "tokens" / digest(key)[:16]
@@ -131,16 +132,18 @@ def open_or_build(
     if not build:
         return None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder.with_suffix(".lock")).acquire()
+        prepare(folder.parent)
+        with filelock.FileLock(folder.with_suffix(".lock")):
+            return _built(corpus, folder, key)
+    except CacheError:
+        raise
+    # A text that cannot be read is told by other errors.
     except OSError as error:
-        raise DataError(
+        raise CacheError(
             f"The cache folder {root} cannot be written: {error}.",
-            "missing rights",
+            "a full disk or missing rights",
             "load(config, cache_dir='a folder of yours'), or set HPT_CACHE_DIR",
         ) from None
-    with lock:
-        return _built(corpus, folder, key)
 
 
 def _built(corpus, folder, key):
@@ -154,22 +157,30 @@ def _built(corpus, folder, key):
                 DamagedCacheWarning,
                 stacklevel=4,
             )
-            shutil.rmtree(folder)
+            _remove(folder)
     _build(corpus, folder, key)
     try:
         return _read(folder, key, corpus.name)
     except DAMAGE as error:
-        raise DataError(
+        raise CacheError(
             f"The token cache {folder} cannot be read back: {error}.",
             "a full or failing disk",
             "load(config, cache_dir='a folder on another disk')",
         ) from error
 
 
+def _remove(folder):
+    """Whatever has that name."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink()
+
+
 def _read(folder, key, name):
-    stored = json.loads((folder / "meta.json").read_text("utf-8"))
+    stored = json.loads(read_regular(folder / "meta.json"))
     meta = stored["meta"]
-    if stored["sha256"] != digest(meta) or meta["key"] != key:
+    if stored["sha256"] != digest(meta) or meta["key"] != key or set(meta["checks"]) != set(FILES):
         raise ValueError("meta.json fails its checksum")
     for file, check in meta["checks"].items():
         if _check(folder / file) != check:
@@ -201,22 +212,21 @@ def _build(corpus, folder, key):
     lock."""
     started = time.perf_counter()
     log.info("tokenizing %s, once", corpus.name)
-    scratch = folder.with_suffix(".part")
-    # May be left of a killed process.
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    facts = corpus.facts | _tokenize(corpus, scratch, key)
-    if min(facts["train_tokens"], facts["validation_tokens"]) < 2:
-        raise DataError(
-            f"{corpus.name} leaves no text to train on or to hold out.",
-            f"max_tokens={key['max_tokens']} is too small",
-            "a larger max_tokens, or None",
-        )
-    _write_meta(scratch, key, facts)
-    for file in scratch.iterdir():
-        with file.open("rb+") as opened:
-            os.fsync(opened.fileno())
-    scratch.rename(folder)
+    with scratch(folder.parent) as aside:
+        built = aside / "tokens"
+        built.mkdir()
+        facts = corpus.facts | _tokenize(corpus, built, key)
+        if min(facts["train_tokens"], facts["validation_tokens"]) < 2:
+            raise DataError(
+                f"{corpus.name} leaves no text to train on or to hold out.",
+                f"max_tokens={key['max_tokens']} is too small",
+                "a larger max_tokens, or None",
+            )
+        _write_meta(built, key, facts)
+        for file in built.iterdir():
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        built.rename(folder)
     log.info("tokenized %s in %.0f s", corpus.name, time.perf_counter() - started)
 
 
@@ -296,6 +306,8 @@ def fingerprint(vocab_size: int, train: np.ndarray, held_out: np.ndarray) -> str
 def _check(file):
     """Size, and a checksum of at most ``BLOCKS`` evenly spaced blocks and the last: all of a small
     file, 8 MiB of a large one."""
+    if not file.is_file():
+        raise OSError(f"{file} is no regular file")
     size = file.stat().st_size
     starts = [*range(0, size, max(BLOCK, size // BLOCKS)), max(size - BLOCK, 0)]
     crc = 0

@@ -10,21 +10,21 @@ Shapes: R runs that train at once, B sequences of a batch, T tokens of context, 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import platform
 import shutil
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 import torch
 from torch import Tensor
 
-from hpt.cache_folder import cache_root, code_of, digest
+from hpt.cache_folder import code_of, digest, keep, look_up, scratch, writable
 from hpt.config import to_dict
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
@@ -137,27 +137,50 @@ def program(run: Compiled) -> Program:
     """
     key = program_key(run)
     if key not in _loaded:
-        path = cache_root() / "programs" / f"{key}.pt2"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Others of this shape wait for the first.
-        with filelock.FileLock(path.with_suffix(".lock")):
-            if not path.exists():
-                _write_program(run, path)
-        _loaded[key] = _load(path)
+        name = f"{key}.pt2"
+        package = look_up("programs", name, own=True)
+        folder = writable("programs", own=True)
+        if package is None:
+            package = _made(run, folder / name)
+        _loaded[key] = _load(package, folder)
     return _loaded[key]
 
 
-def _write_program(run, path):
-    """Compile aside, then rename: a file that is there is whole."""
+def _made(run, path):
+    """The program as a file's content, compiled and kept; others of this shape wait for the first."""
+    with filelock.FileLock(path.with_suffix(".lock")):
+        package = look_up("programs", path.name, own=True)
+        if package is None:
+            package = _compiled(run, path.parent)
+            keep(path, package)
+    return package
+
+
+def _compiled(run, folder):
     reason = obstacle(run.device)
     if reason:
         raise ConfigError(
             "a compiled step cannot be had here.", reason, "hpt.train(config), which needs none"
         )
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        aside = Path(scratch) / path.name
-        _compile(run, aside)
-        os.replace(aside, path)
+    with scratch(folder) as aside, _temporary_files_in(aside):
+        _compile(run, aside / "program.pt2")
+        return (aside / "program.pt2").read_bytes()
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Has torch, its compiler and its loader work there: their own place, /tmp/torchinductor_USER, has a
+    name that others can take first."""
+    ours = {"TMPDIR": str(folder), "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _compile(run, path):
@@ -194,7 +217,7 @@ def _step_on_tensors(run):
     return step
 
 
-def _load(path):
+def _load(package, folder):
     """Unpack the program, map it into memory and remove what was unpacked: a killed process would
     leave it behind.
 
@@ -202,12 +225,7 @@ def _load(path):
     first, 2.5 s, and tries the processor's instructions with the C++ compiler, several seconds
     where torch's caches are empty.
     """
-    before = os.environ.get("TMPDIR")
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        os.environ["TMPDIR"] = scratch
-        try:
-            return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1).boxed_run
-        finally:
-            del os.environ["TMPDIR"]
-            if before is not None:
-                os.environ["TMPDIR"] = before
+    with scratch(folder) as unpacked, _temporary_files_in(unpacked):
+        path = unpacked / "program.pt2"
+        path.write_bytes(package)
+        return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1).boxed_run
