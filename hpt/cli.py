@@ -168,6 +168,13 @@ def reference(names, profile, device, workers, minutes, folder) -> None:
 
 
 @main.command()
+@option("--out", default="docs/replication.md", help="The page, in Markdown.")
+def replication(out) -> None:
+    """Write what the reference studies say of the paper: docs/replication.md."""
+    echo(hpt.notebooks.write_replication(Path(out)))
+
+
+@main.command()
 def profiles() -> None:
     """The profiles, with their runs and what they cost."""
     for name in hpt.study.profile_names():

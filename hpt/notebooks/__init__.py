@@ -3,6 +3,7 @@
 Read :mod:`~hpt.notebooks.main_job` (study, notebooks, claims, report), then
 :mod:`~hpt.notebooks.source`, :mod:`~hpt.notebooks.runner`, :mod:`~hpt.notebooks.claims`,
 :mod:`~hpt.notebooks.rendering` and :mod:`~hpt.notebooks.pages`;
+:mod:`~hpt.notebooks.replication` writes the paper that comes out of the reference studies;
 :mod:`~hpt.notebooks.exercises` and :mod:`~hpt.notebooks.expectations` are what the notebooks call.
 """
 

@@ -4,4 +4,5 @@ from .exercises import check_function as check_function
 from .exercises import check_prediction as check_prediction
 from .expectations import outcomes as outcomes
 from .main_job import replicate as replicate
+from .replication import write_replication as write_replication
 from .runner import run_notebooks as run_notebooks

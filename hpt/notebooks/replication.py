@@ -1,0 +1,152 @@
+"""docs/replication.md: what our reference studies say of the paper, with figures and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hpt.analysis.path import PATH, gap_steps
+from hpt.analysis.published import rank_agreement
+from hpt.errors import StoreError
+from hpt.metrics.quantities import QUANTITIES
+from hpt.metrics.report import TransferReport
+from hpt.metrics.transfer import transfer_report
+from hpt.metrics.verdicts import Figure
+from hpt.notebooks.expectations import FINDERS, outcomes
+from hpt.notebooks.rendering import environment
+from hpt.plots.figures import plot_basins
+from hpt.plots.phases import plot_phases
+from hpt.plots.waterfall import plot_waterfall
+from hpt.study.cost import duration
+from hpt.study.references import Reference, reference, reference_definition, reference_names, reference_parts
+
+SHOWN = ("E", "kappa", "R")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A reference study and the report of its table."""
+
+    reference: Reference
+    report: TransferReport
+
+
+def write_replication(out: Path = Path("docs/replication.md"), bootstraps: int = 1000) -> Path:
+    """Write the page, and its figures into a folder of its name beside it.
+
+    Parameters
+    ----------
+    out: the page, in Markdown.
+    bootstraps: replicates behind each interval.
+
+    Raises
+    ------
+    StoreError: where not one reference study is there.
+    """
+    studies = []
+    for name in FINDERS:
+        try:
+            found = reference(name)
+        except StoreError:
+            continue
+        studies.append(Told(found, transfer_report(found.table, reference="SP", bootstraps=bootstraps)))
+    if not studies:
+        raise StoreError("no reference study is there.", "none has been made", "make reference")
+    page = replication_page(studies, out.with_suffix(""))
+    out.write_text(page, encoding="utf-8")
+    return out
+
+
+def replication_page(studies: Iterable[Told], folder: Path) -> str:
+    """The page in Markdown; its figures are written into ``folder``."""
+    studies = list(studies)
+    folder.mkdir(parents=True, exist_ok=True)
+    first = studies[0]
+    base = reference_parts(first.reference.name)[0].study.base
+    told = {study.reference.name for study in studies}
+    template = environment().get_template("replication.md.j2")
+    page = template.render(
+        level=f"{first.report.level:.0%}",
+        model=base.model,
+        train=base.train,
+        tokens=base.train.steps * base.train.batch_size * base.model.context,
+        widths=sorted(first.report.basins["width"].unique().tolist()),
+        text=_text(first.reference.manifest["text"]),
+        folder=folder.name,
+        studies=[_section(study, folder) for study in studies],
+        lacking={n: reference_definition(n)["question"] for n in reference_names() if n not in told},
+    )
+    return page.rstrip() + "\n"
+
+
+def _text(facts):
+    """The text in words."""
+    packages = ", ".join(facts.get("packages", ()))
+    what = f"the Python sources of {packages}" if packages else "text"
+    return f"{what} ({facts['tokens'] / 1e6:.1f} million tokens)"
+
+
+def _section(study, folder):
+    """What the template says of one study; its figures are saved."""
+    manifest = study.reference.manifest
+    name = study.reference.name
+    report = study.report
+    plot_basins(report, regret=True).savefig(folder / f"{name}_basins.png", bbox_inches="tight")
+    plot_phases(report).savefig(folder / f"{name}_phases.png", bbox_inches="tight")
+    waterfall = set(PATH) <= set(report.basins["parameterization"])
+    if waterfall:
+        plot_waterfall(gap_steps(report)).savefig(folder / f"{name}_waterfall.png", bbox_inches="tight")
+    return {
+        "name": name,
+        "question": manifest["question"],
+        "reference": study.reference,
+        "caption": "Loss above the lowest of each width, nats, against the hidden learning rate.",
+        "figures": markdown_table(figures_table(report)),
+        "waterfall": waterfall,
+        "outcomes": markdown_table(_outcomes_table(study)),
+        "agreement": _agreement(report),
+        "command": manifest["command"],
+        "seconds": duration(manifest["seconds"]),
+        "machines": ", ".join(dict.fromkeys(made["processor"] for made in manifest["made"])),
+    }
+
+
+def _agreement(report):
+    """How far the order of the variants is the paper's."""
+    said = []
+    for name in ("E", "kappa"):
+        found = rank_agreement(report, name)
+        said.append(
+            f"the order of {found.n} variants by {QUANTITIES[name].symbol} has a rank correlation of {found}"
+        )
+    return ", ".join(said)
+
+
+def figures_table(report: TransferReport) -> pd.DataFrame:
+    """One row a group: the loss at the largest width, and E, κ and R with intervals or the reason why there
+    is none."""
+    widest = report.basins[report.basins["width"] == report.basins["width"].max()]
+    losses = widest.set_index("parameterization")
+    rows = []
+    for row in report.to_frame().to_dict("records"):
+        name = row["parameterization"]
+        shown = {"variant": name, "loss, nats": f"{losses.loc[name, 'loss']:.3f}"}
+        for figure in SHOWN:
+            found = Figure.from_row(row, figure)
+            shown[QUANTITIES[figure].label] = str(found) if found.determined else f"– ({found.reason})"
+        rows.append(shown)
+    return pd.DataFrame(rows)
+
+
+def _outcomes_table(study):
+    table = pd.DataFrame(map(vars, outcomes(study.reference, study.report)))
+    return table.rename(columns=lambda name: name.replace("_", " "))
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """A table as Markdown; a bar within a cell would end it, so it is escaped."""
+    rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
