@@ -1,6 +1,7 @@
 """The model: the decoder-only Transformer of both studies, plain to read, and its loss.
 
-Read :mod:`~hpt.model.transformer` first; :mod:`~hpt.model.loss` is how its training loss is taken.
+Read :mod:`~hpt.model.transformer` first; :mod:`~hpt.model.linear_attention` is its other mixer,
+:mod:`~hpt.model.loss` how its training loss is taken.
 """
 
 from lazy_loader import attach_stub

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hpt.config import config
 from hpt.errors import ConfigError
+from hpt.model.linear_attention import gated_linear_attention
 from hpt.model.loss import readout_loss
 
 
@@ -38,8 +39,14 @@ class ModelConfig:
     norm_gain: trainable gain per channel ("vector"), one per norm ("scalar"), or none (Lingle's
         base).
     positions: learned embeddings, or rotary.
+    mixer: what mixes tokens: softmax "attention", or gated linear attention, "gla"
+        (:mod:`hpt.model.linear_attention`).
     activation: of the MLP; "swiglu" has 8/3·D hidden units in place of 4·D, so that sizes agree.
+    mlp_ratio: hidden units of the MLP over D, where not as said; their number is rounded.
     bias: biases in every projection (and in LayerNorm).
+    readout_bias: a bias on the logits.
+    depth_scaled_init: layers that add to the residual stream start with 1/√(2·depth) of their std
+        (GPT-2); Lingle's do not.
     tie_readout: the readout uses the token embedding's matrix.
     zero_query_init: queries start at zero (Yang et al. 2022, appendix D).
     embedding_norm: a norm after the embeddings.
@@ -55,8 +62,12 @@ class ModelConfig:
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_gain: Literal["vector", "scalar", "none"] = "vector"
     positions: Literal["learned", "rotary"] = "learned"
-    activation: Literal["gelu", "swiglu", "relu2"] = "gelu"
+    mixer: Literal["attention", "gla"] = "attention"
+    activation: Literal["gelu", "swiglu", "relu2", "relu"] = "gelu"
+    mlp_ratio: float | None = Field(None, gt=0)
     bias: bool = False
+    readout_bias: bool = False
+    depth_scaled_init: bool = True
     tie_readout: bool = False
     zero_query_init: bool = False
     embedding_norm: bool = False
@@ -73,6 +84,10 @@ class ModelConfig:
             raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} kv_heads evenly")
         if self.positions == "rotary" and self.d_head % 2:
             raise ValueError(f"rotary positions need an even d_head, given {self.d_head}")
+        if self.mlp_width < 1:
+            raise ValueError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at width {self.width}")
+        if self.readout_bias and self.tie_readout:
+            raise ValueError("a tied readout has no bias of its own: give readout_bias or tie_readout")
         return self
 
     @property
@@ -88,6 +103,8 @@ class ModelConfig:
     @property
     def mlp_width(self) -> int:
         """Hidden units of the MLP."""
+        if self.mlp_ratio is not None:
+            return round(self.mlp_ratio * self.width)
         return 8 * self.width // 3 if self.activation == "swiglu" else 4 * self.width
 
 
@@ -152,7 +169,7 @@ def rotate(x_BxHxTxK, angles_TxK2):
 
 
 class Attention(nn.Module):
-    """Causal attention; the logits q·k are multiplied by ``scale``."""
+    """Causal attention, or the gated linear one; the logits q·k are multiplied by ``scale``."""
 
     def __init__(self, c: ModelConfig, scale: float):
         super().__init__()
@@ -163,6 +180,7 @@ class Attention(nn.Module):
         self.key = Projection(c.width, shared_width, c.bias)
         self.value = Projection(c.width, shared_width, c.bias)
         self.out = Linear(c.width, c.width, c.bias)
+        self.gate = Linear(c.width, c.heads, c.bias) if c.mixer == "gla" else None
         if c.positions == "rotary":
             frequency_K2 = 10000.0 ** (-torch.arange(0, c.d_head, 2, device="cpu") / c.d_head)
             position_T = torch.arange(c.context, device="cpu")
@@ -197,7 +215,12 @@ class Attention(nn.Module):
         if self.c.key_heads != self.c.heads:
             shared_by = self.c.heads // self.c.key_heads
             k, v = (x.repeat_interleave(shared_by, dim=1) for x in (k, v))
-        y_BxHxTxK = attend(q, k, v, self.mask_TxT[:T, :T], self.scale)
+        mask_TxT = self.mask_TxT[:T, :T]
+        if self.gate is None:
+            y_BxHxTxK = attend(q, k, v, mask_TxT, self.scale)
+        else:
+            gate_BxHxT = self.gate(x_BxTxD).mT
+            y_BxHxTxK = gated_linear_attention(q, k, v, gate_BxHxT, mask_TxT, self.scale)
         return self.out(y_BxHxTxK.transpose(1, 2).flatten(2))
 
 
@@ -214,7 +237,7 @@ def attend(q, k, v, mask_TxT, scale):
 
 
 class MLP(nn.Module):
-    """Two layers with GELU or squared ReLU between them, or SwiGLU with its gate."""
+    """Two layers with GELU, ReLU or squared ReLU between them, or SwiGLU with its gate."""
 
     def __init__(self, c: ModelConfig):
         super().__init__()
@@ -230,6 +253,8 @@ class MLP(nn.Module):
             h = F.silu(self.gate(x_BxTxD)) * h
         elif self.activation == "relu2":
             h = F.relu(h).square()
+        elif self.activation == "relu":
+            h = F.relu(h)
         else:
             h = F.gelu(h)
         return self.down(h)
@@ -283,7 +308,7 @@ class Transformer(nn.Module):
         scale = c.d_head**-0.5 if attention_scale is None else attention_scale
         self.blocks = nn.ModuleList(Block(c, scale) for _ in range(c.depth))
         self.norm_final = Norm(c)
-        self.readout = Linear(c.width, c.vocab_size, bias=False)
+        self.readout = Linear(c.width, c.vocab_size, c.readout_bias)
         if c.tie_readout:
             self.readout.weight = self.token_embedding.weight
         for name, parameter in self.named_parameters():
@@ -307,16 +332,21 @@ class Transformer(nn.Module):
         x_BxTxD = self.norm_final(x_BxTxD).to(dtype)
         if targets_BxT is not None:
             x_NxD = x_BxTxD.flatten(0, 1)
-            targets_N = targets_BxT.flatten()
-            return readout_loss(x_NxD, self.readout.weight, targets_N, self.readout_multiplier)
+            weight_VxD = self.readout.weight
+            if self.readout.bias is not None:
+                # A bias is the weight of an input that is always 1.
+                x_NxD = F.pad(x_NxD, (0, 1), value=1.0)
+                weight_VxD = torch.cat([weight_VxD, self.readout.bias[:, None]], dim=1)
+            return readout_loss(x_NxD, weight_VxD, targets_BxT.flatten(), self.readout_multiplier)
         return self.readout(x_BxTxD) * self.readout_multiplier
 
     def init_factors(self) -> dict[str, float]:
-        """Factors on the initial std beyond a parameterization's: residual branches 1/√(2·depth),
-        zero queries."""
+        """Factors on the initial std beyond a parameterization's: residual branches 1/√(2·depth) where
+        ``depth_scaled_init``, zero queries."""
         factors = {}
         for name, _ in self.named_parameters():
-            if is_residual_output(name) and name.endswith("weight"):
+            output = is_residual_output(name) and name.endswith("weight")
+            if output and self.config.depth_scaled_init:
                 factors[name] = (2 * self.config.depth) ** -0.5
             elif name.endswith("query.weight") and self.config.zero_query_init:
                 factors[name] = 0.0

@@ -3,6 +3,7 @@
 Sources: [TPV] Yang et al. 2022, arXiv 2203.03466.  [KB] Kalra & Barkeshli 2026, arXiv 2605.21486.
 [E] Everett et al. 2024, arXiv 2407.05872.  [HL] Hayou & Liu 2025, arXiv 2506.15025.  [CP] Dey et
 al. 2025 (CompleteP), arXiv 2505.01618.  [UM] Blake et al. 2024 (u-μP), arXiv 2407.17465.
+[L] Lingle 2024, arXiv 2404.05728.
 """
 
 from dataclasses import replace
@@ -81,6 +82,17 @@ NAMED_RULES: dict[str, Rule] = {
             ),
         ),
         Rule(
+            name="lingle",
+            about="μP as in Lingle 2024: readout from 1/n whatever the base width, logits q·k/d_head.",
+            lr_is="base",
+            source="L",
+            hidden=RoleLaws(std=UNIT_SUM, lr=SHRINKING),
+            readout=RoleLaws(std=PowerLaw(fan_in=-1.0), lr=SHRINKING),
+            attention="1/d_head",
+            attention_at_base=False,
+            notes=("He counts the learning rates from width 128, and scales no weight decay.",),
+        ),
+        Rule(
             name="u-mup",
             about="Unit-scaled μP, its rates; η₀ is an LR for weights of std 1. Blake et al. 2024 (u-μP).",
             lr_is="base",
@@ -101,7 +113,7 @@ def rule(name: str | Parameterization | Rule, base_width: int | None = None) -> 
     Parameters
     ----------
     name: "sp+embd", "μP", …; "mup-table3", "mup-table8", "everett-full-align", "everett-no-align",
-        "hayou-liu", "completep", "u-mup"; or what this function returned.
+        "hayou-liu", "completep", "lingle", "u-mup"; or what this function returned.
     base_width: width at which m is 1; by default that of ``name``, which is 1 unless set.
 
     Returns

@@ -25,7 +25,7 @@ _MUP = ("mup-table3", "mup-table8")
 #: The rules that an optimizer has learning rates for; Adam has all.
 RULES_FOR = {
     "sgd": _MUP,
-    "lion": _MUP,
+    "lion": (*_MUP, "lingle"),
     "adafactor": (*_MUP, "everett-full-align", "everett-no-align"),
     "muon": _MUP,
 }

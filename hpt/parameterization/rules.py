@@ -117,8 +117,9 @@ class RoleLaws:
 class Rule:
     """How a network's numbers change with width.
 
-    One of your own is made from another by :meth:`with_power`, :meth:`with_last_base` and
-    :meth:`with_laws`; it trains in runs and studies as those with names do.
+    One of your own is made from another by :meth:`with_power`, :meth:`with_last_base`,
+    :meth:`with_attention`, :meth:`with_depth` and :meth:`with_laws`; it trains in runs and studies as
+    those with names do.
 
     Attributes
     ----------
@@ -164,6 +165,11 @@ class Rule:
         width of 1, whatever width the other laws count from."""
         std = PowerLaw(fan_in=-1.0, constant=math.sqrt(base_width))
         return self.with_laws("readout", std=std, name=f"{self.name}, Last from {base_width}")
+
+    def with_attention(self, attention: str) -> "Rule":
+        """The same with logits scaled by "1/√d_head" or by "1/d_head", without a constant."""
+        name = f"{self.name}, attention {attention}"
+        return replace(self, name=name, attention=attention, attention_at_base=False)
 
     def with_depth(self, base_depth: int, power: float = 1.0) -> "Rule":
         """The same with CompleteP's depth part, see :mod:`hpt.parameterization.depth`."""

@@ -29,7 +29,7 @@ from hpt.config import to_dict
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.errors import ConfigError
-from hpt.model import loss, transformer
+from hpt.model import linear_attention, loss, transformer
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.training import adamw, kernels, stacked
@@ -118,7 +118,7 @@ def program_key(run: Compiled) -> str:
         "threads": torch.get_num_threads(),
         "readout": run.model.readout_multiplier,
         "groups": [[list(group.shapes.items()), group.eps] for group in run.optimizer.groups],
-        "code": code_of(loss, transformer, adamw, stacked, kernels, sys.modules[__name__]),
+        "code": code_of(loss, linear_attention, transformer, adamw, stacked, kernels, sys.modules[__name__]),
         "torch": torch.__version__,
         "processor": str(torch.cpu.get_capabilities()),
     }

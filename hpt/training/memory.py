@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from hpt.cache_folder import code_of, kept
 from hpt.config import to_dict
 from hpt.device import pick_precision
-from hpt.model import loss, transformer
+from hpt.model import linear_attention, loss, transformer
 from hpt.runs.run_config import RunConfig
 from hpt.training import adamw, loop
 from hpt.training.optimizers import optimizer_of
@@ -67,7 +67,7 @@ def step_bytes(
         device.type,
         torch.__version__,
         step.__name__,
-        code_of(loss, transformer, adamw, loop, inspect.getmodule(step)),
+        code_of(loss, linear_attention, transformer, adamw, loop, inspect.getmodule(step)),
     ]
 
     def count():

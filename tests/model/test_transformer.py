@@ -25,6 +25,10 @@ OPTIONS = [
     {"kv_heads": 1},
     {"embedding_norm": True},
     {"qk_norm": True, "positions": "rotary"},
+    {"activation": "relu", "mlp_ratio": 1.5},
+    {"readout_bias": True},
+    {"mixer": "gla"},
+    {"mixer": "gla", "kv_heads": 1, "positions": "rotary", "bias": True},
 ]
 
 
@@ -130,6 +134,8 @@ def test_swiglu_costs_what_gelu_costs():
         ({"d_head": 1, "positions": "rotary"}, "even"),
         ({"depth": 0}, "depth"),
         ({"width": 64.5}, "64.5"),
+        ({"mlp_ratio": 0.01}, "no hidden unit"),
+        ({"readout_bias": True, "tie_readout": True}, "tied"),
     ],
 )
 def test_bad_configs_are_refused(values, words):
@@ -168,10 +174,40 @@ def test_one_matmul_gives_what_three_projections_give(options):
             layer.register_forward_pre_hook(lambda *_: None)
 
 
+def test_hidden_units_of_the_mlp_are_a_multiple_of_the_width():
+    for ratio, units in ((None, 64), (5.0, 80), (8 / 3, 43)):
+        assert dataclasses.replace(SMALL, mlp_ratio=ratio).mlp_width == units
+    assert model_of({"mlp_ratio": 5.0}).blocks[0].mlp.up.weight.shape == (80, 16)
+
+
+def test_residual_outputs_start_smaller_with_depth_or_do_not():
+    outputs = ("attention.out.weight", "mlp.down.weight")
+    factors = Transformer(SMALL).init_factors()
+    assert len(factors) == 4 and all(name.endswith(outputs) for name in factors)
+    assert set(factors.values()) == {0.5}
+    assert not Transformer(dataclasses.replace(SMALL, depth_scaled_init=False)).init_factors()
+
+
+def test_a_bias_on_the_logits_is_added_to_them():
+    model, ids = model_of({"readout_bias": True}), torch.arange(6)[None]
+    biased = model(ids)
+    bias_V = model.readout.bias.detach().clone()
+    torch.nn.init.zeros_(model.readout.bias)
+    torch.testing.assert_close(biased, model(ids) + bias_V)
+    assert not Transformer(model.config).readout.bias.any()
+
+
+@pytest.mark.parametrize("options", [{}, {"readout_bias": True}], ids=str)
 @pytest.mark.parametrize("multiplier", [1.0, 0.25])
-def test_with_targets_the_loss_is_that_of_the_logits(multiplier):
-    model = model_of({})
+def test_with_targets_the_loss_is_that_of_the_logits(multiplier, options):
+    model = model_of(options)
     model.readout_multiplier = multiplier
     ids, targets = torch.randint(0, 11, (2, 4, 6), generator=torch.Generator().manual_seed(4))
     expected = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
-    torch.testing.assert_close(model(ids, targets), expected)
+    loss = model(ids, targets)
+    torch.testing.assert_close(loss, expected)
+    parameters = list(model.parameters())
+    for found, wanted in zip(
+        torch.autograd.grad(loss, parameters), torch.autograd.grad(expected, parameters), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)

@@ -52,6 +52,12 @@ PUBLISHED = {
         "readout": (1, 1 / M, 1, 1 / M),
         "vector": (1, 1, 1, 1 / M),
     },
+    "lingle": {
+        "embedding": (1, 1, 1, 1),
+        "hidden": (1 / M, 1, 1, 1),
+        "readout": (1 / M, 1, 1, 1),
+        "vector": (1, 1, 1, 1),
+    },
     "u-mup": {
         "embedding": (1 / 8, 1, 1, 1),
         "hidden": (1 / 8, 1 / 8, 1, 1),
@@ -65,6 +71,7 @@ STDS = {
     "mup-table3": 1 / 8 / 2,
     "mup-table8": 1 / 8 * 2,
     "completep": 1 / 8 * 2,
+    "lingle": 1 / 64,
     "u-mup": 1.0,
 }  # readout; else 1/√n
 

@@ -28,6 +28,9 @@ def test_attention_is_one_over_d_and_equal_at_the_base():
     assert rule.attention_scale(32) == 1 / 32
     assert rule.attention_scale(32, 32) == pytest.approx(32**-0.5)
     assert rule.attention_scale(64, 32) == pytest.approx(32**-0.5 / 2)
+    literal = rule.with_attention("1/d_head")
+    assert literal.attention_scale(32, 32) == 1 / 32 and literal.name == "mup-table3, attention 1/d_head"
+    assert hpt.rule("lingle").with_attention("1/√d_head").attention_scale(64, 64) == 1 / 8
     assert hpt.rule("completep").attention_scale(64, 64) == hpt.rule("sp").attention_scale(64) == 1 / 8
 
 

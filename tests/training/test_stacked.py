@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.model import transformer
-from hpt.parameterization.sixteen import Parameterization
 from hpt.training import stacked
 from hpt.training.loop import train
 from hpt.training.memory import SHARE, step_bytes
@@ -31,6 +30,7 @@ EVERYTHING = {
     "embedding_norm": True,
     "zero_query_init": True,
 }
+LINGLE = {"activation": "relu", "mlp_ratio": 2.0, "readout_bias": True, "depth_scaled_init": False}
 VARIANTS = {
     "SP": ("SP", {}, {}),
     "μP, clipped": ("μP", {}, {"clip": 0.8, "schedule": "cosine", "final_lr": 0.1}),
@@ -38,13 +38,15 @@ VARIANTS = {
     "SP, all decays": ("SP", {}, {"decay_on": "all"}),
     "SP+LN+Last, independent decay": ("SP+LN+Last", {"bias": True}, {"decay": "independent", "eps": 1e-4}),
     "all of the model's options": ("μP", EVERYTHING, {}),
+    "Lingle's": ("mup-table3", LINGLE, {}),
+    "gated linear attention": ("μP", {"mixer": "gla"}, {}),
 }
 
 
 def variant(run, parameterization="SP", architecture=None, **values):
     return dataclasses.replace(
         run,
-        parameterization=Parameterization.parse(parameterization),
+        parameterization=parameterization,
         model=dataclasses.replace(run.model, **(architecture or {})),
         train=dataclasses.replace(run.train, **values),
     )
