@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from hpt.config import config
 from hpt.device import Precision
-from hpt.parameterization.rules import Decay, DecayOn
+from hpt.parameterization.rules import Decay, DecayOn, Role
 
 
 @config
@@ -31,6 +31,12 @@ class TrainConfig:
     decay_fraction: share of the steps that "wsd" decays over.
     decay_power: power of the polynomial decay.
     final_lr: learning rate at the end, as a share of the peak.
+    exponential_warmup, exponential_warmup_on: T_w steps over which the learning rates of these roles
+        are multiplied by m^(t/T_w − 1), from 1/m to 1, beside the schedule; 0 is none. μP with hidden
+        (η/m, λ·m) acts like that (Kosson et al. 2510.19093).
+    embedding_boost, boost_share: embeddings train at m times what the parameterization says: "early",
+        in the first ``boost_share`` of the steps alone; "late", in the last; or "fading", by a
+        factor that falls from m to 1 over the first, its logarithm linearly.
     weight_decay, decay, decay_on: λ, how it acts and on what, see :func:`hpt.param_groups`.
     dose: the weight decay as time constants of the run, ηλ·steps at the peak η; λ follows from it,
         see :func:`hpt.runs.run_decay`. Where weights forget over τ steps (Wang & Aitchison 2405.13698: τ =
@@ -54,6 +60,10 @@ class TrainConfig:
     decay_fraction: float = Field(0.2, ge=0, le=1)
     decay_power: float = Field(1.0, gt=0)
     final_lr: float = Field(0.0, ge=0, le=1)
+    exponential_warmup: int = Field(0, ge=0)
+    exponential_warmup_on: tuple[Role, ...] = ("hidden", "readout")
+    embedding_boost: Literal["none", "early", "late", "fading"] = "none"
+    boost_share: float = Field(0.1, gt=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     decay: Decay = "coupled"
     decay_on: DecayOn = "matrices"
@@ -73,8 +83,9 @@ class TrainConfig:
                 f"give either steps or tokens_per_parameter, "
                 f"given steps={self.steps}, tokens_per_parameter={self.tokens_per_parameter}"
             )
-        if self.steps is not None and self.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps={self.warmup_steps} exceeds steps={self.steps}")
+        for name in ("warmup_steps", "exponential_warmup"):
+            if self.steps is not None and getattr(self, name) > self.steps:
+                raise ValueError(f"{name}={getattr(self, name)} exceeds steps={self.steps}")
         return self
 
     @model_validator(mode="after")
@@ -117,3 +128,30 @@ def lr_factor(c: TrainConfig, step: int, steps: int) -> float:
         c.schedule
     ]
     return c.final_lr + (1 - c.final_lr) * shape
+
+
+def role_factor(c: TrainConfig, role: Role, step: int, steps: int, m: float) -> float:
+    """What the learning rate of a role is multiplied by at ``step``, beside :func:`lr_factor`.
+
+    Parameters
+    ----------
+    m: the run's width over its base width.
+    """
+    t = step + 0.5
+    power = 0.0
+    if c.exponential_warmup and role in c.exponential_warmup_on:
+        power += min(0.0, t / c.exponential_warmup - 1)
+    if role == "embedding":
+        boosted_steps = c.boost_share * steps
+        power += {
+            "none": 0.0,
+            "early": float(t < boosted_steps),
+            "late": float(t > steps - boosted_steps),
+            "fading": max(0.0, 1 - t / boosted_steps),
+        }[c.embedding_boost]
+    return m**power
+
+
+def has_role_factors(c: TrainConfig) -> bool:
+    """Whether :func:`role_factor` is ever other than 1."""
+    return bool(c.exponential_warmup) or c.embedding_boost != "none"

@@ -19,6 +19,7 @@ from hpt.runs.store import Store
 from hpt.study.timing import shape_of
 from hpt.training.compiled import obstacle, train_compiled
 from hpt.training.loop import train
+from hpt.training.optimizers import only_alone
 from hpt.training.stacked import even_chunks, members_that_fit, stack_key, train_stacked
 
 #: Runs that one worker trains together.
@@ -68,7 +69,7 @@ def shapes_to_compile(
     steps = Counter()
     for config in configs:
         # A program of many micro-batches takes minutes to make.
-        if not config.train.micro_batch_size:
+        if not config.train.micro_batch_size and not only_alone(config.train):
             steps[shape_of(config)] += run_steps(config)
     least = 0 if wanted else STEPS_TO_COMPILE
     shapes = frozenset(shape for shape, count in steps.items() if count >= least)
@@ -127,8 +128,10 @@ def plan_jobs(
 
 def members_wanted(config: RunConfig, device: torch.device) -> int:
     """How many runs of a shape keep the device busy when they train at once; 1 where stacking does
-    not pay."""
+    not pay, or cannot be."""
     train = config.train
+    if only_alone(train):
+        return 1
     flops_a_step = run_flops(config) / run_steps(config)
     if device.type == "cpu":
         return MOST_ON_A_CPU if flops_a_step < FLOPS_TO_STACK_ON_A_CPU else 1

@@ -17,10 +17,11 @@ from hpt.cache_folder import StrPath
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.errors import ConfigError
+from hpt.parameterization.rules import ROLES
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_steps
 from hpt.runs.store import Store
-from hpt.runs.train_config import TrainConfig, lr_factor
+from hpt.runs.train_config import TrainConfig, lr_factor, role_factor
 from hpt.training.loop import Training
 
 
@@ -109,8 +110,13 @@ def _with_budget(config, steps, tokens_per_parameter):
 def branch_step(c: TrainConfig, steps: int, longest: int) -> int:
     """The first step at which a run of ``steps`` has another learning rate than one of ``longest``,
     or ``steps``."""
-    parted = (t for t in range(steps) if lr_factor(c, t, steps) != lr_factor(c, t, longest))
+    parted = (t for t in range(steps) if _rates(c, t, steps) != _rates(c, t, longest))
     return next(parted, steps)
+
+
+def _rates(c, step, steps):
+    """What decides the learning rates of all roles at a step."""
+    return lr_factor(c, step, steps), *(role_factor(c, role, step, steps, 2.0) for role in ROLES)
 
 
 def _train_family(configs, data, device) -> Iterator[RunResult]:

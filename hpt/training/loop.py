@@ -25,9 +25,10 @@ from hpt.data.source import load
 from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.model.transformer import Transformer, parameter_count
 from hpt.parameterization.groups import init_weights, param_groups
+from hpt.parameterization.rules import Role
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_decay, run_steps
-from hpt.runs.train_config import lr_factor
+from hpt.runs.train_config import lr_factor, role_factor
 from hpt.training.optimizers import optimizer_of
 
 #: Steps between looks at the losses: each look waits for the device.
@@ -87,6 +88,11 @@ def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
         eps=c.eps,
         optimizer=optimizer_of(c).rates,
     )
+
+
+def role_of(group: dict[str, Any]) -> Role:
+    """The role of a group of :func:`hpt.param_groups`."""
+    return group["name"].partition(".")[0]
 
 
 class Run:
@@ -253,7 +259,8 @@ class Training(Run):
         self.model = self.placed(build_model(config))
         groups = rate_groups(self.model, config)
         self.optimizer = optimizer_of(config.train).make(groups, config.train, self.device)
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.peaks = [(group["lr"], group["weight_decay"]) for group in self.optimizer.param_groups]
+        self.m = config.parameterization.multiplier(config.model.width)
 
     def placed(self, model: Transformer) -> nn.Module:
         """The new model, on the CPU, where it is to train."""
@@ -267,8 +274,11 @@ class Training(Run):
         """One step of the optimizer; returns the batch's loss before it."""
         c = self.config.train
         factor = lr_factor(c, step, self.steps)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
+        for group, (lr, decay) in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            own = role_factor(c, role_of(group), step, self.steps, self.m)
+            group["lr"] = lr * factor * own
+            # Decay that does not follow the group's rate does not follow its schedule either.
+            group["weight_decay"] = decay if c.decay == "coupled" else decay / own
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.gradients(inputs_BxT, targets_BxT)
         if c.clip is not None:

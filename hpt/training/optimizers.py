@@ -9,7 +9,7 @@ import torch
 
 from hpt.errors import ConfigError, did_you_mean
 from hpt.parameterization.optimizers import Optimizer
-from hpt.runs.train_config import TrainConfig
+from hpt.runs.train_config import TrainConfig, has_role_factors
 from hpt.training import adamw
 from hpt.training.adamw import StackedAdamW
 
@@ -43,13 +43,23 @@ def optimizer_of(c: TrainConfig) -> OptimizerKind:
     return OPTIMIZERS[c.optimizer]
 
 
+def only_alone(c: TrainConfig) -> str:
+    """Why such runs train one at a time and by plain steps alone; "" where stacks and compiled steps
+    can have them."""
+    if optimizer_of(c).stacked is None:
+        return f"optimizer={c.optimizer!r}"
+    if has_role_factors(c):
+        return f"exponential_warmup={c.exponential_warmup}, embedding_boost={c.embedding_boost!r}"
+    return ""
+
+
 def stacked_optimizer_of(c: TrainConfig) -> type[StackedAdamW]:
     """The optimizer of a stack of such runs.  Raises ConfigError where there is none."""
-    stacked = optimizer_of(c).stacked
-    if stacked is None:
+    reason = only_alone(c)
+    if reason:
         raise ConfigError(
-            f"optimizer={c.optimizer!r} has no step for stacks and compiled programs.",
+            f"{reason} has no step for stacks and compiled programs.",
             "it was written for one run at a time",
             "hpt.train(config), or a study with stack=False, compiled=False",
         )
-    return stacked
+    return optimizer_of(c).stacked

@@ -52,6 +52,7 @@ class Counter:
         {"weight_decay": 0.1, "decay": "independent"},
         {"weight_decay": 0.1, "decay": "constant", "precision": "bf16"},
         {"decay_fraction": 0.0},
+        {"embedding_boost": "early", "exponential_warmup": 4},
         {"decay_fraction": 1.0, "warmup_steps": 0},
     ],
 )

@@ -13,7 +13,7 @@ from hpt.data.source import load
 from hpt.parameterization.groups import param_groups
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.runs.train_config import lr_factor
-from hpt.training.loop import Training, build_model, rate_groups, train
+from hpt.training.loop import Training, build_model, rate_groups, role_of, train
 
 
 def changed(run, parameterization=None, model=None, **values):
@@ -109,6 +109,24 @@ def test_rules_scale_epsilon_and_branches(tiny_run):
     assert output["eps"] == pytest.approx(1e-3 / 4) and output["lr"] == pytest.approx(run.train.lr / 4 / 2)
     flat = build_model(dataclasses.replace(run, parameterization=hpt.rule("completep", 4)))
     torch.testing.assert_close(model.blocks[1].mlp.down.weight, flat.blocks[1].mlp.down.weight / 2)
+
+
+@pytest.mark.parametrize("decay", ["coupled", "constant"])
+def test_rates_of_roles_follow_schedules_of_their_own(tiny_run, decay):
+    """What a step takes off a weight follows its group's schedule under coupled decay alone."""
+    values = {"exponential_warmup": 6, "embedding_boost": "early", "boost_share": 0.25}
+    run = changed(tiny_run, "sp+embd", decay=decay, weight_decay=0.1, decay_fraction=0.0, **values)
+    training, m = Training(run, load(run.data), "cpu"), 16
+    for step in range(12):
+        training.advance(step + 1)
+        groups = {role_of(group): group for group in training.optimizer.param_groups}
+        common = run.train.lr * lr_factor(run.train, step, 12)
+        boost = m if step < 3 else 1
+        warm = m ** min(0, (step + 0.5) / 6 - 1)
+        expected = {"embedding": common * m * boost, "hidden": common * warm, "vector": common}
+        assert {r: groups[r]["lr"] for r in expected} == pytest.approx(expected)
+        shrink = groups["embedding"]["lr"] * groups["embedding"]["weight_decay"]
+        assert shrink == pytest.approx(0.1 * (expected["embedding"] if decay == "coupled" else common))
 
 
 def test_divergence_is_a_result_and_stops_early(tiny_run):

@@ -81,6 +81,17 @@ def test_stacks_and_compiled_steps_refuse_it_by_name(sgd_run):
     assert "'sgd'" in try_to_compile(sgd_run)
 
 
+def test_schedules_of_single_roles_train_alone_and_in_studies(tiny_study, tmp_path):
+    train_config = dataclasses.replace(tiny_study.base.train, embedding_boost="early")
+    base = dataclasses.replace(tiny_study.base, train=train_config)
+    with pytest.raises(ConfigError, match="embedding_boost='early' has no step for stacks"):
+        train_stacked([base], device="cpu")
+    study = dataclasses.replace(tiny_study, base=base, best_seeds=1, extend=0).select(["SP"], [8])
+    table = study.run(tmp_path, workers=1, quiet=True)
+    rate = table["log2_lr"].iloc[0]
+    assert table["loss"].iloc[0] == train(study.run_config("SP", 8, rate)).val_loss
+
+
 def test_a_name_that_is_not_in_the_table_trains_nothing(tiny_run):
     with pytest.raises(ConfigError, match=r"(?s)'adamv'.*did you mean 'adamw'"):
         train(named(tiny_run, "adamv"), device="cpu")
