@@ -134,9 +134,11 @@ def reference_names() -> list[str]:
 def reference_parts(name: str, profile: str = "quick") -> list[Part]:
     """What a reference study consists of, the most telling part first."""
     base = to_dict(load_profile(profile))
+    rules = {rule: {"name": rule, **laws} for rule, laws in _file_of_definitions()["rules"].items()}
     parts = []
     for part in reference_definition(name)["parts"]:
-        changes = {"name": name, **part}
+        named = [rules.get(p, p) for p in part["parameterizations"]]
+        changes = {"name": name, **part, "parameterizations": named}
         arm = changes.pop("arm", "")
         parts.append(Part(arm, from_dict(Study, _laid_over(base, changes))))
     return parts
@@ -251,6 +253,11 @@ def _cost(results: Iterable[RunResult]):
 
 
 def _definitions():
+    """The studies by name."""
+    return {name: value for name, value in _file_of_definitions().items() if name != "rules"}
+
+
+def _file_of_definitions():
     return read_values(resources.files("hpt.study") / "references.toml", "the reference studies")
 
 

@@ -38,7 +38,7 @@ TINY = {
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(module, "_definitions", lambda: TINY)
+    monkeypatch.setattr(module, "_file_of_definitions", lambda: TINY | {"rules": {}})
     return {"profile": "smoke"}
 
 
@@ -84,7 +84,7 @@ def test_a_study_is_made_read_and_gone_on_with(tiny, tmp_path, monkeypatch):
     half = reference("tiny", folder=folder, **tiny)
     assert (half.manifest["runs"], half.manifest["planned"], half.complete) == (3, 6, False)
     monkeypatch.undo()
-    monkeypatch.setattr(module, "_definitions", lambda: TINY)
+    monkeypatch.setattr(module, "_file_of_definitions", lambda: TINY | {"rules": {}})
     # Packed runs are not trained again, though their records are gone.
     for record in (folder / "records").iterdir():
         record.unlink()
