@@ -12,13 +12,13 @@ The rest, by wing
 -----------------
 model:             Transformer
 parameterization:  NAMED_RULES, Rule, PowerLaw
-runs:              RunResult, excess_loss, roughness
+runs:              RunResult, excess_loss, roughness, diagnostics_table
 training:          train_stacked, train_compiled, train_horizons, train_wide
 metrics:           basins, lr_sensitivity, TransferReport
 analysis:          effects, design, gap_closed, gap_steps, compare_exponents, share_exponents, Law,
                    synthetic_sweep
 plots:             plot_optimum, plot_metrics, plot_gap, plot_waterfall, plot_effects,
-                   plot_loss_curves, plot_excess, plot_coord_check
+                   plot_loss_curves, plot_excess, plot_coord_check, plot_diagnostics
 
 Each wing (``hpt.metrics``, …) says in its docstring what it is and in which order to read it. A
 name is loaded when it is first used, so that ``import hpt`` and the worker processes start at once.

@@ -28,6 +28,7 @@ from .parameterization import param_groups as param_groups
 from .parameterization import rule as rule
 from .plots import plot_basins as plot_basins
 from .plots import plot_coord_check as plot_coord_check
+from .plots import plot_diagnostics as plot_diagnostics
 from .plots import plot_effects as plot_effects
 from .plots import plot_excess as plot_excess
 from .plots import plot_gap as plot_gap
@@ -41,6 +42,7 @@ from .runs import RunConfig as RunConfig
 from .runs import RunResult as RunResult
 from .runs import Store as Store
 from .runs import TrainConfig as TrainConfig
+from .runs import diagnostics_table as diagnostics_table
 from .runs import excess_loss as excess_loss
 from .runs import roughness as roughness
 from .study import Study as Study

@@ -3,7 +3,8 @@
 :mod:`~hpt.plots.style` has colours and axes, :mod:`~hpt.plots.phases` the phase diagrams and the
 points in them, :mod:`~hpt.plots.figures` the figures of runs and sweeps,
 :mod:`~hpt.plots.effect_bars` the effects of switches, :mod:`~hpt.plots.waterfall` the gap a step at
-a time, :mod:`~hpt.plots.phase_page` the interactive page, :mod:`~hpt.plots.widgets` what moves in a
+a time, :mod:`~hpt.plots.diagnostics` looks into weights,
+:mod:`~hpt.plots.phase_page` the interactive page, :mod:`~hpt.plots.widgets` what moves in a
 notebook.
 """
 

@@ -1,3 +1,4 @@
+from .diagnostics import plot_diagnostics as plot_diagnostics
 from .effect_bars import plot_effects as plot_effects
 from .figures import plot_basins as plot_basins
 from .figures import plot_coord_check as plot_coord_check

@@ -2,7 +2,8 @@
 
 Read :mod:`~hpt.runs.train_config` and :mod:`~hpt.runs.run_config`, then :mod:`~hpt.runs.result`
 (what a run gave, and its record) and :mod:`~hpt.runs.store` (where records are).
-:mod:`~hpt.runs.stability` reads loss curves, :mod:`~hpt.runs.environment` says what machine this is.
+:mod:`~hpt.runs.stability` reads loss curves, :mod:`~hpt.runs.diagnostics` looks into weights,
+:mod:`~hpt.runs.environment` says what machine this is.
 """
 
 from lazy_loader import attach_stub

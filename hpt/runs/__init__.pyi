@@ -1,3 +1,4 @@
+from .diagnostics import diagnostics_table as diagnostics_table
 from .result import RunResult as RunResult
 from .run_config import RunConfig as RunConfig
 from .run_config import load_run as load_run

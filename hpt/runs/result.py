@@ -48,6 +48,7 @@ class RunResult:
     compiled: whether its step was one compiled program (:mod:`hpt.training.compiled`): equal to
         rounding too.
     threads: of the CPU, while it trained; with another number it is equal to rounding too.
+    diagnostics: of each look into the run and each role, see :func:`hpt.diagnostics_table`.
     extra: what the record of a newer hpt says beyond these fields and those of ``config``.
     """
 
@@ -68,6 +69,7 @@ class RunResult:
     stacked: int = 1
     compiled: bool = False
     threads: int = 1
+    diagnostics: list[dict[str, Any]] = field(default_factory=list, repr=False)
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def row(self) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class TrainConfig:
     clip: largest gradient norm; None does not clip.
     loss_bound: a run whose training loss passes it has diverged; None is 3·ln(vocabulary), three
         times the loss of guessing.
+    diagnostics: how many looks a run gets into its weights, see :mod:`hpt.runs.diagnostics`; they
+        change nothing in it.
     validation_sequences: how many fixed held-out sequences the final loss is taken on.
     precision: "fp32", "bf16", or "auto" for what the device does fast.
     """
@@ -75,6 +77,7 @@ class TrainConfig:
     loss_bound: float | None = Field(None, gt=0)
     validation_sequences: int = Field(256, ge=1)
     precision: Precision = "auto"
+    diagnostics: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _one_budget(self):

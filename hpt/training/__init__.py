@@ -6,7 +6,8 @@ Read :mod:`~hpt.training.loop` first: one run, step by step. What takes a step i
 one program in :mod:`~hpt.training.compiled`, whose compiler is told what to do in
 :mod:`~hpt.training.kernels`; several budgets on one trunk in :mod:`~hpt.training.horizons`; several GPUs in
 :mod:`~hpt.training.distributed`, with their processes and checkpoints in
-:mod:`~hpt.training.process_group`. :mod:`~hpt.training.memory` says what fits.
+:mod:`~hpt.training.process_group`. :mod:`~hpt.training.memory` says what fits;
+:mod:`~hpt.training.diagnostics` looks into weights under way.
 """
 
 from lazy_loader import attach_stub

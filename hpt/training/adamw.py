@@ -50,6 +50,12 @@ class StackedGroup:
         named = zip(self.shapes.items(), parts, strict=True)
         return {name: part.view(shape) for (name, shape), part in named}
 
+    def named_in_all(self) -> dict[str, Tensor]:
+        """All members' parameters, behind their axis."""
+        parts = self.state[0].split([math.prod(shape) for shape in self.shapes.values()], dim=1)
+        named = zip(self.shapes.items(), parts, strict=True)
+        return {name: part.unflatten(1, shape) for (name, shape), part in named}
+
     def step(self, grad_RxP, c, scalars_3) -> None:
         """A step of torch.optim.AdamW at each member's rates; the scalars are a row of
         :func:`step_scalars`."""

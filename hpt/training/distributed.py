@@ -82,6 +82,11 @@ def train_wide(
     """
     if shard not in ("ddp", "fsdp") or every < 1:
         raise ConfigError(f"shard={shard!r}, every={every}.", remedy='shard="ddp" or "fsdp"; every=500')
+    if config.train.diagnostics:
+        raise ConfigError(
+            f"diagnostics={config.train.diagnostics} cannot be had of a model that processes share.",
+            remedy="diagnostics=0, or hpt.train",
+        )
     # Before the processes wait for each other: text may have to be tokenized.
     data = data or load(config.data)
     run_id = config.run_id(data.fingerprint)

@@ -64,13 +64,19 @@ def train_horizons(
     Raises
     ------
     ConfigError: for no horizon, one shorter than the warm-up, another schedule than "wsd", or a
-        dose of weight decay.
+        dose of weight decay or diagnostics, which differ from horizon to horizon.
     """
     if config.train.schedule != "wsd":
         raise ConfigError(
             f"schedule={config.train.schedule!r} has no trunk that several horizons could share.",
             "after the warm-up each of its learning rates depends on the number of steps",
             'schedule="wsd", or hpt.train for each horizon',
+        )
+    if config.train.diagnostics:
+        raise ConfigError(
+            f"diagnostics={config.train.diagnostics} looks into each horizon at steps of its own.",
+            "a trunk is trained once",
+            "diagnostics=0, or hpt.train for each horizon",
         )
     if config.train.dose:
         raise ConfigError(

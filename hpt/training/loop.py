@@ -26,9 +26,11 @@ from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.model.transformer import Transformer, parameter_count
 from hpt.parameterization.groups import init_weights, param_groups
 from hpt.parameterization.rules import Role
+from hpt.runs.diagnostics import look_steps
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_decay, run_steps
 from hpt.runs.train_config import lr_factor, role_factor
+from hpt.training.diagnostics import look
 from hpt.training.optimizers import optimizer_of
 
 #: Steps between looks at the losses: each look waits for the device.
@@ -95,6 +97,12 @@ def role_of(group: dict[str, Any]) -> Role:
     return group["name"].partition(".")[0]
 
 
+def roles_of(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, Role]:
+    """The roles of a model's parameters by name, from its groups."""
+    role_by_id = {id(p): role_of(group) for group in groups for p in group["params"]}
+    return {name: role_by_id[id(p)] for name, p in model.named_parameters()}
+
+
 class Run:
     """What is under way, one run or many at once: the loop over its steps, the losses, validation,
     the records.
@@ -114,6 +122,7 @@ class Run:
     losses_RxS: of each step, nats a token; NaN where none was taken.
     taken: how many of them are each run's.
     seconds: that each run has trained.
+    looks, diagnostics: the steps that are looked into, and what was seen so far, a list a run.
     sequences: how many go through the model at once.
     """
 
@@ -135,6 +144,8 @@ class Run:
         self.losses_RxS = np.full((R, self.steps), np.nan, np.float32)
         self.taken = np.zeros(R, int)
         self.seconds = np.zeros(R)
+        self.looks = look_steps(c, self.steps)
+        self.diagnostics = [[] for _ in configs]
 
     @property
     def config(self) -> RunConfig:
@@ -158,9 +169,22 @@ class Run:
             start = time.perf_counter()
             steps = range(self.step, min(self.step + STEPS_PER_CHECK, until))
             batches = zip(steps, feed(self.read, steps, self.device), strict=True)
-            losses = [self.take_step(step, *batch) for step, batch in batches]
+            losses = [self.watched_step(step, *batch) for step, batch in batches]
             losses = self.settle(torch.stack(losses, -1)).cpu().numpy()
             self.note(steps, np.atleast_2d(losses), time.perf_counter() - start)
+
+    def watched_step(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        """:meth:`take_step`, with a look at what it does to the weights where one is due."""
+        if step not in self.looks:
+            return self.take_step(step, inputs, targets)
+        before = {name: weight.detach().clone() for name, weight in self.weights().items()}
+        losses = self.take_step(step, inputs, targets)
+        ids_RxBxT = inputs.view(len(self.alive), -1, inputs.shape[-1])
+        model, constants = self.forward_of()
+        seen = look(model, self.roles, constants, before, self.weights(), ids_RxBxT, self.dtype)
+        for i, rows in zip(self.alive, seen, strict=True):
+            self.diagnostics[i] += [{"step": step} | row for row in rows]
+        return losses
 
     def batch(self, seed: int, step: int) -> Batch:
         """Inputs and targets of a step, BxT, on the CPU."""
@@ -237,6 +261,7 @@ class Run:
             stacked=len(self.configs),
             compiled=self.compiled,
             threads=torch.get_num_threads(),
+            diagnostics=self.diagnostics[i],
         )
 
     def device_name(self) -> str:
@@ -261,6 +286,19 @@ class Training(Run):
         self.optimizer = optimizer_of(config.train).make(groups, config.train, self.device)
         self.peaks = [(group["lr"], group["weight_decay"]) for group in self.optimizer.param_groups]
         self.m = config.parameterization.multiplier(config.model.width)
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Of the parameters, by name."""
+        return roles_of(self.model, self.optimizer.param_groups)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters by name, behind the axis of one member."""
+        return {name: parameter[None] for name, parameter in self.model.named_parameters()}
+
+    def forward_of(self) -> tuple[nn.Module, dict[str, Tensor]]:
+        """A model whose forward may be called with any weights, and its buffers."""
+        return self.model, {}
 
     def placed(self, model: Transformer) -> nn.Module:
         """The new model, on the CPU, where it is to train."""

@@ -29,7 +29,7 @@ from hpt.errors import ConfigError
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.training.cuda_graph import CapturedGraph
-from hpt.training.loop import Run, build_model, cross_entropy, parts, rate_groups, raw_model
+from hpt.training.loop import Run, build_model, cross_entropy, parts, rate_groups, raw_model, roles_of
 from hpt.training.memory import SHARE, available_bytes, step_bytes
 from hpt.training.optimizers import stacked_optimizer_of
 
@@ -155,11 +155,20 @@ class Stack(Run):
         rates = list(map(rate_groups, members, configs))
         make = stacked_optimizer_of(self.config.train)
         self.optimizer = make(members, rates, self.config.train, self.steps, device, by_role)
+        self.roles = roles_of(members[0], rates[0])
         # For its forward alone; the weights are the optimizer's.
         with torch.device("meta"):
             self.model = raw_model(self.config)
         self.constants = {name: x.to(device) for name, x in members[0].named_buffers()}
         self.graph = CapturedGraph(device)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters by name, behind the members' axis."""
+        return {name: x for group in self.optimizer.groups for name, x in group.named_in_all().items()}
+
+    def forward_of(self):
+        """A model whose forward may be called with any weights, and its buffers."""
+        return self.model, self.constants
 
     def read(self, step: int) -> Batch:
         """Inputs and targets, RxBxT, on the CPU: members of one seed see the same."""
