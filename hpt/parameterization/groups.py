@@ -12,7 +12,7 @@ from hpt.model.transformer import Transformer, wider_copy
 from hpt.parameterization import named_rules
 from hpt.parameterization.depth import with_depth
 from hpt.parameterization.forward import attention_note, refuse_multiplier
-from hpt.parameterization.optimizers import Optimizer, absorb, check_optimizer, for_optimizer
+from hpt.parameterization.optimizers import Optimizer, absorb, check_optimizer, for_optimizer, is_muon
 from hpt.parameterization.roles import (
     ParameterRole,
     RoleMap,
@@ -88,7 +88,8 @@ def param_groups(
     forward: what to do about a forward multiplier that the rule asks for: "absorb" it into init and
         learning rate, or leave it to the model ("in_model").
     optimizer: the one that the groups are for. With "muon", groups named "hidden" go to Muon at
-        ``lr``, the others to AdamW at ``rest_lr``.
+        ``lr`` with torch's adjust_lr_fn="original", the others to AdamW at ``rest_lr``;
+        "muon-match-rms" is for adjust_lr_fn="match_rms_adamw".
     eps: Adam's ε, where the groups are to carry it; a rule that scales ε takes 1e-8 by default.
 
     Returns
@@ -130,7 +131,7 @@ def _check_rates(lr, weight_decay, rest_lr, decay, decay_on, optimizer):
         raise ConfigError(
             f"{lr=}, {weight_decay=}, {rest_lr=}: none may be negative, and only the decay may be 0."
         )
-    if (rest_lr is None) == (optimizer == "muon"):
+    if (rest_lr is None) == is_muon(optimizer):
         raise ConfigError(
             f"optimizer={optimizer!r} with rest_lr={rest_lr}.",
             "Muon and AdamW need a learning rate each; any other optimizer has one",

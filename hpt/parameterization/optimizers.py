@@ -9,9 +9,15 @@ adafactor
     Everett et al. 2024: Adafactor multiplies its update by the weights' RMS, so Adam's LR is
     divided by the growth of the init.
 muon
-    The spectral condition of Yang, Simon & Bernstein 2023 (arXiv 2310.17813) for hidden matrices,
-    with Muon's update × √max(1, fan_out/fan_in) (torch's adjust_lr_fn="original"); AdamW for the
-    rest.
+    The spectral condition of Yang, Simon & Bernstein 2023 (arXiv 2310.17813) for hidden matrices:
+    an update of spectral norm √(fan_out/fan_in). Muon's has √max(1, fan_out/fan_in) with torch's
+    adjust_lr_fn="original", which keeps that ratio; AdamW for the rest.
+muon-match-rms
+    The same with adjust_lr_fn="match_rms_adamw", whose update has norm 0.2·√max(fan_out, fan_in):
+    too much by √fan_in, so that the learning rate falls as 1/√m.
+
+The switches of the sixteen say what they multiply whatever the optimizer, and so do the laws of a rule of
+your own that are factors on the hidden learning rate: they are taken literally.
 """
 
 from typing import Literal, get_args
@@ -19,7 +25,7 @@ from typing import Literal, get_args
 from hpt.errors import ConfigError
 from hpt.parameterization.rules import Role, Rule, Scales, unknown_name
 
-Optimizer = Literal["adamw", "adam", "sgd", "lion", "adafactor", "muon"]
+Optimizer = Literal["adamw", "adam", "sgd", "lion", "adafactor", "muon", "muon-match-rms"]
 
 _MUP = ("mup-table3", "mup-table8")
 #: The rules that an optimizer has learning rates for; Adam has all.
@@ -28,7 +34,18 @@ RULES_FOR = {
     "lion": (*_MUP, "lingle"),
     "adafactor": (*_MUP, "everett-full-align", "everett-no-align"),
     "muon": _MUP,
+    "muon-match-rms": _MUP,
 }
+
+
+def is_muon(optimizer: str) -> bool:
+    """Whether hidden matrices go to Muon, and all else to AdamW."""
+    return optimizer.startswith("muon")
+
+
+def is_literal(rule: Rule) -> bool:
+    """Whether a rule's laws are factors on the hidden learning rate that no author ties to Adam."""
+    return rule.lr_is == "hidden" and rule.name != "hayou-liu"
 
 
 def check_optimizer(rule: Rule, optimizer: str) -> None:
@@ -41,7 +58,7 @@ def check_optimizer(rule: Rule, optimizer: str) -> None:
     if optimizer not in get_args(Optimizer):
         raise unknown_name("optimizer", optimizer, get_args(Optimizer))
     rules = RULES_FOR.get(optimizer, (rule.name,))
-    if rule.name not in rules:
+    if rule.name not in rules and not is_literal(rule):
         raise ConfigError(
             f"rule {rule.name!r} has no learning rates for {optimizer!r}.",
             "its source gives AdamW's only",
@@ -54,6 +71,8 @@ def for_optimizer(
 ) -> Scales:
     """The rule's scales of one parameter, under ``optimizer``."""
     scales = rule.scales(role, fan_in, m, fan_out)
+    if is_literal(rule):
+        return scales
     if optimizer == "sgd":
         # An input's or output's SGD gradient shrinks as 1/m where Adam's step does not.
         readout_lr = m if rule.name == "mup-table8" else 1 / m
@@ -63,8 +82,9 @@ def for_optimizer(
         at_base = rule.scales(role, fan_in / m, 1.0, fan_out)
         growth = scales.init_std / at_base.init_std
         return scales._replace(lr=scales.lr / growth, decay=scales.decay * growth)
-    if optimizer == "muon" and role == "hidden":
-        return scales._replace(lr=1.0, decay=1.0)
+    if is_muon(optimizer) and role == "hidden":
+        lr = 1.0 if optimizer == "muon" else m**-0.5
+        return scales._replace(lr=lr, decay=1 / lr)
     return scales
 
 

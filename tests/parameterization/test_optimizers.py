@@ -120,7 +120,12 @@ def test_at_base_width_all_rules_that_agree_on_attention_are_one_run():
 
 @pytest.mark.parametrize(
     ("rule", "optimizer"),
-    [("sp+embd", "sgd"), ("everett-no-align", "muon"), ("hayou-liu", "lion"), ("completep", "adafactor")],
+    [
+        ("everett-full-align", "sgd"),
+        ("everett-no-align", "muon"),
+        ("hayou-liu", "lion"),
+        ("completep", "adafactor"),
+    ],
 )
 def test_optimizers_without_a_source_are_refused(rule, optimizer):
     with pytest.raises(ConfigError, match=f"no learning rates for '{optimizer}'") as error:
@@ -154,3 +159,27 @@ def test_adafactor_divides_by_the_growth_of_the_init():
         for r, (i, o) in ROLES.items()
     }
     assert lr["hidden"] == pytest.approx(M**-0.5) == lr["readout"] and lr["embedding"] == 1
+
+
+def test_the_switches_are_literal_under_any_optimizer():
+    """η, and η·m where a switch says so; and a rule of one's own as it is written."""
+    for optimizer in ("sgd", "lion", "muon", "muon-match-rms"):
+        for rule in (hpt.rule("sp+embd"), hpt.rule("sp").with_power(0.5)):
+            lr = {r: for_optimizer(rule, optimizer, r, i, M, o).lr for r, (i, o) in ROLES.items()}
+            embedding = M if rule.name == "SP+Embd" else M**0.5
+            assert lr == {"embedding": embedding, "hidden": 1, "readout": 1, "vector": 1, "fixed": 1}
+
+
+def test_muon_scaled_to_adamw_slows_with_the_width():
+    """Its update has norm 0.2·√max(fan_out, fan_in), so that the rate falls as 1/√m; lr·λ stays."""
+    scales = for_optimizer(hpt.rule("mup-table3"), "muon-match-rms", "hidden", N, M, N)
+    assert (scales.lr, scales.decay) == (0.5, 2) and scales.init_std == N**-0.5
+    model = Transformer(CONFIG)
+    groups = hpt.param_groups(
+        model, "mup-table3", lr=0.1, rest_lr=1e-3, optimizer="muon-match-rms", base_width=8
+    )
+    assert {g["name"]: g["lr"] for g in groups} == pytest.approx(
+        {"embedding": 1e-3, "vector": 1e-3, "hidden": 0.05, "readout": 1e-3 / 4}
+    )
+    with pytest.raises(ConfigError, match="rest_lr"):
+        hpt.param_groups(model, "mup-table3", lr=0.1, optimizer="muon-match-rms")
