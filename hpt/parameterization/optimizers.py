@@ -17,12 +17,14 @@ muon-match-rms
     too much by √fan_in, so that the learning rate falls as 1/√m.
 
 The switches of the sixteen say what they multiply whatever the optimizer, and so do the laws of a rule of
-your own that are factors on the hidden learning rate: they are taken literally.
+your own that are factors on the hidden learning rate: they are taken literally. Lion takes any rule of
+your own.
 """
 
 from typing import Literal, get_args
 
 from hpt.errors import ConfigError
+from hpt.parameterization.named_rules import NAMED_RULES
 from hpt.parameterization.rules import Role, Rule, Scales, unknown_name
 
 Optimizer = Literal["adamw", "adam", "sgd", "lion", "adafactor", "muon", "muon-match-rms"]
@@ -58,7 +60,8 @@ def check_optimizer(rule: Rule, optimizer: str) -> None:
     if optimizer not in get_args(Optimizer):
         raise unknown_name("optimizer", optimizer, get_args(Optimizer))
     rules = RULES_FOR.get(optimizer, (rule.name,))
-    if rule.name not in rules and not is_literal(rule):
+    own_for_lion = optimizer == "lion" and rule.name not in NAMED_RULES
+    if not (rule.name in rules or is_literal(rule) or own_for_lion):
         raise ConfigError(
             f"rule {rule.name!r} has no learning rates for {optimizer!r}.",
             "its source gives AdamW's only",

@@ -170,6 +170,14 @@ def test_the_switches_are_literal_under_any_optimizer():
             assert lr == {"embedding": embedding, "hidden": 1, "readout": 1, "vector": 1, "fixed": 1}
 
 
+def test_lion_takes_any_rule_of_ones_own():
+    own = hpt.rule("lingle").with_attention("1/√d_head")
+    assert for_optimizer(own, "lion", "hidden", N, M, N).lr == 1 / M
+    hpt.param_groups(Transformer(CONFIG), own, lr=0.1, optimizer="lion")
+    with pytest.raises(ConfigError, match="no learning rates for 'muon'"):
+        hpt.param_groups(Transformer(CONFIG), own, lr=0.1, rest_lr=0.1, optimizer="muon")
+
+
 def test_muon_scaled_to_adamw_slows_with_the_width():
     """Its update has norm 0.2·√max(fan_out, fan_in), so that the rate falls as 1/√m; lr·λ stays."""
     scales = for_optimizer(hpt.rule("mup-table3"), "muon-match-rms", "hidden", N, M, N)
