@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.stats import gmean
 
 from hpt.errors import ConfigError, did_you_mean
 from hpt.plots.style import color_of, log_axis, new_figure, shades
@@ -29,18 +30,22 @@ def plot_diagnostics(
     ------
     ConfigError: for an unknown quantity, axis or step, or a table without looks.
     """
-    table = _checked(table, quantity, x).dropna(subset=quantity)
+    table = _checked(table, quantity, x)
+    table = table.dropna(subset=quantity)
+    lines = ["parameterization", "width"]
     if x == "width":
         table = _at_step(table, step)
-    lines = ["parameterization", "width"] if x == "step" else ["parameterization"]
-    roles = list(dict.fromkeys(table["role"]))
-    figure, axes = new_figure(len(roles))
+        lines = ["parameterization"]
     colors = _colors(table, lines)
-    for ax, role in zip(axes, roles, strict=True):
-        for key, rows in table[table["role"] == role].groupby(lines, sort=False):
-            means = rows.groupby(x)[quantity].apply(lambda values: values.prod() ** (1 / len(values)))
-            steps = means.index + 1 if x == "step" else means.index
-            ax.plot(steps, means, "o-", ms=3, lw=1.2, color=colors[key], label=" ".join(map(str, key)))
+    panels = dict(list(table.groupby("role", sort=False)))
+    figure, axes = new_figure(len(panels))
+    for ax, (role, looks) in zip(axes, panels.items(), strict=True):
+        for key, rows in looks.groupby(lines, sort=False):
+            means = rows.groupby(x)[quantity].apply(gmean)
+            # Steps from 1: the axis is logarithmic.
+            at = means.index + (x == "step")
+            label = " ".join(map(str, key))
+            ax.plot(at, means, "o-", ms=3, lw=1.2, color=colors[key], label=label)
         ax.set(title=role, xlabel=x, yscale="log")
         log_axis(ax)
     axes[0].set_ylabel(LOOKED_AT[quantity].partition(",")[0])
@@ -65,18 +70,25 @@ def _checked(table, quantity, x):
 
 def _at_step(table, step):
     """The looks at one step: by default each run's last but one."""
-    if step is not None:
-        if step not in set(table["step"]):
-            raise ConfigError(f"no look at step {step}.", f"there are some at {sorted(set(table['step']))}")
-        return table[table["step"] == step]
-    run = ["parameterization", "width", "lr", "weight_decay", "seed"]
-    last = table.groupby(run)["step"].transform(lambda steps: sorted(set(steps))[-2:][0])
-    return table[table["step"] == last]
+    if step is None:
+        run = ["parameterization", "width", "lr", "weight_decay", "seed"]
+        step = table.groupby(run)["step"].transform(_last_but_one)
+    chosen = table[table["step"] == step]
+    if chosen.empty:
+        steps = sorted(set(table["step"]))
+        raise ConfigError(f"no look at step {step}.", f"there are some at {steps}")
+    return chosen
+
+
+def _last_but_one(steps):
+    found = sorted(set(steps))
+    return found[-2:][0]
 
 
 def _colors(table, lines):
     """A colour a parameterization; of one alone, a shade a width."""
-    keys = list(table[lines].drop_duplicates().itertuples(index=False, name=None))
-    if len({name for name, *_ in keys}) == 1:
-        return dict(zip(keys, shades(len(keys)), strict=True))
-    return {key: color_of(key[0]) for key in keys}
+    keys = table[lines].drop_duplicates().itertuples(index=False, name=None)
+    colors = {key: color_of(key[0]) for key in keys}
+    if table["parameterization"].nunique() == 1:
+        return dict(zip(colors, shades(len(colors)), strict=True))
+    return colors

@@ -1,7 +1,9 @@
 """Training: a configuration in, a result out.
 
 Read :mod:`~hpt.training.loop` first: one run, step by step. What takes a step is in
-:mod:`~hpt.training.optimizers` and :mod:`~hpt.training.adamw`. The same numbers, sooner: many runs at once in
+:mod:`~hpt.training.optimizers`, with :mod:`~hpt.training.adamw`, :mod:`~hpt.training.muon`,
+:mod:`~hpt.training.lion` and :mod:`~hpt.training.sgd`, which change :mod:`~hpt.training.weights`. The
+same numbers, sooner: many runs at once in
 :mod:`~hpt.training.stacked`, with one launch a step on a GPU by :mod:`~hpt.training.cuda_graph`; a step as
 one program in :mod:`~hpt.training.compiled`, whose compiler is told what to do in
 :mod:`~hpt.training.kernels`; several budgets on one trunk in :mod:`~hpt.training.horizons`; several GPUs in

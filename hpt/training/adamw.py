@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hpt.runs.train_config import TrainConfig, lr_factor
+from hpt.training.weights import Group
 
 #: Bytes of the two moments of a parameter, fp32.
 STATE_BYTES = 8
@@ -26,6 +27,24 @@ def make(groups: list[dict[str, Any]], c: TrainConfig, device: torch.device) -> 
     """The optimizer of one run, for groups of :func:`hpt.param_groups`."""
     fused = device.type != "mps"
     return torch.optim.AdamW(groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=fused)
+
+
+def corrections(c: TrainConfig, t: int) -> tuple[float, float]:
+    """Adam's bias corrections at step ``t``, from 1: 1 − β₁ᵗ and 1 − β₂ᵗ."""
+    return 1 - c.beta1**t, 1 - c.beta2**t
+
+
+def update(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_5: Tensor) -> None:
+    """A step of all members, each at its rates; see :data:`hpt.training.optimizers.Update`."""
+    lr_factor, decay_factor, _, debias1, debias2 = scalars_5
+    grad_RxP = torch.cat([grad.flatten(1) for grad in grads], dim=1)
+    mean_RxP, square_RxP = group.moments
+    lr_Rx1 = group.lr * lr_factor
+    group.weight.addcmul_(group.weight, lr_Rx1 * group.decay * decay_factor, value=-1)
+    mean_RxP.lerp_(grad_RxP, 1 - c.beta1)
+    square_RxP.mul_(c.beta2).addcmul_(grad_RxP, grad_RxP, value=1 - c.beta2)
+    root_RxP = square_RxP.sqrt().div_(debias2.sqrt()).add_(group.eps)
+    group.weight.addcdiv_(lr_Rx1 / debias1 * mean_RxP, root_RxP, value=-1)
 
 
 @dataclasses.dataclass

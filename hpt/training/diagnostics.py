@@ -54,8 +54,10 @@ def look(
     # The fused kernels of attention have no rule for members.
     with sdpa_kernel(SDPBackend.MATH):
         found = vmap(of_member)(before, after, ids_RxBxT[:, :SEQUENCES])
-    found = {role: values_Rx4.cpu().tolist() for role, values_Rx4 in found.items()}
-    return [[_row(role, found[role][r]) for role in found] for r in range(len(ids_RxBxT))]
+    rows_of_role = [
+        [_row(role, values) for values in values_Rx4.tolist()] for role, values_Rx4 in found.items()
+    ]
+    return list(map(list, zip(*rows_of_role, strict=True)))
 
 
 def _row(role, values):

@@ -82,6 +82,11 @@ def train_wide(
     """
     if shard not in ("ddp", "fsdp") or every < 1:
         raise ConfigError(f"shard={shard!r}, every={every}.", remedy='shard="ddp" or "fsdp"; every=500')
+    if config.train.optimizer != "adamw":
+        raise ConfigError(
+            f"optimizer={config.train.optimizer!r} has no step for a model that processes share.",
+            remedy='optimizer="adamw", or hpt.train',
+        )
     if config.train.diagnostics:
         raise ConfigError(
             f"diagnostics={config.train.diagnostics} cannot be had of a model that processes share.",

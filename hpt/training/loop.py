@@ -25,6 +25,7 @@ from hpt.data.source import load
 from hpt.device import flushed_denormals, pick_device, pick_precision
 from hpt.model.transformer import Transformer, parameter_count
 from hpt.parameterization.groups import init_weights, param_groups
+from hpt.parameterization.optimizers import is_muon
 from hpt.parameterization.rules import Role
 from hpt.runs.diagnostics import look_steps
 from hpt.runs.result import RunResult
@@ -32,6 +33,7 @@ from hpt.runs.run_config import RunConfig, run_decay, run_steps
 from hpt.runs.train_config import lr_factor, role_factor
 from hpt.training.diagnostics import look
 from hpt.training.optimizers import optimizer_of
+from hpt.training.weights import role_of
 
 #: Steps between looks at the losses: each look waits for the device.
 STEPS_PER_CHECK = 25
@@ -79,6 +81,7 @@ def raw_model(config: RunConfig) -> Transformer:
 def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
     """The run's parameters with their learning rates and weight decays."""
     c = config.train
+    rates = optimizer_of(c).rates
     return param_groups(
         model,
         config.parameterization,
@@ -88,13 +91,9 @@ def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
         decay_on=c.decay_on,
         forward="absorb",
         eps=c.eps,
-        optimizer=optimizer_of(c).rates,
+        optimizer=rates,
+        rest_lr=c.lr * c.rest_lr_ratio if is_muon(rates) else None,
     )
-
-
-def role_of(group: dict[str, Any]) -> Role:
-    """The role of a group of :func:`hpt.param_groups`."""
-    return group["name"].partition(".")[0]
 
 
 def roles_of(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, Role]:

@@ -1,0 +1,59 @@
+"""SGD with momentum, against torch's own."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hpt.data.source import load
+from hpt.errors import ConfigError
+from hpt.runs.train_config import lr_factor
+from hpt.training.loop import build_model, rate_groups, train
+from hpt.training.stacked import train_stacked
+
+
+def by_sgd(run, **values):
+    values = {"optimizer": "sgd", "lr": 0.5, **values}
+    return dataclasses.replace(run, train=dataclasses.replace(run.train, **values))
+
+
+def losses_by_torch(run, momentum):
+    """The training losses by torch.optim.SGD, weights shrunk before each of its steps."""
+    c, data, model = run.train, load(run.data), build_model(run)
+    groups = rate_groups(model, run)
+    sgd = torch.optim.SGD([{"params": g["params"], "lr": g["lr"]} for g in groups], momentum=momentum)
+    losses = []
+    for step in range(c.steps):
+        inputs, targets = data.batch(0, step, 4, 16)
+        model.zero_grad()
+        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        loss.backward()
+        losses.append(loss.item())
+        with torch.no_grad():
+            for group, rates in zip(sgd.param_groups, groups, strict=True):
+                group["lr"] = rates["lr"] * lr_factor(c, step, c.steps)
+                for p in group["params"]:
+                    p *= 1 - group["lr"] * rates["weight_decay"]
+        sgd.step()
+    return losses
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "momentum"),
+    [
+        ("SP+Embd", {}, 0.9),
+        ("mup-table3", {"momentum": 0.5, "weight_decay": 0.1}, 0.5),
+        ("mup-table8", {"momentum": 0.0}, 0.0),
+    ],
+)
+def test_a_run_is_that_of_torchs_sgd(tiny_run, rule, values, momentum):
+    run = by_sgd(dataclasses.replace(tiny_run, parameterization=rule), lr=0.05, **values)
+    losses = losses_by_torch(run, momentum)
+    assert train(run, device="cpu").train_loss == pytest.approx(losses, rel=1e-5)
+    assert losses[-1] < losses[0]
+
+
+def test_stacks_refuse_it_by_name(tiny_run):
+    with pytest.raises(ConfigError, match="'sgd' has no step for stacks"):
+        train_stacked([by_sgd(tiny_run)], device="cpu")
