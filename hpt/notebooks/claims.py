@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hpt.analysis.compare import gap_closed
+from hpt.metrics.quantities import decay_column
 from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import Figure
 from hpt.runs.result import RunResult
@@ -50,7 +51,7 @@ def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[C
 
     The verdict is "not run" where the study lacks the runs that a claim is about.
     """
-    swept = report.basins["weight_decay"].nunique() > 1
+    swept = report.basins[decay_column(report.group_columns)].nunique() > 1
     needs = "see the table of E and κ" if swept else "needs several weight decays"
     decays = needs, Verdict.NOT_RUN
     return [
@@ -143,7 +144,7 @@ def _price_text(price):
 
 def _fit_errors(report, better):
     """Is E of SP above that of a better parameterization, at the smallest weight decay?"""
-    table = report.to_frame().sort_values("weight_decay", ascending=False)
+    table = report.to_frame().sort_values(decay_column(report.group_columns), ascending=False)
     E = {row["parameterization"]: Figure.from_row(row, "E") for row in table.to_dict("records")}
     if not {"SP", better} <= set(E):
         return _NOT_RUN
@@ -167,7 +168,8 @@ def _share_of_gap(report, by, most):
     if not {"SP", by, "μP"} <= set(report.basins["parameterization"]):
         return f"needs SP, {by} and μP", Verdict.NOT_RUN
     shares = gap_closed(report, by=by)
-    widest = shares.sort_values(["width", "weight_decay"], ascending=[False, True]).iloc[0]
+    order = ["width", decay_column(report.group_columns)]
+    widest = shares.sort_values(order, ascending=[False, True]).iloc[0]
     width = widest["width"]
     low = widest["share_low"]
     high = widest["share_high"]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from hpt.analysis.compare import gap_closed
 from hpt.data.source import load
+from hpt.metrics.quantities import decay_column
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import check_claims
@@ -149,8 +150,9 @@ def _report(results):
 def _shown(table, names):
     """The named columns with their intervals and remarks, after the group's; its weight decay only
     where there are several."""
-    if table["weight_decay"].nunique() == 1:
-        table = table.drop(columns="weight_decay")
-    names = ("parameterization", "weight_decay", *names)
+    decay = decay_column(table)
+    if table[decay].nunique() == 1:
+        table = table.drop(columns=decay)
+    names = ("parameterization", decay, *names)
     ends = ("", "_low", "_high", "_determined", "_reason")
     return table.filter([name + end for name in names for end in ends])

@@ -108,6 +108,17 @@ def test_claims_take_the_smallest_of_several_weight_decays(run):
     assert told["weight decay lowers E for SP"].came_out == "see the table of E and κ"
 
 
+def test_claims_take_doses_of_weight_decay_too(run):
+    small = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.85})
+    large = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 3.0})
+    doses = [table.assign(dose=d, weight_decay=d / table["lr"]) for d, table in ((0.0, small), (0.3, large))]
+    table = pd.concat(doses, ignore_index=True)
+    table["loss"] += np.random.default_rng(3).normal(0, 0.002, len(table))
+    told = judged(results_of(small, run), table, reference="μP")
+    assert "75%" in told["Embd alone brings the loss near that of μP"].came_out
+    assert told["weight decay lowers E for SP"].came_out == "see the table of E and κ"
+
+
 def test_what_is_not_determined_is_said_with_its_reason(run):
     """Two widths are too few for a fit error."""
     table = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.85})

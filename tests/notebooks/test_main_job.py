@@ -36,6 +36,9 @@ def test_summary_tables_tell_several_weight_decays_apart(sweep):
     both = pd.concat([sweep, sweep.assign(weight_decay=0.1, loss=sweep["loss"] + 0.1)])
     tables = summary_tables(transfer_report(both, reference="μP", bootstraps=50))
     assert all(set(table["weight_decay"]) == {0.0, 0.1} for table in tables.values())
+    doses = both.assign(dose=both["weight_decay"], weight_decay=both["weight_decay"] / both["lr"])
+    tables = summary_tables(transfer_report(doses, reference="μP", bootstraps=50))
+    assert all(set(table["dose"]) == {0.0, 0.1} for table in tables.values())
 
 
 def test_the_main_job(tmp_path, monkeypatch):
