@@ -48,14 +48,26 @@ def pick_precision(asked: Precision, device: torch.device) -> tuple[torch.dtype,
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "this GPU multiplies bf16 in hardware"
         return torch.float32, "this GPU has no bf16 hardware"
-    # Older torch does not tell.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    if device.type == "cpu" and capabilities.get("amx_bf16"):
-        return torch.bfloat16, "this CPU multiplies bf16 in AMX tiles"
-    # Two to two and a half times the fp32 speed of a matmul on a Zen 4 core, at every size that hpt trains.
-    if device.type == "cpu" and capabilities.get("avx512_bf16"):
-        return torch.bfloat16, "this CPU multiplies bf16 by AVX-512"
+    if device.type == "cpu" and (how := _bf16_of_this_cpu()):
+        return torch.bfloat16, f"this CPU multiplies bf16 {how}"
     return torch.float32, f"no fast bf16 matmul is known on this {device.type} device"
+
+
+def _bf16_of_this_cpu():
+    """How this CPU multiplies bf16 fast; "" where it does not, or where torch is held to less
+    (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA)."""
+    # Older torch does not tell.
+    has = getattr(torch.cpu, "get_capabilities", dict)()
+    if not (has.get("amx_bf16") or has.get("avx512_bf16")):
+        return ""
+    if (
+        torch.backends.cpu.get_cpu_capability() != "AVX512"
+        or not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
+        return ""
+    # By AVX-512: two to two and a half times the fp32 speed of a matmul on a Zen 4 core, at every size that
+    # hpt trains.
+    return "in AMX tiles" if has.get("amx_bf16") else "by AVX-512"
 
 
 @contextlib.contextmanager
@@ -74,7 +86,9 @@ def flushed_denormals() -> Iterator[None]:
 
 
 def cores_here() -> int:
-    """The cores that this process may use."""
+    """The cores that this process may use: HPT_CORES, where that is set and there are more."""
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    asked = os.environ.get("HPT_CORES", "")
+    return min(cores, max(1, int(asked))) if asked.isdecimal() else cores
