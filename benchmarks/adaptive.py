@@ -45,7 +45,7 @@ def twin(study: Study, *, noise: float, common: float, shape: str, seed: int):
         laws,
         widths=study.widths,
         log2_lrs=lattice,
-        seeds=max(study.seeds, study.best_seeds),
+        seeds=max(study.seeds, *map(study.best_seeds_at, study.widths)),
         noise=noise,
         common=common,
         seed=seed,

@@ -8,3 +8,5 @@ from .references import reference_definition as reference_definition
 from .references import reference_names as reference_names
 from .references import reference_parts as reference_parts
 from .study import Study as Study
+from .together import run_together as run_together
+from .warmups import warmup_studies as warmup_studies

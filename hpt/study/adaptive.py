@@ -78,15 +78,14 @@ class Search:
 
     Attributes
     ----------
-    groups: how many there are.
-    grids: widths, ascending, and the log2 learning rates where their optimum is expected.
+    grids: of each group, its widths, ascending, and the log2 learning rates where their optimum is
+        expected.
     target: width of the 95 % interval of log2 η*, octaves, at which a cell is done.
     seeds: of every rate. most_seeds: that one rate gets at most, no fewer than ``seeds``.
     extend: steps of the grid that the search may go beyond it.
     """
 
-    groups: int
-    grids: tuple[tuple[int, tuple[float, ...]], ...]
+    grids: tuple[tuple[tuple[int, tuple[float, ...]], ...], ...]
     target: float
     seeds: int = 1
     most_seeds: int = 2
@@ -112,7 +111,7 @@ def _next_runs(search, known):
     rows = [(*run, loss) for run, loss in known]
     table = pd.DataFrame(rows, columns=[*Run._fields, "loss"], dtype=float)
     table.loss = table.loss.fillna(np.inf)
-    groups = [_cells(search, group, table) for group in range(search.groups)]
+    groups = [_cells(search, group, table) for group in range(len(search.grids))]
     new = [run for cells in groups for run in _explore(cells)]
     if new or not known:
         return new
@@ -211,7 +210,7 @@ class Cell:
 def _cells(search, group, table):
     """The cells of a group, the narrowest width first, with their wells."""
     rows = table[table.group == group]
-    cells = [Cell(search, group, w, grid, rows[rows.width == w]) for w, grid in search.grids]
+    cells = [Cell(search, group, w, grid, rows[rows.width == w]) for w, grid in search.grids[group]]
     bracketed = {cell.width: cell for cell in cells if not cell.edge}
     if not bracketed:
         return cells

@@ -18,7 +18,7 @@ import pandas as pd
 from hpt.cache_folder import StrPath
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.study.executor import Executor
-from hpt.study.plan import Losses, forecast
+from hpt.study.plan import Forecast
 from hpt.study.timing import Calibration
 
 #: Of a record: a loss in the shortest decimals that give its float32 back; all but configuration and losses.
@@ -121,20 +121,29 @@ class Cost:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def reckon(study, losses: Losses, executor: Executor, store: StrPath, notes: Sequence[str] = ()) -> Cost:
-    """The cost of what a study lacks.
+def reckon(
+    name: str,
+    forecasts: Sequence[Forecast],
+    done: int,
+    executor: Executor,
+    store: StrPath,
+    notes: Sequence[str] = (),
+) -> Cost:
+    """The cost of what studies lack that are trained together.
 
     Parameters
     ----------
-    study: a :class:`hpt.Study`.
-    losses: of the runs that are done.
+    name: of the first.
+    forecasts: what each lacks.
+    done: how many of their runs are done.
     executor: who will train, made ready by its ``prepare``.
     store: where records go.
     notes: what else is worth saying.
     """
     begun = time.perf_counter()
-    expected = forecast(study, losses)
-    runs = [*expected.now, *expected.later]
+    now = list(dict.fromkeys(run for expected in forecasts for run in expected.now))
+    later = [run for expected in forecasts for run in expected.later]
+    runs = [*now, *later]
     timed = executor.time(runs) if runs else Calibration()
     start_seconds = time.perf_counter() - begun if runs else 0.0
     rows = [
@@ -143,13 +152,13 @@ def reckon(study, losses: Losses, executor: Executor, store: StrPath, notes: Seq
     table = pd.DataFrame(rows, columns=["width", "runs", "flops", "seconds", "memory_bytes"])
     by_width = table.groupby("width").sum(min_count=1)
     by_width["memory_bytes"] = table.groupby("width").memory_bytes.max()
-    waves = [map(timed.run_seconds, wave) for wave in (expected.now, expected.later)]
+    waves = [map(timed.run_seconds, wave) for wave in (now, later)]
     return Cost(
-        name=study.name,
-        done=len(losses),
-        now=len(expected.now),
-        later=len(expected.later),
-        at_most_more=expected.at_most_more,
+        name=name,
+        done=done,
+        now=len(now),
+        later=len(later),
+        at_most_more=sum(expected.at_most_more for expected in forecasts),
         workers=executor.workers,
         why=executor.why,
         flops=table.flops.sum(),

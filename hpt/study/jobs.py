@@ -39,7 +39,7 @@ FLOPS_TO_STACK_ON_A_CPU = 5e7
 MOST_ON_A_CPU = 8
 #: A study compiles the step of a shape that takes so many steps in all. A program takes 15 to 20 s to
 #: make and saves 4 to 16 ms a step, as measured at widths 32 to 512, 1024 tokens a step.
-STEPS_TO_COMPILE = 5000
+STEPS_TO_COMPILE = 4000
 WHY = {
     "cpu": f"on a CPU stacks pay below {FLOPS_TO_STACK_ON_A_CPU:.0e} FLOPs a step",
     "cuda": f"a kernel that does {FLOPS_TO_FILL_A_GPU:.0e} FLOPs fills a GPU (an estimate)",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpt.metrics.basin import edge_of
+from hpt.metrics.basin import REACH_OCTAVES, basin_window, edge_of
 from hpt.runs.run_config import RunConfig
 from hpt.study.adaptive import Search
 
@@ -22,21 +22,23 @@ Losses = Mapping[RunConfig, float]
 
 
 def grid_plan(study, losses: Losses) -> list[RunConfig]:
-    """The grid; then, where the best grid point of seed 0 is at an edge, one more learning rate beyond
-    it at a time; then more seeds at the best one and its neighbours."""
-    cells = itertools.product(study.parameterizations, study.decays, study.widths)
-    return [run for cell in cells for run in _cell_plan(study, *cell, losses)]
+    """The rates of each sweep, of the whole grid or of the basin alone, as far as seed 0 tells; then more
+    seeds at the best one and its neighbours."""
+    return [run for cell in study.cells for run in _cell_plan(study, *cell, losses)]
 
 
 def adaptive_plan(study, losses: Losses) -> list[RunConfig]:
     """The runs of the adaptive search, see :mod:`hpt.study.adaptive`."""
     groups = list(itertools.product(study.parameterizations, study.decays))
+    grids = [
+        tuple((width, study.log2_lrs[width]) for *group, width in study.cells if group == [*wanted])
+        for wanted in groups
+    ]
     search = Search(
-        groups=len(groups),
-        grids=tuple(sorted(study.log2_lrs.items())),
+        grids=tuple(grids),
         target=study.target,
         seeds=study.seeds,
-        most_seeds=max(study.seeds, study.best_seeds),
+        most_seeds=max(study.seeds, *map(study.best_seeds_at, study.widths)),
         extend=study.extend,
     )
 
@@ -50,27 +52,81 @@ def adaptive_plan(study, losses: Losses) -> list[RunConfig]:
 def _cell_plan(study, parameterization, decay, width, losses):
     """The grid's plan for one parameterization, weight decay and width."""
     run_at = functools.partial(study.run_config, parameterization, width, **decay)
-    grid = study.log2_lrs[width]
-    spacing = grid[1] - grid[0]
-    # Half a step more than may be added, for rounding.
-    reach = (study.extend + 0.5) * spacing
-    rates = list(grid)
-    found = [losses.get(run_at(x)) for x in rates]
-    while None not in found:
-        edge = edge_of(rates, found)
-        x = rates[0] - spacing if edge == "low" else rates[-1] + spacing
-        if not edge or not grid[0] - reach < x < grid[-1] + reach:
-            break
-        at = 0 if edge == "low" else len(rates)
-        rates.insert(at, x)
-        found.insert(at, losses.get(run_at(x)))
+
+    def loss_at(x):
+        return losses.get(run_at(x))
+
+    rates_of = _rates_of_the_basin if study.search == "basin" else _rates_of_the_grid
+    rates = rates_of(study.log2_lrs[width], study.extend, loss_at)
+    found = list(map(loss_at, rates))
     runs = [run_at(x, seed=seed) for x in rates for seed in range(study.seeds)]
     if None in found or not np.isfinite(found).any():
         return runs
     best = int(np.nanargmin(found))
     near = rates[max(best - 1, 0) : best + 2]
-    more_seeds = range(study.seeds, study.best_seeds)
+    more_seeds = range(study.seeds, study.best_seeds_at(width))
     return runs + [run_at(x, seed=seed) for x in near for seed in more_seeds]
+
+
+def _rates_of_the_grid(grid, extend, loss_at):
+    """All of the grid; where the best rate is at an edge, one more beyond it at a time."""
+    lattice = _lattice(grid, extend)
+    rates = list(grid)
+    while True:
+        found = list(map(loss_at, rates))
+        edge = None not in found and edge_of(rates, found)
+        end = lattice[0 if edge == "low" else -1]
+        if not edge or end in rates:
+            return rates
+        at = lattice.index(rates[0 if edge == "low" else -1])
+        rates = sorted([*rates, lattice[at + (-1 if edge == "low" else 1)]])
+
+
+def _rates_of_the_basin(grid, extend, loss_at):
+    """The three in the grid's middle, then those in reach of the best one: a basin's window would leave
+    out all others, and what lies two octaves above the best says what a mistake costs."""
+    lattice = np.array(_lattice(grid, extend))
+    middle = len(grid) // 2
+    rates = list(grid[middle - 1 : middle + 2])
+    while True:
+        found = list(map(loss_at, rates))
+        if None in found:
+            return rates
+        loss_K = np.where(np.isfinite(found), found, np.inf)
+        wider = {*rates, *_in_reach(lattice, rates[loss_K.argmin()])}
+        wider |= {x for x in lattice[lattice < rates[0]][-1:].tolist() if _would_be_kept(rates, loss_K, x)}
+        if len(wider) == len(rates):
+            return rates
+        rates = sorted(wider)
+
+
+def _in_reach(lattice, x):
+    return lattice[np.abs(lattice - x) <= REACH_OCTAVES + 1e-6].tolist()
+
+
+def _would_be_kept(rates, loss_K, x):
+    """Whether a basin's window would keep a lower rate whose loss is nearly the best."""
+    return (
+        basin_window(np.array([x, *rates]), np.array([np.nextafter(loss_K.min(), np.inf), *loss_K])).start
+        == 0
+    )
+
+
+def _lattice(grid, extend):
+    """The grid with so many rates more on each side."""
+    spacing = grid[1] - grid[0]
+    below = [grid[0] - k * spacing for k in range(extend, 0, -1)]
+    return [*below, *grid, *(grid[-1] + k * spacing for k in range(1, extend + 1))]
+
+
+def telling(study, run: RunConfig) -> int:
+    """How much a run tells of a study, 0 the most: every second rate of the grid, then the other rates,
+    then more seeds."""
+    if run.seed:
+        return 2
+    grid = study.log2_lrs.get(run.model.width, (0.0, 1.0, 2.0))
+    steps = (_log2_lr(run) - grid[len(grid) // 2]) / (grid[1] - grid[0])
+    return round(steps) % 2
 
 
 class Forecast(NamedTuple):

@@ -23,7 +23,7 @@ def profile_names(file: StrPath | None = None) -> list[str]:
 
 
 def load_profile(name: str, file: StrPath | None = None) -> Study:
-    """The study of a profile: "smoke", "quick", "gpu", or one of your own file.
+    """The study of a profile: "smoke", "quick", "gpu", "paper", or one of your own file.
 
     Parameters
     ----------

@@ -45,11 +45,13 @@ class Progress:
         self.started = None
         self.first_result = None
         self.expected_since = 0.0
+        self.done = self.left = 0
 
     def round(self, stored: Collection[RunResult], missing: Sequence[RunConfig]) -> None:
         """Say what is done and what is to run; called anew when results ask for more runs."""
         if self.cost is None:
             return
+        more = len(stored) + len(missing) > self.done + self.left
         self.done = len(stored)
         self.left = len(missing)
         self.diverged = sum(result.diverged for result in stored)
@@ -57,7 +59,7 @@ class Progress:
             self.started = time.perf_counter()
             self.expected_left = self.cost.seconds - self.cost.start_seconds
             self._say(str(self.cost))
-        else:
+        elif more:
             self.expected_left = max(self.expected_left, sum(map(self.cost.seconds_more, missing)))
             self._say(
                 f"{self.name}: the results so far ask for {self.left} more runs "
@@ -65,16 +67,22 @@ class Progress:
             )
         if not watched():
             return
+        total = self.done + self.left
         if self.bar is None:
             self.bar = tqdm(
                 desc=self.name,
                 initial=self.done,
+                total=total,
                 dynamic_ncols=True,
                 mininterval=1.0,
                 bar_format="{desc} {bar} {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
             )
-        self.bar.total = self.done + self.left
-        self.bar.refresh()
+        elif more:
+            # A notebook's bar takes a new total by reset alone, which also forgets the time and the count.
+            started = self.bar.start_t
+            self.bar.reset(total)
+            self.bar.start_t = started
+            self.bar.update(self.done)
 
     def finished(self, result: RunResult) -> None:
         """Count one more run."""
@@ -109,14 +117,20 @@ class Progress:
         pace = (SECONDS_OF_TRUST + since) / (SECONDS_OF_TRUST + self.expected_since)
         return max(self.expected_left * pace, 0.0)
 
-    def close(self) -> None:
-        """Leave the last state standing."""
+    def close(self, missing: Sequence[RunConfig] = ()) -> None:
+        """Leave the last state standing, and say what is missing where time was out."""
         if self.bar is not None:
             self.bar.close()
-        if self.started is not None:
-            took = duration(time.perf_counter() - self.started)
-            runs = f"all {self.done} runs done, {self.diverged} diverged"
-            self._say(f"{self.name}: {runs}; this call took {took}")
+        if self.started is None:
+            return
+        took = duration(time.perf_counter() - self.started)
+        runs = f"all {self.done} runs done"
+        if missing:
+            left = duration(sum(map(self.cost.seconds_more, missing)))
+            runs = f"stopped in time with {self.done} runs done, {len(missing)} left, about {left}"
+        self._say(f"{self.name}: {runs}, {self.diverged} diverged; this call took {took}")
+        if missing:
+            self._say(f"{self.name}: the same call goes on")
 
     def _say(self, line):
         tqdm.write(line) if watched() else print(line, flush=True)

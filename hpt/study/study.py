@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import itertools
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from hpt.cache_folder import StrPath
 from hpt.config import config
-from hpt.data.source import load
-from hpt.errors import ConfigError, did_you_mean
+from hpt.errors import ConfigError
 from hpt.parameterization.rules import Rule
 from hpt.parameterization.sixteen import Parameterization
 from hpt.runs.result import RunResult
-from hpt.runs.run_config import RunConfig, parse_parameterization, run_flops
+from hpt.runs.run_config import RunConfig, parse_parameterization
 from hpt.runs.store import Store
-from hpt.study.cost import Cost, reckon
-from hpt.study.executor import Executor
-from hpt.study.executor_local import LocalExecutor
-from hpt.study.executor_ray import RayExecutor
+from hpt.study.cost import Cost
 from hpt.study.plan import Losses, adaptive_plan, decay_key, grid_plan
-from hpt.study.progress import Progress
+from hpt.study.together import StorePath, Todo, cost_together, run_together
 
-StorePath = StrPath | Store
-EXECUTORS = {"local": LocalExecutor, "ray": RayExecutor}
-NOT_TOKENIZED = "the text is tokenized first, once: not counted here, nor what the store holds"
+#: Parameterization, weight decay (as fields of a run's training) and width of one sweep of the learning rate.
+Cell = tuple[Parameterization | Rule, dict[str, float], int]
+Seeds = Annotated[int, Field(ge=1)]
 
 
 @config
@@ -48,9 +43,13 @@ class Study:
     doses: in their place, weight decays as time constants of a run, see :class:`TrainConfig`; λ then
         follows the learning rate. A dose of 0 is a weight decay of 0.
     seeds: how many seeds every grid point gets.
-    best_seeds: how many seeds the best learning rate and its two neighbours get.
+    only: for some of the widths, the parameterizations that they are swept in; the other widths are in
+        all.
+    best_seeds: how many seeds the best learning rate and its two neighbours get, at all widths or by
+        width.
     extend: how many learning rates are added, at most, beyond an edge where the optimum sits.
-    search: "grid", or "adaptive": runs are added where they tell most, see
+    search: "grid", all of it; "basin", of the grid and beyond it the rates near the best alone, which
+        are those that figures are made from; or "adaptive": runs are added where they tell most, see
         :mod:`hpt.study.adaptive`. The grid then says where the optimum is expected, and
         ``best_seeds`` how many seeds any learning rate gets at most.
     target: width of the 95 % interval of log2 η*, octaves, at which the adaptive search of a width
@@ -65,9 +64,10 @@ class Study:
     weight_decays: tuple[float, ...] = (0.0,)
     doses: tuple[float, ...] = ()
     seeds: int = Field(1, ge=1)
-    best_seeds: int = Field(2, ge=1)
+    best_seeds: Seeds | dict[int, Seeds] = 2
+    only: dict[int, tuple[Parameterization | Rule, ...]] = Field(default_factory=dict)
     extend: int = Field(3, ge=0)
-    search: Literal["grid", "adaptive"] = "grid"
+    search: Literal["grid", "basin", "adaptive"] = "grid"
     target: float = Field(0.4, gt=0)
     needs: Literal["cpu", "cuda"] = "cpu"
 
@@ -75,6 +75,11 @@ class Study:
     @classmethod
     def _parse(cls, values):
         return tuple(map(parse_parameterization, values))
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _parse_each(cls, only):
+        return {width: cls._parse(values) for width, values in only.items()}
 
     @field_validator("parameterizations")
     @classmethod
@@ -112,6 +117,17 @@ class Study:
             raise ValueError(f"the study replaces the weight decay of its base: give the study {given}")
         return self
 
+    @model_validator(mode="after")
+    def _only_what_is_swept(self):
+        unknown = set(self.only) - set(self.log2_lrs)
+        if isinstance(self.best_seeds, dict):
+            unknown |= set(self.best_seeds) - set(self.log2_lrs)
+        for some in self.only.values():
+            unknown |= {p.name for p in some} - {p.name for p in self.parameterizations}
+        if unknown:
+            raise ValueError(f"only or best_seeds names what the study does not sweep: {[*unknown]}")
+        return self
+
     @property
     def decays(self) -> list[dict[str, float]]:
         """The weight decays that are swept, as fields of a run's :class:`TrainConfig`."""
@@ -122,6 +138,16 @@ class Study:
     @property
     def widths(self) -> tuple[int, ...]:
         return tuple(sorted(self.log2_lrs))
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The sweeps of the learning rate that the study consists of."""
+        every = itertools.product(self.parameterizations, self.decays, self.widths)
+        return [cell for cell in every if cell[0] in self.only.get(cell[2], self.parameterizations)]
+
+    def best_seeds_at(self, width: int) -> int:
+        """How many seeds the best learning rates of a width get."""
+        return self.best_seeds.get(width, 1) if isinstance(self.best_seeds, dict) else self.best_seeds
 
     def select(
         self,
@@ -145,7 +171,14 @@ class Study:
                 "",
                 f"parameterizations {[p.name for p in self.parameterizations]}, widths {self.widths}",
             )
-        return dataclasses.replace(self, parameterizations=kept, log2_lrs=grid)
+        only = {w: tuple(p for p in some if p in kept) for w, some in self.only.items() if w in grid}
+        # A width that none of these is swept at goes.
+        grid = {w: rates for w, rates in grid.items() if only.get(w, kept)}
+        only = {w: some for w, some in only.items() if w in grid}
+        seeds = self.best_seeds
+        if isinstance(seeds, dict):
+            seeds = {w: self.best_seeds_at(w) for w in grid}
+        return dataclasses.replace(self, parameterizations=kept, log2_lrs=grid, only=only, best_seeds=seeds)
 
     def run_config(
         self,
@@ -181,6 +214,7 @@ class Study:
         store: StorePath = "runs/store",
         *,
         executor: str = "local",
+        minutes: float | None = None,
         workers: int | None = None,
         device: str = "auto",
         stack: bool | None = None,
@@ -197,6 +231,9 @@ class Study:
             on where it stopped.
         executor: "local", a pool of processes on this machine, or "ray", tasks on a Ray cluster,
             whose machines all have to reach the store.
+        minutes: how long this call may take. The most telling runs come first, one is started only if
+            it is expected to end in time, and the table is then of the runs that there are; the same
+            call goes on.
         workers: how many processes, or jobs at a time on a cluster; by default one a core, as far as
             there are runs and memory for them, or as many as the cluster holds.
         device: "auto", "cpu", "cuda", "mps".
@@ -218,43 +255,20 @@ class Study:
         StudyError: when worker processes keep dying, or the cluster is lost; finished runs are
             kept.
         """
-        store = Store.at(store)
-        options = (workers, device, stack, compiled, address, gpus_per_job)
-        trainer = self._executor(executor, store, *options)
-        fingerprint = load(self.base.data).fingerprint
-        results = {}
-        missing = self._missing(results, store, fingerprint)
-        if not missing and not quiet:
-            print(f"{self.name}: all {len(results)} runs are in the store")
-        if missing:
-            with trainer:
-                trainer.prepare(grid_plan(self, {}), missing, quiet)
-                cost = None if quiet else reckon(self, _losses(results), trainer, store.path)
-                progress = Progress(self.name, cost)
-                while missing:
-                    progress.round(results.values(), missing)
-                    for result in trainer.run(missing):
-                        results[result.config] = result
-                        progress.finished(result)
-                    missing = self._missing(results, store, fingerprint)
-            progress.close()
-        return pd.DataFrame([result.row() for result in self._in_order(results)])
-
-    def _executor(self, name, *options):
-        if name not in EXECUTORS:
-            raise ConfigError(
-                f"no executor is named {name!r}.", did_you_mean(name, EXECUTORS), 'executor="local"'
-            )
-        executor = EXECUTORS[name](*options)
-        if self.needs == "cuda" and not executor.require_gpu():
-            grid = self.plan({})
-            raise ConfigError(
-                f"study {self.name!r} needs a CUDA GPU, not device={executor.device!r} here: the "
-                f"{len(grid)} runs of its grid take {sum(map(run_flops, grid)):.1e} FLOPs.",
-                "a profile for GPUs",
-                'hpt.load_profile("quick"), made for a laptop',
-            )
-        return executor
+        (table,) = run_together(
+            [self],
+            store,
+            executor=executor,
+            minutes=minutes,
+            quiet=quiet,
+            workers=workers,
+            device=device,
+            stack=stack,
+            compiled=compiled,
+            address=address,
+            gpus_per_job=gpus_per_job,
+        )
+        return table
 
     def cost(
         self, store: StorePath = "runs/store", *, workers: int | None = None, device: str = "auto"
@@ -264,48 +278,17 @@ class Study:
         Steps of each shape are timed for about two seconds, in as many processes as would work;
         those that the study would compile are compiled first, once.
         """
-        path = store.path if isinstance(store, Store) else store
-        tokens = load(self.base.data, build=False)
-        notes = [] if tokens else [NOT_TOKENIZED]
-        results = {}
-        missing = self.plan({})
-        if tokens and os.path.isdir(path):
-            missing = self._missing(results, Store(path), tokens.fingerprint)
-        trainer = LocalExecutor(None, workers, device)
-        if self.needs == "cuda" and not trainer.require_gpu():
-            trainer = Executor(None)
-            trainer.why = "it needs a CUDA GPU, and here is none"
-        with trainer:
-            trainer.prepare(grid_plan(self, {}), missing)
-            return reckon(self, _losses(results), trainer, path, notes)
+        return cost_together([self], store, workers=workers, device=device)
+
+    def missing(self, store: StorePath) -> list[RunConfig]:
+        """The runs that the store lacks, as far as its losses tell; theirs may ask for more."""
+        return Todo([self], Store.at(store)).missing
 
     def results(self, store: StorePath) -> list[RunResult]:
         """The results that the store already holds, trained or not: nothing is started."""
-        store = Store.at(store)
-        results = {}
-        self._missing(results, store, load(self.base.data).fingerprint)
-        return self._in_order(results)
+        return Todo([self], Store.at(store)).results_of(self)
 
-    def _missing(self, results, store, fingerprint):
-        """Fill ``results`` from the store; return the planned runs it lacks, longest first."""
-        while True:
-            new = [run for run in self.plan(_losses(results)) if run not in results]
-            run_ids = [run.run_id(fingerprint) for run in new]
-            found = list(filter(None, map(store.load, run_ids)))
-            results |= {result.config: result for result in found}
-            if not found:
-                return sorted(new, key=run_flops, reverse=True)
-
-    def _in_order(self, results):
-        """By parameterization, weight decay or dose, width, learning rate and seed."""
-
-        def key(run):
-            parameterization = self.parameterizations.index(run.parameterization)
-            train = run.train
-            return parameterization, decay_key(run), run.model.width, train.lr, run.seed
-
-        return [results[run] for run in sorted(results, key=key)]
-
-
-def _losses(results):
-    return {run: result.val_loss for run, result in results.items()}
+    def place(self, run: RunConfig) -> tuple:
+        """Parameterization, weight decay or dose, width, learning rate and seed: the order of a table."""
+        parameterization = self.parameterizations.index(run.parameterization)
+        return parameterization, decay_key(run), run.model.width, run.train.lr, run.seed

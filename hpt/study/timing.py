@@ -30,6 +30,7 @@ from hpt.runs.store import Store
 from hpt.training.compiled import Compiled
 from hpt.training.loop import Training
 from hpt.training.memory import step_bytes
+from hpt.training.stacked import Stack
 
 #: Seconds of steps that are timed, over all shapes and for one.
 SECONDS, SECONDS_A_SHAPE = 1.2, 0.3
@@ -46,7 +47,7 @@ PATIENCE = 60
 
 class Timing(NamedTuple):
     """Seconds of one shape's run in a worker: its set-up with its record's writing, a step, a
-    validation sequence."""
+    validation sequence; of a stack, each member's share of them."""
 
     setup_seconds: float
     step_seconds: float
@@ -134,7 +135,9 @@ def calibrate(executor, configs: Sequence[RunConfig]) -> Calibration:
         if workers * size < free and run_flops(shape) / shape.train.batch_size <= MOST_STEP_FLOPS[device.type]
     ]
     with tempfile.TemporaryDirectory() as meeting:
-        task = _measure, tried, executor.device, meeting, workers, executor.compiled
+        jobs, _ = executor.jobs(configs)
+        members = {shape_of(job[0]): len(job) for job in sorted(jobs, key=len)}
+        task = _measure, tried, executor.device, meeting, workers, executor.compiled, members
         tasks = [executor.submit(*task) for _ in range(workers)]
         found = results_of(tasks, "tried", "a smaller micro_batch_size")
     timings, base_bytes, free_on_gpu = zip(*found, strict=True)
@@ -164,7 +167,7 @@ def results_of(tasks: Sequence[Future], done: str, remedy: str) -> list:
         ) from None
 
 
-def _measure(shapes, device, meeting, workers, compiled):
+def _measure(shapes, device, meeting, workers, compiled, members):
     """In a worker: timings of the shapes, memory that the process takes by itself, and what a GPU
     has free then."""
     picked = pick_device(device)
@@ -174,7 +177,7 @@ def _measure(shapes, device, meeting, workers, compiled):
     # The first run of each kind also loads what torch loads late.
     smallest = {shape in compiled: shape for shape in reversed(shapes)}
     for is_compiled, shape in smallest.items():
-        _time(shape, device, 0.0, store, is_compiled)
+        _time(shape, device, 0.0, store, is_compiled, members[shape])
     # Unshared pages alone.
     base = 0 if on_gpu else psutil.Process().memory_full_info().uss
     _meet(Path(meeting), workers)
@@ -183,7 +186,7 @@ def _measure(shapes, device, meeting, workers, compiled):
     with contextlib.suppress(torch.OutOfMemoryError):
         # A GPU's; what is larger will not fit either.
         for shape in shapes:
-            timings.append(_time(shape, device, seconds, store, shape in compiled))
+            timings.append(_time(shape, device, seconds, store, shape in compiled, members[shape]))
     return timings, base, free
 
 
@@ -195,10 +198,11 @@ def _meet(folder, workers):
         time.sleep(0.002)
 
 
-def _time(shape, device, seconds, store, compiled):
-    """Set a run up, take steps for so many seconds and validate, by the code that trains."""
+def _time(shape, device, seconds, store, compiled, members):
+    """Set a run up, or a stack of so many, take steps for so many seconds and validate, by the code that
+    trains."""
     batch = shape.train.batch_size
-    most_flops = MOST_STEP_FLOPS[pick_device(device).type]
+    most_flops = MOST_STEP_FLOPS[pick_device(device).type] / members
     tried = int(np.clip(batch * most_flops / run_flops(shape), 1, batch))
     sizes = {"steps": MOST_STEPS, "batch_size": tried, "validation_sequences": tried}
     config = dataclasses.replace(shape, train=dataclasses.replace(shape.train, **sizes))
@@ -208,16 +212,20 @@ def _time(shape, device, seconds, store, compiled):
         # Loads the program, once in a process.
         Compiled(config, data)
         setup, run = _timed(Compiled, config, data)
+    elif members > 1:
+        setup, run = _timed(Stack, [config] * members, data, pick_device(device))
     else:
         setup, run = _timed(Training, config, data, device)
     step = _seconds_a_step(run, seconds)
-    if tried < batch:
+    if tried < batch and members > 1:
+        step *= batch / tried
+    elif tried < batch:
         # The optimizer's share does not grow with the batch.
         optimizer = min(_timed(_optimizer_step, run)[0], step)
         step = optimizer + (step - optimizer) * batch / tried
-    validation, (result,) = _timed(run.results)
+    validation, (result, *_) = _timed(run.results)
     saving, _ = _timed(Store(store).save, result)
-    return Timing(setup + saving, step, validation / tried)
+    return Timing(setup / members + saving, step / members, validation / tried / members)
 
 
 def _timed(function, *args):

@@ -96,7 +96,7 @@ def test_a_finished_study_costs_nothing(tmp_path, tiny_study):
 
 
 def test_what_cannot_run_here_has_no_time(tmp_path):
-    cost = load_profile("gpu").cost(tmp_path / "store", device="cpu")
+    cost = load_profile("paper").cost(tmp_path / "store", device="cpu")
     assert cost.flops > 1e20 and math.isnan(cost.seconds) and math.isnan(cost.memory_bytes)
     assert "time    unknown" in str(cost) and "needs a CUDA GPU" in str(cost) and not cost.warnings
 

@@ -4,11 +4,15 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+from adaptive import twin
 
 from hpt.errors import ConfigError
+from hpt.metrics.transfer import transfer_report
 from hpt.runs.run_config import run_decay
-from hpt.study.plan import forecast, grid_plan
+from hpt.study.plan import forecast, grid_plan, telling
+from hpt.study.profiles import load_profile
 
 
 def losses_of(study, loss_at):
@@ -89,3 +93,85 @@ def test_a_study_replaces_no_weight_decay_in_silence(tiny_study):
         dataclasses.replace(tiny_study, base=base)
     with pytest.raises(ConfigError, match="either weight_decays or doses"):
         dataclasses.replace(tiny_study, doses=(0.3,), weight_decays=(0.1,))
+
+
+@pytest.fixture
+def quick():
+    return load_profile("quick")
+
+
+def test_a_basin_is_swept_as_far_as_its_window_reaches(quick):
+    study = dataclasses.replace(quick.select(["SP"], [16]), best_seeds=1)
+    assert rates(study.plan({}), 16) == [-6, -5, -4]
+    for best, found in ((-5, [-7, -6, -5, -4, -3]), (-6, [-8, -7, -6, -5, -4]), (-9, range(-11, -3))):
+        known = losses_of(study, lambda x, width, seed, best=best: 0.1 * (x - best) ** 2)
+        assert rates(known, 16) == [*found]
+    # Where runs diverge an octave above the best, the window reaches further down.
+    cliff = losses_of(study, lambda x, width, seed: np.inf if x > -5 else 0.1 * (x + 5) ** 2)
+    assert rates(cliff, 16) == [-8, -7, -6, -5, -4, -3]
+    hopeless = losses_of(study, lambda *_: np.inf)
+    assert rates(hopeless, 16) == [*range(-11, -3)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_basin_leaves_out_moves_no_figure(quick, seed):
+    """On sweeps of a known law: the report on the basins alone, and with the rest of the grid."""
+    _, losses = twin(quick, noise=0.02, common=0.2, shape="bent", seed=seed)
+
+    def loss_of(run):
+        cell = str(run.parameterization), run.model.width, float(np.log2(run.train.lr)), run.seed
+        return losses.get(cell, np.inf)
+
+    basins = known_by(quick, loss_of)
+    seeds = dataclasses.replace(quick, search="grid", best_seeds=1)
+    both = basins | known_by(seeds, loss_of)
+    assert len(both) > len(basins) + 12
+    assert_same_figures(basins, both)
+
+
+def known_by(study, loss_of):
+    """All losses that the plan asks for."""
+    known = {}
+    while new := [run for run in study.plan(known) if run not in known]:
+        known |= {run: loss_of(run) for run in new}
+    return known
+
+
+def assert_same_figures(one, other):
+    def figures(losses):
+        rows = [
+            (str(c.parameterization), c.model.width, c.train.lr, c.seed, loss) for c, loss in losses.items()
+        ]
+        table = pd.DataFrame(rows, columns=["parameterization", "width", "lr", "seed", "loss"])
+        return transfer_report(table, reference="μP", bootstraps=20)
+
+    a, b = figures(one), figures(other)
+    columns = ["E", "E_extrap", "octave_error", "alpha", "beta", "gamma_log", "kappa", "R"]
+    np.testing.assert_allclose(a.to_frame()[columns], b.to_frame()[columns], rtol=1e-9)
+    np.testing.assert_allclose(a.basins[["log2_lr", "loss"]], b.basins[["log2_lr", "loss"]], rtol=1e-9)
+
+
+def test_a_width_is_swept_in_some_parameterizations_alone(tiny_study):
+    study = dataclasses.replace(tiny_study, only={16: ("SP",)}, best_seeds={8: 3})
+    assert {(str(c.parameterization), c.model.width) for c in study.plan({})} == {
+        ("SP", 8),
+        ("μP", 8),
+        ("SP", 16),
+    }
+    known = losses_of(study, lambda x, width, seed: (x + 6) ** 2)
+    assert rates(known, 8, seed=2) == [-8, -6, -4] and not rates(known, 16, seed=1)
+    adaptive = losses_of(dataclasses.replace(study, search="adaptive"), lambda x, *_: (x + 6) ** 2)
+    assert rates(adaptive, 8, name="μP") and rates(adaptive, 16) and not rates(adaptive, 16, name="μP")
+    assert study.select(["μP"]).widths == (8,) and study.select(["SP"]).only == {
+        16: study.parameterizations[:1]
+    }
+    for wrong in ({"only": {32: ("SP",)}}, {"only": {8: ("SP+LN",)}}, {"best_seeds": {32: 2}}):
+        with pytest.raises(ConfigError, match="does not sweep"):
+            dataclasses.replace(tiny_study, **wrong)
+
+
+def test_the_coarse_grid_tells_most(quick):
+    study = dataclasses.replace(quick, search="grid").select(["SP"], [64])
+    order = [telling(study, study.run_config(study.parameterizations[0], 64, x)) for x in range(-10, -3)]
+    assert order == [1, 0, 1, 0, 1, 0, 1]
+    assert telling(study, study.run_config(study.parameterizations[0], 64, -7, seed=1)) == 2

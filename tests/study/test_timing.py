@@ -11,13 +11,15 @@ import pytest
 import hpt.study.timing
 import hpt.training.loop
 from hpt.runs.run_config import run_flops
+from hpt.study.executor import Executor
 from hpt.study.timing import Calibration, calibrate, shape_of, shapes_of
 
 
-class Here:
+class Here(Executor):
     """One worker: this process."""
 
-    workers, device, compiled = 1, "cpu", frozenset()
+    def __init__(self, stack=False):
+        super().__init__(None, 1, "cpu", stack)
 
     def submit(self, task, *args):
         done = concurrent.futures.Future()
@@ -96,3 +98,24 @@ def test_by_default_nothing_is_known(tiny_run):
         shape_of(tiny_run),
         shape_of(wider(tiny_run, 32)),
     ]
+
+
+def test_what_will_train_as_a_stack_is_timed_as_one(tiny_run, monkeypatch):
+    """Each member's share of the time, by as many members as the study stacks."""
+    sizes = []
+
+    class Recorded(hpt.study.timing.Stack):
+        def __init__(self, configs, *place):
+            super().__init__(configs, *place)
+            sizes.append(len(configs))
+
+        def take_step(self, *step):
+            time.sleep(0.03)
+            return super().take_step(*step)
+
+    monkeypatch.setattr(hpt.study.timing, "Stack", Recorded)
+    runs = [dataclasses.replace(tiny_run, seed=seed) for seed in range(3)]
+    (timing,) = calibrate(Here(stack=True), runs).timings.values()
+    assert set(sizes) == {3} and 0.01 < timing.step_seconds < 0.03
+    calibrate(Here(stack=False), runs)
+    assert set(sizes) == {3}
