@@ -21,14 +21,14 @@ COMPILE = $(PYTHON) -m uv pip compile pyproject.toml --extra hub --extra lab --e
 .PHONY: help env notebooks study reference test lint bench lab lock clean
 
 help: ## what there is
-	@echo "usage: make TARGET [PROFILE=quick] [DRY_RUN=1: only say what the runs cost]"
+	@echo "usage: make TARGET [PROFILE=quick] [DRY_RUN=1: only say what it costs] [MINUTES=10: stop in time]"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 notebooks: $(READY) ## train what is missing, execute all notebooks, write reports/PROFILE/index.html
-	$(BIN)/hpt notebooks --profile $(PROFILE) $(if $(DRY_RUN),--dry-run)
+	$(BIN)/hpt notebooks --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DRY_RUN),--dry-run)
 
 study: $(READY) ## the profile's runs alone, no notebooks
-	$(BIN)/hpt study --profile $(PROFILE) $(if $(DRY_RUN),--dry-run)
+	$(BIN)/hpt study --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DRY_RUN),--dry-run)
 
 reference: $(READY) ## the reference studies of runs/reference, NAMES="sixteen decay", MINUTES=30
 	$(BIN)/hpt reference $(NAMES) --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES))

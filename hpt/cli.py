@@ -7,6 +7,8 @@ import dataclasses
 import logging
 import math
 import os
+import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +28,9 @@ PROFILE = option("--profile", default="quick", help="Which study; `hpt profiles`
 STORE = option("--store", default="runs/store", help="Folder of run records, or its URL.")
 DEVICE = option("--device", default="auto", help="auto, cpu, cuda, mps.")
 WORKERS = option("--workers", type=click.IntRange(1), help="Processes; by default the best number.")
+MINUTES = option(
+    "--minutes", type=click.FloatRange(0, min_open=True), help="Stop in time; the same command goes on."
+)
 DRY_RUN = option("--dry-run", is_flag=True, help="Only say the cost: FLOPs, time, memory, disk.")
 
 
@@ -56,6 +61,7 @@ def main() -> None:
 @option("--executor", default="local", help="local, or ray: a Ray cluster.")
 @option("--address", help="ray: HOST:PORT or auto; by default $RAY_ADDRESS, else a local cluster.")
 @option("--gpus-per-job", type=float, help="ray: by default 1 on GPUs; a fraction shares one.")
+@MINUTES
 @DRY_RUN
 @option("--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file.")
 @option("--adaptive", is_flag=True, help="Learning rates where they tell most, not the full grid.")
@@ -64,7 +70,7 @@ def main() -> None:
     type=click.FloatRange(0, min_open=True),
     help="Adaptive: octaves that the 95 % interval of log2 η* may be wide.",
 )
-def study(profile, store, device, workers, dry_run, csv, adaptive, target, **cluster) -> None:
+def study(profile, store, device, workers, minutes, dry_run, csv, adaptive, target, **cluster) -> None:
     """Train the runs of a profile that the store lacks, and print what transfers."""
     chosen = hpt.load_profile(profile)
     if adaptive or target:
@@ -72,9 +78,12 @@ def study(profile, store, device, workers, dry_run, csv, adaptive, target, **clu
     if dry_run:
         echo(chosen.cost(store, device=device, workers=workers))
         return
-    table = chosen.run(store, device=device, workers=workers, **cluster)
+    table = chosen.run(store, device=device, workers=workers, minutes=minutes, **cluster)
     if csv:
         table.to_csv(csv, index=False)
+    if minutes and chosen.missing(store):
+        _goes_on()
+        return
     echo(hpt.transfer_report(table))
 
 
@@ -84,30 +93,37 @@ def study(profile, store, device, workers, dry_run, csv, adaptive, target, **clu
 @STORE
 @DEVICE
 @WORKERS
+@MINUTES
 @DRY_RUN
 @option("--source", default="notebooks", help="Folder of the notebooks.")
 @option("--out", help="Folder of the report; by default reports/PROFILE.")
 @option("--again", is_flag=True, help="Execute unchanged notebooks too.")
 @option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook's parameter.")
-def notebooks(names, profile, store, device, workers, dry_run, source, out, again, parameter) -> None:
+def notebooks(names, profile, store, device, workers, dry_run, source, out, parameter, **options) -> None:
     """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the
     report."""
+    common = {"names": names, "device": device, "workers": workers}
     if dry_run:
-        echo(hpt.load_profile(profile).cost(store, device=device, workers=workers))
-        echo("then the notebooks are executed, which trains nothing more")
+        echo(hpt.notebooks.replication_cost(Path(source), profile, Path(store), **common))
         return
     index = hpt.notebooks.replicate(
         Path(source),
         profile,
         Path(store),
         Path(out or f"reports/{profile}"),
-        names=names,
-        device=device,
-        workers=workers,
         parameters=dict(parameter),
-        again=again,
+        **common,
+        **options,
     )
-    echo(f"report: {index}")
+    if index:
+        echo(f"report: {index}")
+    else:
+        _goes_on()
+
+
+def _goes_on():
+    """Say by which command what was stopped in time goes on."""
+    echo(f"to go on: {shlex.join(['hpt', *sys.argv[1:]])}")
 
 
 @main.command()
@@ -151,7 +167,7 @@ def wide(config, store, **options) -> None:
 @PROFILE
 @DEVICE
 @WORKERS
-@option("--minutes", type=click.FloatRange(0, min_open=True), help="After which no further run starts.")
+@MINUTES
 @option("--folder", help="Of the packed studies; by default runs/reference of the repository.")
 def reference(names, profile, device, workers, minutes, folder) -> None:
     """Make the reference studies (all, or those with these NAMES), as far as they are not made."""

@@ -25,8 +25,10 @@ def test_help_and_tables():
 
 def test_profiles_are_valid_and_priced():
     shown = run("profiles").output
-    assert profile_names() == ["smoke", "quick", "gpu"] and all(name in shown for name in profile_names())
-    paper = load_profile("gpu")
+    assert profile_names() == ["smoke", "quick", "gpu", "paper"] and all(
+        name in shown for name in profile_names()
+    )
+    paper = load_profile("paper")
     assert paper.widths == (128, 256, 512, 1024, 2048) and paper.base.model.depth == 12
     assert (
         paper.base.train.steps == 10_000 and paper.base.train.batch_size * paper.base.model.context == 2**18
@@ -58,7 +60,7 @@ def test_transfer_tells_a_bad_table(tmp_path):
 
 
 def test_a_run_is_read_from_json_and_from_the_toml_of_the_docs(tmp_path):
-    point = load_profile("gpu").run_config(Parameterization.parse("SP+Embd"), 2048, -13)
+    point = load_profile("paper").run_config(Parameterization.parse("SP+Embd"), 2048, -13)
     (tmp_path / "run.json").write_text(json.dumps(point.to_dict()))
     page = (Path(__file__).parents[1] / "docs/wide_runs.md").read_text(encoding="utf-8")
     (tmp_path / "run.toml").write_text(page.split("```toml\n")[1].split("```")[0], encoding="utf-8")

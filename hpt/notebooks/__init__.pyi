@@ -4,5 +4,6 @@ from .exercises import check_function as check_function
 from .exercises import check_prediction as check_prediction
 from .expectations import outcomes as outcomes
 from .main_job import replicate as replicate
+from .main_job import replication_cost as replication_cost
 from .replication import write_replication as write_replication
 from .runner import run_notebooks as run_notebooks

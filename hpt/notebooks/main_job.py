@@ -17,14 +17,18 @@ from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import check_claims
 from hpt.notebooks.pages import write_report
-from hpt.notebooks.runner import run_notebooks
+from hpt.notebooks.runner import choose_notebooks, earlier, notebooks_at_once, run_notebooks
+from hpt.notebooks.source import header, read_notebook
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.plots.phase_page import write_phase_page
 from hpt.runs.environment import environment_facts
 from hpt.runs.result import RunResult
+from hpt.runs.store import Store
 from hpt.study.cost import duration
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
+from hpt.study.together import Todo, cost_together, run_together
+from hpt.study.warmups import warmup_studies
 
 PHASES = "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
 
@@ -40,9 +44,10 @@ def replicate(
     workers: int | None = None,
     parameters: Mapping[str, str] | None = None,
     again: bool = False,
-) -> Path:
-    """Run a profile's study, then its notebooks, and write one page each, the phase diagrams and an
-    index.
+    minutes: float | None = None,
+) -> Path | None:
+    """Run a profile's study, then its notebooks, side by side, and write one page each, the phase diagrams
+    and an index.
 
     Parameters
     ----------
@@ -54,10 +59,12 @@ def replicate(
     device, workers: as in :meth:`hpt.Study.run`.
     parameters: for the notebooks, beside ``profile`` and ``store``.
     again: execute also the notebooks that are unchanged since their last execution.
+    minutes: how long this call may take; the same call goes on.
 
     Returns
     -------
-    Path of index.html, which exists only if everything worked.
+    Path of index.html, which has all pages that are in the folder; None where the time was out before all
+    runs were trained and all notebooks executed.
 
     Raises
     ------
@@ -65,18 +72,30 @@ def replicate(
     """
     started = time.perf_counter()
     study = load_profile(profile)
-    (out / "index.html").unlink(missing_ok=True)
-    study.run(store, device=device, workers=workers)
+    given = {"profile": profile, "store": str(store.resolve()), **(parameters or {})}
+    sources = choose_notebooks(source, names, given)
+    studies = _studies(study, sources)
+    run_together(studies, store, device=device, workers=workers, minutes=minutes)
     trained = time.perf_counter()
-    pages = run_notebooks(
-        source,
+    left = None
+    if minutes is not None:
+        left = minutes - (trained - started) / 60
+        if left <= 0 or Todo(studies, Store(store)).missing:
+            return None
+    executed = run_notebooks(
+        sources,
         out,
-        {"profile": profile, "store": str(store.resolve()), **(parameters or {})},
-        only=names,
+        given,
+        at_once=notebooks_at_once(len(sources), device),
+        minutes=left,
         state=" ".join(r.run_id for r in _stored(study, store)),
         again=again,
         echo=sys.stdout,
     )
+    if len(executed) < len(sources):
+        print(f"time is out: {len(sources) - len(executed)} of {len(sources)} notebooks are left")
+        return None
+    pages = _with_earlier(executed, source, out)
     seconds = {"runs": trained - started, "notebooks": time.perf_counter() - trained}
 
     # read again: a notebook may have trained more
@@ -96,6 +115,43 @@ def replicate(
         summary_tables=summary_tables(report),
         more={phases.name: PHASES},
     )
+
+
+def replication_cost(
+    source: Path,
+    profile: str,
+    store: Path,
+    *,
+    names: Sequence[str] = (),
+    device: str = "auto",
+    workers: int | None = None,
+) -> str:
+    """What :func:`replicate` with the same arguments costs, in words: the runs reckoned, and of the
+    notebooks what their headers say. Nothing is trained."""
+    study = load_profile(profile)
+    sources = choose_notebooks(source, names, {"profile": profile})
+    cost = cost_together(_studies(study, sources), store, device=device, workers=workers)
+    at_once = notebooks_at_once(len(sources), device)
+    times = [f"  {path.stem}: {header(read_notebook(path))['Time']}" for path in sources]
+    said = f"then notebooks are executed, {at_once} at a time; what each takes, its own runs included:"
+    return "\n".join([str(cost), said, *times])
+
+
+def _studies(study, sources):
+    """The study, and what else notebooks take from the store, so that the same workers train it."""
+    asked = {path.stem[:2] for path in sources}
+    names = {p.name for p in study.parameterizations}
+    return [study, *(warmup_studies(study) if "01" in asked and "SP" in names else [])]
+
+
+def _with_earlier(executed, source, out):
+    """The notebooks executed now, and those of which an earlier call left a page, in their order."""
+    result_of = {result.name: result for result in executed}
+    for path in choose_notebooks(source):
+        output = out / path.name
+        if path.stem not in result_of and output.exists() and output.with_suffix(".html").exists():
+            result_of[path.stem] = earlier(path, output)
+    return [result_of[name] for name in sorted(result_of)]
 
 
 def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, float]) -> dict[str, str]:

@@ -1,17 +1,20 @@
-"""Notebooks run headless by papermill: parameters checked first, output renamed on success,
+"""Notebooks run headless by papermill, side by side: parameters checked first, output renamed on success,
 failures named by cell."""
 
 from __future__ import annotations
 
+import concurrent.futures as futures
 import hashlib
+import io
 import json
-import os
 import textwrap
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 import nbformat
 import papermill
@@ -20,12 +23,19 @@ import zmq
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 import hpt
+from hpt.cache_folder import StrPath
+from hpt.device import cores_here, pick_device
 from hpt.errors import NotebookError, did_you_mean
 from hpt.notebooks.source import check_parameters, own_cells, read_notebook, read_parameters
+from hpt.training.memory import SHARE, available_bytes
+
+#: Memory of an executed notebook: of this machine, and of its GPU. Estimates.
+KERNEL_BYTES = {"cpu": 1.2e9, "cuda": 4e9}
 
 
 @dataclass(frozen=True)
@@ -52,55 +62,135 @@ class _ThisPython(AsyncKernelManager):
     """Starts the kernel with the interpreter that runs now, whatever kernel specs the machine
     has."""
 
+    threads: ClassVar[int] = 1
+    started: ClassVar[weakref.WeakSet[AsyncKernelManager]] = weakref.WeakSet()
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.started.add(self)
+
     @property
     def kernel_spec(self):
-        return KernelSpec(**get_kernel_dict(), env={"HPT_HEADLESS": "1"})
+        threads = str(self.threads)
+        env = {"HPT_HEADLESS": "1", "HPT_CORES": threads, "OMP_NUM_THREADS": threads}
+        return KernelSpec(**get_kernel_dict(), env=env)
 
     @traitlets.default("transport_encryption")
     def _encrypt(self):
         return "auto" if zmq.has("curve") else "disabled"
 
 
+def choose_notebooks(
+    folder: StrPath, only: Sequence[str] = (), parameters: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """The notebooks ``NN_title.ipynb`` of a folder whose names begin as asked, in the order of their
+    numbers; all where nothing is asked.
+
+    Raises
+    ------
+    NotebookError: where there are none, and for a parameter that one of them does not take.
+    """
+    sources = _chosen(Path(folder).resolve(), only)
+    for source in sources:
+        check_parameters(source, parameters)
+    return sources
+
+
+def notebooks_at_once(count: int, device: str = "auto") -> int:
+    """How many notebooks are executed side by side: as many as there are cores for, and memory."""
+    picked = pick_device(device)
+    places = {"cpu": available_bytes(pick_device("cpu"))}
+    if picked.type == "cuda":
+        places["cuda"] = available_bytes(picked)
+    fit = min(int(SHARE * free / KERNEL_BYTES[kind]) for kind, free in places.items())
+    return max(1, min(count, cores_here(), fit))
+
+
 def run_notebooks(
-    folder: str | os.PathLike,
-    out_dir: str | os.PathLike,
+    sources: Sequence[Path],
+    out_dir: StrPath,
     parameters: Mapping[str, Any] | None = None,
     *,
-    only: Sequence[str] = (),
+    at_once: int = 1,
+    minutes: float | None = None,
     state: str = "",
     again: bool = True,
     echo: TextIO | None = None,
 ) -> list[NotebookResult]:
-    """Run the notebooks ``NN_title.ipynb`` of ``folder`` in the order of their numbers, and print a
-    line before and after each.
+    """Run notebooks, and print a line before and after each.
 
     Parameters
     ----------
-    parameters: given to each notebook. All notebooks are checked before the first one runs.
-    only: names or beginnings of names, such as ``["01", "03"]``; none given means all.
+    sources, parameters: as :func:`choose_notebooks` gives and takes them.
+    at_once: how many are executed side by side; they share the cores. What each prints is then shown
+        in one piece, once it is done. Those with the longest text start first: they take longest, as
+        far as anybody can tell.
+    minutes: after which those that are not done are stopped, and missing in what is returned.
     state: see :func:`run_notebook`.
     again: run also what :func:`finished` finds unchanged.
     echo: see :func:`run_notebook`.
 
     Raises
     ------
-    NotebookError: where nothing is to run, and as :func:`run_notebook`.
+    NotebookError: as :func:`run_notebook`; those under way are finished before.
     """
-    sources = _chosen(Path(folder).resolve(), only)
-    for source in sources:
-        check_parameters(source, parameters)
-    results = []
-    for source in sources:
-        output = Path(out_dir).resolve() / source.name
-        result = None if again else finished(source, output, parameters, state)
-        if result:
+    outputs = {source: Path(out_dir).resolve() / source.name for source in sources}
+    done = {}
+    for source, output in outputs.items():
+        if not again and (result := finished(source, output, parameters, state)):
             print(f"{source.stem}: unchanged")
-        else:
-            print(f"{source.stem}: running")
-            result = run_notebook(source, output, parameters, state=state, echo=echo)
-            print(f"{source.stem}: done in {result.seconds:.1f} s")
-        results.append(result)
-    return results
+            done[source] = result
+    todo = [source for source in sources if source not in done]
+    if at_once > 1:
+        todo.sort(key=lambda source: source.stat().st_size, reverse=True)
+    _ThisPython.threads = max(1, cores_here() // at_once)
+
+    failed = threading.Event()
+
+    def run(source):
+        if failed.is_set():
+            return None
+        print(f"{source.stem}: running")
+        shown = io.StringIO() if echo and at_once > 1 else echo
+        try:
+            result = run_notebook(source, outputs[source], parameters, state=state, echo=shown)
+        except BaseException:
+            failed.set()
+            raise
+        finally:
+            # Of this thread; nobody else closes it.
+            ensure_event_loop().close()
+        said = shown.getvalue() if isinstance(shown, io.StringIO) else ""
+        print(f"{said}{source.stem}: done in {result.seconds:.1f} s", flush=True)
+        return result
+
+    pool = futures.ThreadPoolExecutor(at_once)
+    tasks = {pool.submit(run, source): source for source in todo}
+    try:
+        waited = futures.wait(tasks, minutes and 60 * minutes, futures.FIRST_EXCEPTION)
+        for task in waited.done:
+            if task.exception():
+                pool.shutdown()
+                raise task.exception()
+    finally:
+        _end(pool, [outputs[source] for task, source in tasks.items() if not task.done()])
+    done |= {tasks[task]: task.result() for task in waited.done}
+    return [done[source] for source in sources if source in done]
+
+
+def _end(pool, outputs):
+    """End the kernels that still run, and leave nothing of their notebooks."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for manager in list(_ThisPython.started):
+        if manager.has_kernel:
+            manager.provisioner.process.kill()
+    pool.shutdown()
+    for output in outputs:
+        _unfinished(output).unlink(missing_ok=True)
+
+
+def _unfinished(output):
+    return output.with_suffix(".failed.ipynb")
 
 
 def run_notebook(source: Path, output: Path, parameters=None, *, state="", echo=None) -> NotebookResult:
@@ -122,7 +212,7 @@ def run_notebook(source: Path, output: Path, parameters=None, *, state="", echo=
     if source == output:
         raise NotebookError(f"{source.name} would overwrite itself.", remedy="another output folder")
     # until it is done, it counts as failed
-    unfinished = output.with_suffix(".failed.ipynb")
+    unfinished = _unfinished(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     for stale in (unfinished, output):
         stale.unlink(missing_ok=True)
@@ -154,6 +244,11 @@ def finished(source: Path, output: Path, parameters=None, state="") -> NotebookR
     if executed.metadata.get("fingerprint") != _fingerprint(source, given, state):
         return None
     return _result(source, output, executed, given)
+
+
+def earlier(source: Path, output: Path) -> NotebookResult:
+    """The result of an earlier :func:`run_notebook`, whatever has changed since."""
+    return _result(source, output, read_notebook(output), {})
 
 
 def _chosen(folder, only):

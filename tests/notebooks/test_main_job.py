@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.cli import main
 from hpt.metrics.transfer import transfer_report
+from hpt.notebooks import main_job
 from hpt.notebooks.main_job import summary_tables
 from hpt.notebooks.pages import external_references
 
@@ -54,5 +55,24 @@ def test_the_main_job(tmp_path, monkeypatch):
     for word in ("SP+Embd closes", "smoke", "data fingerprint", "log₂ η*", "κ", 'href="phases.html"'):
         assert word in index
     assert "SP+Embd" in (tmp_path / "report" / "phases.html").read_text()
+    # What is asked for alone leaves the other pages and their links.
     again = CliRunner().invoke(main, [*arguments, NOTEBOOKS[0].stem])
     assert again.exit_code == 0 and "smoke: all" in again.output
+    assert (tmp_path / "report" / "index.html").read_text().count('.html"><') == index.count('.html"><')
+    # What cannot be asked for changes nothing, and nor does a dry run.
+    wrong = CliRunner().invoke(main, [*arguments, "99"])
+    assert wrong.exit_code == 1 and "starts with '99'" in wrong.output and "smoke: all" not in wrong.output
+    dry = CliRunner().invoke(main, [*arguments, "--dry-run"])
+    assert dry.exit_code == 0 and "10_your_own_model: smoke" in dry.output
+    assert (tmp_path / "report" / "index.html").exists()
+
+
+def test_a_main_job_that_is_out_of_time_says_how_it_goes_on(tmp_path, monkeypatch):
+    """Nothing is executed before all runs are there."""
+    monkeypatch.setattr(main_job, "run_together", lambda *_, **options: [])
+    monkeypatch.setattr(main_job, "run_notebooks", None)
+    folders = {"--store": tmp_path / "store", "--out": tmp_path / "report", "--source": NOTEBOOKS[0].parent}
+    arguments = [str(x) for pair in folders.items() for x in pair]
+    done = CliRunner().invoke(main, ["notebooks", "--profile=smoke", "--minutes=5", *arguments])
+    assert done.exit_code == 0 and "to go on: hpt" in done.output
+    assert not (tmp_path / "report").exists()

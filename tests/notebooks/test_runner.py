@@ -1,15 +1,19 @@
 """The notebook runner: where outputs go, what is not run again, and how failures end, with real
 kernels."""
 
+import io
 import json
 import sys
+import time
 
 import nbformat
 import papermill
 import pytest
 
+from hpt.device import cores_here
 from hpt.errors import NotebookError
-from hpt.notebooks.runner import finished, run_notebook, run_notebooks
+from hpt.notebooks import runner
+from hpt.notebooks.runner import choose_notebooks, finished, notebooks_at_once, run_notebook, run_notebooks
 
 
 def printed(path):
@@ -119,7 +123,7 @@ def test_notebooks_run_in_order_until_one_fails(tmp_path, write, capsys):
     write(tmp_path / "01_first.failed.ipynb")
     write(tmp_path / "scratch.ipynb")
     with pytest.raises(NotebookError, match=r"02_second\.ipynb failed in cell 3 of 3"):
-        run_notebooks(tmp_path, tmp_path / "out", {"steps": "7"})
+        run_notebooks(choose_notebooks(tmp_path), tmp_path / "out", {"steps": "7"})
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "01_first.ipynb",
         "02_second.failed.ipynb",
@@ -129,11 +133,50 @@ def test_notebooks_run_in_order_until_one_fails(tmp_path, write, capsys):
     assert [line.split(":")[0] for line in said] == ["01_first", "01_first", "02_second"]
 
 
+def test_notebooks_run_side_by_side_and_what_each_prints_stays_whole(tmp_path, write, capsys):
+    """Each waits for the other, so one after another they would never end; both know their threads."""
+    meet = """
+import os, pathlib, time
+pathlib.Path({0!r}).touch()
+for _ in range(600):
+    time.sleep(0.1 * (not pathlib.Path({1!r}).exists()))
+    print({0!r})
+"""
+    for path, *names in (("00_a.ipynb", "a", "b"), ("01_b.ipynb", "b", "a")):
+        write(tmp_path / path, meet.format(*names), "print(os.environ['HPT_CORES'])")
+    shown = io.StringIO()
+    results = run_notebooks(choose_notebooks(tmp_path), tmp_path / "out", at_once=2, echo=shown)
+    assert [result.name for result in results] == ["00_a", "01_b"]
+    said = capsys.readouterr().out
+    cores = max(1, cores_here() // 2)
+    for result, name in zip(results, "ab", strict=True):
+        whole = f"{name}\n" * 600 + f"{cores}\n"
+        assert whole in said and printed(result.output) == whole
+
+
+def test_out_of_time_a_notebook_is_stopped_and_leaves_nothing(tmp_path, write):
+    write(tmp_path / "01_short.ipynb", "print(steps)")
+    write(tmp_path / "02_endless.ipynb", "import time\nwhile True:\n    time.sleep(0.1)")
+    begun = time.monotonic()
+    results = run_notebooks(choose_notebooks(tmp_path), tmp_path / "out", at_once=2, minutes=0.5)
+    assert [result.name for result in results] == ["01_short"] and time.monotonic() - begun < 200
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["01_short.ipynb"]
+
+
+def test_as_many_at_once_as_cores_and_memory_allow(monkeypatch):
+    monkeypatch.setattr(runner, "cores_here", lambda: 8)
+    for free, fit in ((1e12, 8), (4e9, 2), (1e3, 1)):
+        monkeypatch.setattr(runner, "available_bytes", lambda device, free=free: free)
+        assert notebooks_at_once(10, "cpu") == fit
+    monkeypatch.setattr(runner, "available_bytes", lambda device: 1e12)
+    assert notebooks_at_once(3, "cpu") == 3
+
+
 def test_every_notebook_is_checked_before_the_first_one_runs(tmp_path, write):
     write(tmp_path / "01_first.ipynb", "open('ran', 'w')")
     write(tmp_path / "02_second.ipynb", parameters="profile = 'quick'")
     with pytest.raises(NotebookError, match=r"02_second\.ipynb has no parameter 'steps'"):
-        run_notebooks(tmp_path, tmp_path / "out", {"steps": 7})
+        choose_notebooks(tmp_path, (), {"steps": 7})
     assert not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
 
 
@@ -142,7 +185,7 @@ def test_nothing_to_run_is_an_error(tmp_path, only, message, write):
     if only:
         write(tmp_path / "01_first.ipynb")
     with pytest.raises(NotebookError, match=message):
-        run_notebooks(tmp_path, tmp_path / "out", only=only)
+        choose_notebooks(tmp_path, only)
 
 
 def test_an_unchanged_notebook_is_not_run_again(tmp_path, write, capsys):
@@ -151,7 +194,7 @@ def test_an_unchanged_notebook_is_not_run_again(tmp_path, write, capsys):
     output = tmp_path / "out" / "00_a.ipynb"
 
     def run(**parameters):
-        (result,) = run_notebooks(tmp_path, tmp_path / "out", parameters, again=False)
+        (result,) = run_notebooks([source], tmp_path / "out", parameters, again=False)
         return result, capsys.readouterr().out.splitlines()[-1]
 
     first, _ = run(steps=3)
