@@ -102,6 +102,8 @@ def shape_of(config: RunConfig) -> RunConfig:
         dose=None,
         steps=1,
         warmup_steps=0,
+        exponential_warmup=0,
+        diagnostics=0,
         tokens_per_parameter=None,
         loss_bound=1e30,
         validation_sequences=1,

@@ -82,9 +82,10 @@ def test_stacks_and_compiled_steps_refuse_it_by_name(sgd_run):
 
 
 def test_schedules_of_single_roles_train_alone_and_in_studies(tiny_study, tmp_path):
-    train_config = dataclasses.replace(tiny_study.base.train, embedding_boost="early")
+    values = {"embedding_boost": "early", "exponential_warmup": 4}
+    train_config = dataclasses.replace(tiny_study.base.train, **values)
     base = dataclasses.replace(tiny_study.base, train=train_config)
-    with pytest.raises(ConfigError, match="embedding_boost='early' has no step for stacks"):
+    with pytest.raises(ConfigError, match="exponential_warmup=4, embedding_boost='early' has no step"):
         train_stacked([base], device="cpu")
     study = dataclasses.replace(tiny_study, base=base, best_seeds=1, extend=0).select(["SP"], [8])
     table = study.run(tmp_path, workers=1, quiet=True)
