@@ -174,7 +174,7 @@ class Rule:
     def with_depth(self, base_depth: int, power: float = 1.0) -> "Rule":
         """The same with CompleteP's depth part, see :mod:`hpt.parameterization.depth`."""
         name = f"{self.name}, depth^{power:g} from {base_depth}"
-        return replace(self, name=name, depth_power=power, base_depth=base_depth)
+        return replace(self, name=name, notes=(), depth_power=power, base_depth=base_depth)
 
     def with_laws(self, role: Role, *, name: str = "", **laws: float | PowerLaw) -> "Rule":
         """The same with other laws for one role.
@@ -251,12 +251,17 @@ class Rule:
         attention = self.attention
         if attention == "1/d_head" and self.attention_at_base:
             attention += ", times a constant that makes it 1/√d_head at the base"
-        return [
+        words = [
             f"attention logits × {attention}",
             f"{self._eta}: learning rate {LR_IS[self.lr_is]}.",
             "m: width over base width.",
             *self.notes,
         ]
+        if self.depth_power is not None:
+            a = f"{self.depth_power:g}"
+            words.append(f"L: depth over {self.base_depth}. In blocks: {self._eta}·L^({a} − 1), ε·L^−{a},")
+            words.append(f"and residual branches × L^−{a}.")
+        return words
 
     def __str__(self) -> str:
         table = self.table().to_string(index=False)

@@ -50,7 +50,7 @@ class TrainConfig:
     loss_bound: a run whose training loss passes it has diverged; None is 3·ln(vocabulary), three
         times the loss of guessing.
     diagnostics: how many looks a run gets into its weights, see :mod:`hpt.runs.diagnostics`; they
-        change nothing in it, and six cost 0.3 to 0.7 % of a run of 300 steps.
+        change nothing in it, and six cost 0.3 to 0.7 % of 300 plain steps.
     validation_sequences: how many fixed held-out sequences the final loss is taken on.
     precision: "fp32", "bf16", or "auto" for what the device does fast.
     """

@@ -26,6 +26,13 @@ def test_blocks_scale_with_depth_and_the_rest_does_not(alpha):
         assert scales.multiplier / before.multiplier == pytest.approx(3**-alpha if output else 1)
 
 
+def test_a_rule_prints_its_depth_part():
+    assert "L^(0.5 − 1)" in str(hpt.rule("sp").with_depth(2, 0.5))
+    deep = str(hpt.rule("completep").with_depth(2))
+    assert "depth over 2" in deep and "left out" not in deep
+    assert "L:" not in str(hpt.rule("completep")) and "left out" in str(hpt.rule("completep"))
+
+
 def test_at_the_base_depth_nothing_changes():
     rule = hpt.rule("completep", 8)
     assert assign(MODEL, rule.with_depth(6), forward="absorb") == assign(MODEL, rule, forward="absorb")
