@@ -63,7 +63,8 @@ def _cell_plan(study, parameterization, decay, width, losses):
     if None in found or not np.isfinite(found).any():
         return runs
     best = int(np.nanargmin(found))
-    near = rates[max(best - 1, 0) : best + 2]
+    neighbours = study.best_neighbours.get(width, 1)
+    near = rates[max(best - neighbours, 0) : best + neighbours + 1]
     more_seeds = range(study.seeds, study.best_seeds_at(width))
     return runs + [run_at(x, seed=seed) for x in near for seed in more_seeds]
 

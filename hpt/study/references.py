@@ -134,7 +134,7 @@ def reference_names() -> list[str]:
 def reference_parts(name: str, profile: str = "quick") -> list[Part]:
     """What a reference study consists of, the most telling part first."""
     # The whole grid, whatever the profile searches.
-    base = to_dict(load_profile(profile)) | {"search": "grid", "best_seeds": 2}
+    base = to_dict(load_profile(profile)) | {"search": "grid", "best_seeds": 2, "best_neighbours": {}}
     rules = {rule: {"name": rule, **laws} for rule, laws in _file_of_definitions()["rules"].items()}
     parts = []
     for part in reference_definition(name)["parts"]:

@@ -45,8 +45,9 @@ class Study:
     seeds: how many seeds every grid point gets.
     only: for some of the widths, the parameterizations that they are swept in; the other widths are in
         all.
-    best_seeds: how many seeds the best learning rate and its two neighbours get, at all widths or by
-        width.
+    best_seeds: how many seeds the best learning rate and its neighbours get, at all widths or by width.
+    best_neighbours: by width, how many learning rates on each side of the best get as many seeds; one
+        where nothing is said.
     extend: how many learning rates are added, at most, beyond an edge where the optimum sits.
     search: "grid", all of it; "basin", of the grid and beyond it the rates near the best alone, which
         are those that figures are made from; or "adaptive": runs are added where they tell most, see
@@ -65,6 +66,7 @@ class Study:
     doses: tuple[float, ...] = ()
     seeds: int = Field(1, ge=1)
     best_seeds: Seeds | dict[int, Seeds] = 2
+    best_neighbours: dict[int, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     only: dict[int, tuple[Parameterization | Rule, ...]] = Field(default_factory=dict)
     extend: int = Field(3, ge=0)
     search: Literal["grid", "basin", "adaptive"] = "grid"
