@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -119,14 +120,32 @@ def test_what_a_basin_leaves_out_moves_no_figure(quick, seed):
     _, losses = twin(quick, noise=0.02, common=0.2, shape="bent", seed=seed)
 
     def loss_of(run):
-        cell = str(run.parameterization), run.model.width, float(np.log2(run.train.lr)), run.seed
-        return losses.get(cell, np.inf)
+        return losses.get(cell_of(run), np.inf)
 
     basins = known_by(quick, loss_of)
     seeds = dataclasses.replace(quick, search="grid", best_seeds=1)
     both = basins | known_by(seeds, loss_of)
     assert len(both) > len(basins) + 12
     assert_same_figures(basins, both)
+
+
+def test_what_a_basin_leaves_out_moves_no_figure_of_real_runs(quick):
+    """The losses of quick's whole grid, as two cores trained it in bf16."""
+    table = pd.read_csv(Path(__file__).with_name("quick_losses.csv"))
+    cells = zip(table["parameterization"], table["width"], table["log2_lr"], table["seed"], strict=True)
+    losses = dict(zip(cells, table["loss"], strict=True))
+    grid = {}
+    for study in (dataclasses.replace(quick, search="grid", best_seeds=1), quick):
+        for run in known_by(study, lambda run: losses.get(cell_of(run), math.nan)):
+            grid[run] = losses.get(cell_of(run), math.nan)
+    grid = {run: loss for run, loss in grid.items() if math.isfinite(loss)}
+    basins = {run: grid[run] for run in known_by(quick, grid.get) if run in grid}
+    assert len(basins) < 0.8 * len(grid)
+    assert_same_figures(basins, grid)
+
+
+def cell_of(run):
+    return run.parameterization.name, run.model.width, float(np.log2(run.train.lr)), run.seed
 
 
 def known_by(study, loss_of):
@@ -160,6 +179,8 @@ def test_a_width_is_swept_in_some_parameterizations_alone(tiny_study):
     }
     known = losses_of(study, lambda x, width, seed: (x + 6) ** 2)
     assert rates(known, 8, seed=2) == [-8, -6, -4] and not rates(known, 16, seed=1)
+    alone = dataclasses.replace(study, best_neighbours={8: 0})
+    assert rates(losses_of(alone, lambda x, *_: (x + 6) ** 2), 8, seed=2) == [-6]
     adaptive = losses_of(dataclasses.replace(study, search="adaptive"), lambda x, *_: (x + 6) ** 2)
     assert rates(adaptive, 8, name="μP") and rates(adaptive, 16) and not rates(adaptive, 16, name="μP")
     assert study.select(["μP"]).widths == (8,) and study.select(["SP"]).only == {

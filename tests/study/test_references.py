@@ -46,7 +46,12 @@ def test_sixteen_is_quick_with_all_parameterizations_and_more_seeds():
     quick = load_profile("quick")
     first, second = (part.study for part in reference_parts("sixteen"))
     wanted = dataclasses.replace(
-        quick, name="sixteen", parameterizations=PARAMETERIZATIONS, search="grid", best_seeds=1
+        quick,
+        name="sixteen",
+        parameterizations=PARAMETERIZATIONS,
+        search="grid",
+        best_neighbours={},
+        best_seeds=1,
     )
     assert first == wanted
     assert second == dataclasses.replace(wanted, seeds=2, best_seeds=3)
