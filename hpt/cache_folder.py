@@ -89,24 +89,21 @@ def _checksum(name, content):
     return hashlib.sha256(b"%s\n%s" % (name.encode(), content)).hexdigest().encode()
 
 
-def read_regular(path: StrPath, *, own: bool = False) -> bytes:
-    """The content of a regular file: no link is followed, no pipe or device waited for.
+def read_regular(path: StrPath, *, own: bool = False, follow: bool = False) -> bytes:
+    """The content of a regular file: no pipe or device is waited for, no link followed unless ``follow``.
 
     Raises
     ------
     OSError: for anything else, or where ``own`` and :func:`check_own` refuses it.
     """
-    with open(path, "rb", opener=_open_at_once) as file:
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    with open(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{path} is no regular file")
         if own:
             check_own(status, path)
         return file.read()
-
-
-def _open_at_once(path, flags):
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def check_own(status: os.stat_result, path: StrPath) -> None:

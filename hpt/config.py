@@ -44,7 +44,7 @@ def config(cls: type) -> Any:
 
 def to_dict(value: Any, *, changed_only: bool = False) -> dict[str, Any]:
     """A config as a plain dictionary of JSON types; ``changed_only`` leaves out its defaults."""
-    return pydantic.TypeAdapter(type(value)).dump_python(
+    return _adapter(type(value)).dump_python(
         value, mode="json", exclude_defaults=changed_only, serialize_as_any=True
     )
 
@@ -52,9 +52,14 @@ def to_dict(value: Any, *, changed_only: bool = False) -> dict[str, Any]:
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
     """The inverse of :func:`to_dict`.  Raises ConfigError for unknown keys or bad values."""
     try:
-        return pydantic.TypeAdapter(cls).validate_python(values)
+        return _adapter(cls).validate_python(values)
     except pydantic.ValidationError as error:
         raise _explained(error, cls) from None
+
+
+@functools.cache
+def _adapter(cls):
+    return pydantic.TypeAdapter(cls)
 
 
 @functools.cache

@@ -9,9 +9,12 @@ again, so a new field needs no new format.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -19,10 +22,14 @@ import numpy as np
 
 from hpt.config import field_types, from_dict
 from hpt.errors import ConfigError, StoreError
-from hpt.runs.run_config import RunConfig, run_decay, run_dose
+from hpt.runs.run_config import OLDEST_VERSION, RESULTS_VERSION, RunConfig, merged, run_decay, run_dose
 
 #: Raised when an older hpt would misread the records. Those of format 1 do not name it.
 FORMAT = 2
+#: The losses of a record, where there are some; the quotes of a text are escaped.
+CURVE = re.compile(rb'"train_loss": \[([-+.0-9eEnul, ]+)\]')
+#: Of unknown fields of a configuration, so many are tried for those that enter its hash.
+MOST_LATER = 8
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ def encode(result: RunResult) -> bytes:
     """The record of a result."""
     values = {**vars(result), "format": FORMAT, "config": result.config.to_dict()}
     _put_back(values, values.pop("extra"))
+    values.setdefault("results_version", RESULTS_VERSION)
     values["val_loss"] = _finite(result.val_loss)
     # The shortest decimals that give the same float32 back.
     values["train_loss"] = [_finite(float(str(x))) for x in np.float32(result.train_loss)]
@@ -125,22 +133,90 @@ def decode(record: bytes, run_id: str, where: object) -> RunResult:
     body = body.removesuffix(b"\n")
     if _checksum(body) != checksum:
         raise ValueError("its checksum does not match its content")
-    values = json.loads(body)
+    # Of two keys of a name the last would count, of NaN the rest would be computed with.
+    values = json.loads(body, parse_constant=_refuse)
     if values["run_id"] != run_id:
         raise ValueError(f"it holds run {values['run_id']}")
-    record_format = values.pop("format", 1)
-    if record_format > FORMAT:
-        raise _newer(where, f"has format {record_format}; this hpt reads up to {FORMAT}")
+    record_format, version = values.pop("format", 1), values.pop("results_version", RESULTS_VERSION)
+    if record_format > FORMAT or version > RESULTS_VERSION:
+        says = f"format {record_format} and results version {version}"
+        raise _newer(where, f"has {says}; this hpt reads up to {FORMAT} and {RESULTS_VERSION}")
     extra = _pop_extra(values, RunResult)
+    if version != RESULTS_VERSION:
+        extra["results_version"] = version
     try:
         values["config"] = from_dict(RunConfig, values["config"])
     except ConfigError as error:
         raise _newer(where, f"has a configuration that this hpt refuses: {error.what}") from error
+    _check_types(values)
+    if not _is_of(run_id, values["config"], values["data_fingerprint"], extra.get("config", {})):
+        raise ValueError("its configuration is that of another run")
     if values["val_loss"] is None:
         values["val_loss"] = math.inf
-    train_loss = [math.nan if x is None else x for x in values["train_loss"]]
-    values["train_loss"] = np.array(train_loss, dtype=np.float32)
+    values["train_loss"] = _curve(values["train_loss"])
     return RunResult(**values, extra=extra)
+
+
+def _refuse(constant):
+    raise ValueError(f"it holds {constant}")
+
+
+def _check_types(values):
+    """Raise ValueError unless each plain value has its field's type, and is finite."""
+    for name, kind in field_types(RunResult).items():
+        value = values.get(name, 0 if kind in (int, float) else kind() if kind in (str, bool) else None)
+        if name == "val_loss" and value is None and values["diverged"]:
+            continue
+        if kind is float and type(value) is int:
+            value = float(value)
+        if kind in (bool, int, float, str) and type(value) is not kind:
+            raise ValueError(f"its {name} is {value!r}")
+        if kind is float and not math.isfinite(value):
+            raise ValueError(f"its {name} is {value!r}")
+
+
+def _curve(losses):
+    """A record's losses as an array, float32 (steps,); None is NaN."""
+    curve = np.array([math.nan if x is None else x for x in losses])
+    too_large = np.abs(curve) > np.finfo(np.float32).max if curve.dtype.kind in "fi" else True
+    if curve.ndim != 1 or np.any(too_large):
+        raise ValueError("its train_loss is no list of numbers")
+    return curve.astype(np.float32)
+
+
+def _is_of(run_id, config, data_fingerprint, later):
+    """Whether a configuration has this id, by a version of the results that this hpt knows; of fields that a
+    newer hpt has, ``later``, nobody here knows which differ from their default."""
+    fields = _leaves(later)
+    for version in range(RESULTS_VERSION, OLDEST_VERSION - 1, -1):
+        for count in range(len(fields) + 1):
+            for some in itertools.combinations(fields[:MOST_LATER], count):
+                differing = functools.reduce(merged, some, {})
+                if config.run_id(data_fingerprint, version=version, later=differing) == run_id:
+                    return True
+    return len(fields) > MOST_LATER
+
+
+def _leaves(values):
+    """The fields of a nested dictionary, each as one of a field alone."""
+    found = []
+    for name, value in values.items():
+        known = name in ("model", "data", "train", "parameterization") and isinstance(value, dict)
+        found += [{name: leaf} for leaf in _leaves(value)] if known else [{name: value}]
+    return found
+
+
+def decode_row(record: bytes, run_id: str, where: object) -> dict[str, Any]:
+    """The row of a record's result, as :func:`decode` gives it; most of a record is its loss curve, which is
+    counted here and not read."""
+    curves = list(CURVE.finditer(record))
+    checksum, _, body = record.partition(b"\n")
+    if len(curves) != 1 or _checksum(body.removesuffix(b"\n")) != checksum:
+        return decode(record, run_id, where).row()
+    losses = curves[0][1]
+    short = body.removesuffix(b"\n").replace(losses, b"", 1)
+    row = decode(b"%s\n%s" % (_checksum(short), short), run_id, where).row()
+    return row | {"steps": losses.count(b",") + 1}
 
 
 def _newer(where, what):
@@ -162,24 +238,24 @@ def _finite(x):
 
 def _pop_extra(values, cls):
     """Take out what ``cls`` has no field for, and what its nested classes have none for."""
-    types = field_types(cls)
-    extra = {name: values.pop(name) for name in values.keys() - types.keys()}
-    for name, value in values.items():
-        kind = _config_class(types[name], value)
-        if kind:
-            beyond = _pop_extra(value, kind)
+    extra = {name: values.pop(name) for name in values.keys() - field_types(cls).keys()}
+    for name, classes in _config_classes(cls).items():
+        if name in values:
+            # Of several classes that it may have, the one with most of its keys.
+            kind = max(classes, key=lambda c: len(field_types(c).keys() & values[name].keys()))
+            beyond = _pop_extra(values[name], kind)
             if beyond:
                 extra[name] = beyond
     return extra
 
 
-def _config_class(kind, value):
-    """The configuration class of a field's value: of several that it may have, the one with most of its
-    keys."""
-    if dataclasses.is_dataclass(kind):
-        return kind
-    classes = filter(dataclasses.is_dataclass, get_args(kind))
-    return max(classes, key=lambda c: len(field_types(c).keys() & value.keys()), default=None)
+@functools.cache
+def _config_classes(cls):
+    """The fields that hold a configuration, with the classes that it may have."""
+    found = {}
+    for name, kind in field_types(cls).items():
+        found[name] = tuple(filter(dataclasses.is_dataclass, (kind, *get_args(kind))))
+    return {name: classes for name, classes in found.items() if classes}
 
 
 def _put_back(values, extra):

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -26,6 +27,8 @@ from hpt.runs.train_config import TrainConfig
 
 #: Part of a run's identity: raised when the same configuration would give another result.
 RESULTS_VERSION = 2
+#: The first that has a file of its fields.
+OLDEST_VERSION = 2
 
 
 def parse_parameterization(value: Any) -> Any:
@@ -51,7 +54,7 @@ class RunConfig:
     data: DataConfig = DataConfig()
     train: TrainConfig
     parameterization: Parameterization | Rule = Parameterization()
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**64)
 
     @field_validator("parameterization", mode="before")
     @classmethod
@@ -81,23 +84,41 @@ class RunConfig:
         """The inverse of :meth:`to_dict`.  Raises ConfigError for unknown keys or bad values."""
         return from_dict(cls, values)
 
-    def run_id(self, data_fingerprint: str) -> str:
+    def run_id(
+        self, data_fingerprint: str, *, version: int = RESULTS_VERSION, later: Mapping[str, Any] | None = None
+    ) -> str:
         """Content hash of the configuration and the tokens; 20 hexadecimal digits.
 
         A precision of "auto" enters as such: the record says what it came to. A field that is newer
         than the results version enters only where it differs from its default.
+
+        Parameters
+        ----------
+        data_fingerprint: of the tokens.
+        version: of the results.
+        later: fields that a newer hpt has, with values that differ from their defaults.
         """
-        hashed = _hashed(self.to_dict(), to_dict(self, changed_only=True), _frozen_fields())
-        content = {"config": hashed, "data": data_fingerprint, "version": RESULTS_VERSION}
+        changed = merged(to_dict(self, changed_only=True), later or {})
+        hashed = _hashed(self.to_dict(), changed, _frozen_fields(version))
+        content = {"config": hashed, "data": data_fingerprint, "version": version}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:20]
 
 
 @functools.cache
-def _frozen_fields():
-    """The fields that a configuration had when the results version was raised, with defaults."""
-    file = resources.files("hpt.runs") / f"results_version_{RESULTS_VERSION}.json"
+def _frozen_fields(version):
+    """The fields that a configuration had when the results version was raised to this, with defaults."""
+    file = resources.files("hpt.runs") / f"results_version_{version}.json"
     return read_values(file, "a run's fields")
+
+
+def merged(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Both of two nested dictionaries; where they differ, the second."""
+    both = {**values, **more}
+    for name in values.keys() & more.keys():
+        if isinstance(values[name], dict) and isinstance(more[name], dict):
+            both[name] = merged(values[name], more[name])
+    return both
 
 
 def _hashed(values, changed, frozen):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import os
+import re
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
@@ -16,9 +19,19 @@ import pandas as pd
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from hpt.cache_folder import StrPath, write_whole
+from hpt.cache_folder import StrPath, code_of, digest, keep, look_up, read_regular, writable, write_whole
 from hpt.errors import DamagedRecordWarning, StoreError
-from hpt.runs.result import RunResult, decode, encode
+from hpt.runs import result as results
+from hpt.runs import run_config
+from hpt.runs.result import RunResult, decode, decode_row, encode
+
+RUN_ID = re.compile(r"[0-9a-f]{20}")
+#: Of a file of packed records.
+PACKED = ["run_id", "record"]
+#: Rows of so many records are kept.
+MANY = 500
+#: What reading a damaged record raises.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 class Store:
@@ -73,7 +86,8 @@ class Store:
     def run_ids(self) -> Iterator[str]:
         """Ids of all records, sorted; none is opened."""
         names = self._names("records", ".json")
-        return iter(sorted({name.removesuffix(".json") for name in names} | self._packed.keys()))
+        loose = {name.removesuffix(".json") for name in names}
+        return iter(sorted(set(filter(RUN_ID.fullmatch, loose)) | self._packed.keys()))
 
     def load(self, run_id: str) -> RunResult | None:
         """The result of a run, or None where there is none.
@@ -83,29 +97,58 @@ class Store:
 
         Raises
         ------
-        StoreError: for a record that only a newer hpt understands; it stays as it is.
+        StoreError: for a record that only a newer hpt understands, or that cannot be read; it stays as it is.
+            And for what is no run id.
         """
+        return self._read(run_id, decode)
+
+    def _read(self, run_id, decode):
+        """What ``decode`` makes of a run's record; None where there is none, or a damaged one."""
         file = name = _name(run_id)
-        try:
-            record = self._files.cat_file(name)
-        except FileNotFoundError:
+        record = self._content(name)
+        if record is None:
             if run_id not in self._packed:
                 return None
             file, record = self._packed[run_id]
-        where = self._where(file)
         try:
-            return decode(record, run_id, where)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            aside = ""
-            if file == name:
-                self._files.mv(name, f"{name}.damaged")
-                aside = f"set aside as {run_id}.json.damaged, "
+            return decode(record, run_id, self._where(file))
+        except DAMAGE as error:
+            aside = self._set_aside(name, record) if file == name else ""
             warnings.warn(
-                f"run record {where} is damaged ({error}); {aside}run {run_id} repeats.",
+                f"run record {self._where(file)} is damaged ({error}); {aside}run {run_id} repeats.",
                 DamagedRecordWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
             return None
+
+    def _content(self, name):
+        """Of a file of the store; None where there is none, nothing for what is no file."""
+        try:
+            if self._local:
+                return read_regular(Path(self._files.path, name), follow=True)
+            return self._files.cat_file(name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if self._local and not Path(self._files.path, name).is_file():
+                return b""
+            raise StoreError(
+                f"cannot read {str(self._where(name))!r}: {error}.",
+                "missing rights, or a failing disk or network",
+                "the same command again, once it can be read",
+            ) from error
+
+    def _set_aside(self, name, record):
+        """Rename a damaged record, unless another process has put a whole one in its place."""
+        with contextlib.suppress(OSError):
+            if self._content(name) == record:
+                if self._local:
+                    where = Path(self._files.path, name)
+                    where.rename(f"{where}.damaged")
+                else:
+                    self._files.mv(name, f"{name}.damaged")
+            return f"set aside as {name.rpartition('/')[2]}.damaged, "
+        return ""
 
     def save(self, result: RunResult) -> Path | str:
         """Write a record under its final name in one step; call it while holding :meth:`lock`."""
@@ -114,47 +157,123 @@ class Store:
         try:
             self._write(name, encode(result))
         except OSError as error:
-            raise StoreError(
-                f"cannot write {str(where)!r}: {error}.",
-                "the disk is full or read-only",
-                "the same command again, once there is room",
-            ) from error
+            raise self._cannot_write(where, error) from error
         return where
+
+    def check_writable(self) -> None:
+        """Raise StoreError unless records can be written here and other processes find them."""
+        if not self._local and self._files.fs.protocol in ("memory", ("memory",)):
+            raise StoreError(
+                f"the store {self.path} keeps nothing: no other process sees what is in it.",
+                "a memory:// store is not shared with the processes that train",
+                'Store("runs/store"), or a URL such as s3://bucket/runs',
+            )
+        probe = f"records/{uuid.uuid4().hex}.tmp"
+        try:
+            try:
+                self._files.pipe_file(probe, bytes(1 << 12))
+            finally:
+                self._files.rm_file(probe)
+            if self._local:
+                self._lock_folder()
+        # File systems that only read have no error in common.
+        except (OSError, NotImplementedError, ValueError) as error:
+            raise self._cannot_write(self.path, error) from error
+
+    def _cannot_write(self, where, error):
+        return StoreError(
+            f"cannot write {str(where)!r}: {error}.",
+            "the disk is full or read-only",
+            "the same command again, once there is room",
+        )
 
     def lock(self, run_id: str) -> contextlib.AbstractContextManager:
         """A lock between processes for one run; the system frees it when its holder dies. None
         behind a URL."""
+        _name(run_id)
         if not self._local:
             return contextlib.nullcontext()
+        try:
+            return filelock.FileLock(self._lock_folder() / f"{run_id}.lock")
+        except OSError as error:
+            raise self._cannot_write(self.path, error) from error
+
+    def _lock_folder(self):
         folder = Path(self._files.path, "locks")
         folder.mkdir(exist_ok=True)
-        return filelock.FileLock(folder / f"{run_id}.lock")
+        return folder
 
     def table(self, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
-        """One row a run (see :meth:`RunResult.row`), of the given ids or of all."""
-        asked = self.run_ids() if run_ids is None else run_ids
-        return pd.DataFrame([result.row() for result in self._found(asked)])
+        """One row a run (see :meth:`RunResult.row`), of the given ids or of all.
+
+        Rows of a folder of many records are kept in the cache folder, and read again where a file has
+        changed.
+        """
+        asked = list(self.run_ids() if run_ids is None else run_ids)
+        return pd.DataFrame(list(self._rows(asked)))
+
+    def _rows(self, run_ids):
+        """The rows of these runs, as far as they have records."""
+        if not self._local or len(run_ids) < MANY:
+            yield from filter(None, (self._read(run_id, decode_row) for run_id in run_ids))
+            return
+        stamps = self._stamps()
+        name = f"{digest([self._files.path, code_of(results, run_config)])[:20]}.json"
+        known = json.loads(look_up("tables", name) or b"{}")
+        rows = {}
+        for run_id in run_ids:
+            stamp = stamps.get(run_id)
+            before, row = known.get(run_id, (None, None))
+            if stamp is None or stamp != before:
+                row = self._read(run_id, decode_row)
+            if row:
+                rows[run_id] = stamp, row
+        yield from (row for _, row in rows.values())
+        fresh = {run_id: found for run_id, found in rows.items() if found[0]}
+        if fresh.keys() - known.keys():
+            # Without it they are read again.
+            with contextlib.suppress(OSError):
+                keep(writable("tables") / name, json.dumps(fresh).encode())
+
+    def _stamps(self):
+        """What changes when a loose record does: of each run, its file's number, size and times."""
+        stamps = {}
+        for entry in os.scandir(Path(self._files.path, "records")):
+            status = entry.stat()
+            stamp = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            stamps[entry.name.removesuffix(".json")] = stamp
+        return stamps
 
     def pack(self, run_ids: Iterable[str], file: StrPath) -> Path:
         """Write the records of a finished study into one Parquet file, readable as a table by any
         tool."""
-        rows = [r.row() | {"record": encode(r).decode()} for r in self._found(run_ids)]
+        rows = [r.row() | {"record": encode(r).decode()} for r in filter(None, map(self.load, run_ids))]
         file = Path(file)
-        write_whole(file, pd.DataFrame(rows).to_parquet(compression="zstd", index=False))
+        frame = pd.DataFrame(rows, columns=None if rows else PACKED)
+        write_whole(file, frame.to_parquet(compression="zstd", index=False))
         return file
-
-    def _found(self, run_ids):
-        return filter(None, map(self.load, run_ids))
 
     @cached_property
     def _packed(self) -> dict[str, tuple[str, bytes]]:
-        """File and record of each packed run."""
+        """File and record of each packed run; what is no pack, and rows of no run, are left out."""
         packed = {}
         for file in sorted(self._names("", ".parquet")):
-            content = io.BytesIO(self._files.cat_file(file))
-            frame = pd.read_parquet(content, columns=["run_id", "record"])
-            for run_id, record in frame.itertuples(index=False):
-                packed[run_id] = file, record.encode()
+            try:
+                frame = pd.read_parquet(io.BytesIO(self._content(file) or b""), columns=PACKED)
+                rows = list(frame.itertuples(index=False))
+                sound = [row for row in rows if all(isinstance(text, str) for text in row)]
+                sound = [row for row in sound if RUN_ID.fullmatch(row.run_id)]
+                packed |= {run_id: (file, record.encode()) for run_id, record in sound}
+                left_out = f"{len(rows) - len(sound)} of its rows" if len(sound) < len(rows) else ""
+            except (*DAMAGE, OSError, MemoryError) as error:
+                first_line = str(error).partition("\n")[0]
+                left_out = f"it ({type(error).__name__}: {first_line})"
+            if left_out:
+                warnings.warn(
+                    f"{self._where(file)} is damaged, or no file of packed records: {left_out} left out.",
+                    DamagedRecordWarning,
+                    stacklevel=2,
+                )
         return packed
 
     def _where(self, name):
@@ -182,4 +301,11 @@ class Store:
 
 
 def _name(run_id):
+    """The file of a run's record; StoreError for what could be another file's name."""
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
+        raise StoreError(
+            f"{run_id!r} is no run id.",
+            "a run id has twenty hexadecimal digits",
+            "store.load(result.run_id); list(store.run_ids()) has them all",
+        )
     return f"records/{run_id}.json"

@@ -106,7 +106,8 @@ def test_a_row_says_what_was_run_and_what_came_out(result):
 
 def test_a_newer_field_of_a_rule_is_kept_too(result):
     run = dataclasses.replace(result.config, parameterization=rule("sp").with_power(0.5))
-    values = opened(encode(dataclasses.replace(result, config=run)))
+    run_id = run.run_id(result.data_fingerprint)
+    values = opened(encode(dataclasses.replace(result, config=run, run_id=run_id)))
     values["config"]["parameterization"]["embedding"]["lr"]["depth"] = 0.5
-    loaded = decode(sealed(values), result.run_id, "here")
+    loaded = decode(sealed(values), run_id, "here")
     assert loaded.config == run and opened(encode(loaded)) == values

@@ -71,7 +71,7 @@ def test_a_later_field_of_the_run_itself_moves_no_id_while_it_has_its_default(ti
 def test_a_field_that_is_gone_moves_no_id(tiny_run, monkeypatch):
     """It enters with the default that it had."""
     before = tiny_run.run_id(FINGERPRINT)
-    frozen = run_config._frozen_fields()
+    frozen = run_config._frozen_fields(run_config.RESULTS_VERSION)
     shorter = to_dict(tiny_run)
     assert shorter["model"].pop("qk_norm") is frozen["model"]["qk_norm"]
     monkeypatch.setattr(RunConfig, "to_dict", lambda self: shorter)
