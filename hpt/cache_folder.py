@@ -156,10 +156,15 @@ def prepare(folder: Path, *, own: bool = False) -> Path:
     folder.mkdir(0o700 if own else 0o777, exist_ok=True)
     if own:
         check_own(folder.stat(), folder)
-    with tempfile.TemporaryFile(dir=folder) as probe:
-        probe.write(bytes(1 << 16))
+    check_writable(folder)
     _sweep(folder)
     return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError unless a block can be written into a new file of the folder."""
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(bytes(1 << 16))
 
 
 def known_stand_in() -> Path | None:

@@ -3,6 +3,7 @@ commands."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -20,7 +21,8 @@ import hpt.notebooks
 import hpt.parameterization
 import hpt.runs
 import hpt.study
-from hpt.errors import HptError
+from hpt.cache_folder import check_writable
+from hpt.errors import ConfigError, HptError
 
 FILE = click.Path(exists=True, dir_okay=False)
 
@@ -42,6 +44,10 @@ class _Group(click.Group):
             return super().invoke(context)
         except HptError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            again = shlex.join(["hpt", *sys.argv[1:]])
+            echo(f"interrupted; what is finished is kept. The same command goes on: {again}", err=True)
+            context.exit(130)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -78,13 +84,39 @@ def study(profile, store, device, workers, minutes, dry_run, csv, adaptive, targ
     if dry_run:
         echo(chosen.cost(store, device=device, workers=workers))
         return
+    if csv:
+        _check_file(Path(csv))
     table = chosen.run(store, device=device, workers=workers, minutes=minutes, **cluster)
     if csv:
-        table.to_csv(csv, index=False)
+        with _told(csv):
+            table.to_csv(csv, index=False)
     if minutes and chosen.missing(store):
         _goes_on()
         return
     echo(hpt.transfer_report(table))
+
+
+@contextlib.contextmanager
+def _told(file):
+    """A file that cannot be written is the user's mistake."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {str(file)!r}: {error}.",
+            "a missing folder, no rights or a full disk",
+            "another file",
+        ) from error
+
+
+def _check_file(file):
+    """Raise ConfigError unless the file can be written, before work is done for it."""
+    with _told(file):
+        if file.is_file() or not file.exists():
+            check_writable(file.parent)
+        if file.exists():
+            # Kept as it is.
+            file.open("ab").close()
 
 
 @main.command()
@@ -109,7 +141,7 @@ def notebooks(names, profile, store, device, workers, dry_run, source, out, para
     index = hpt.notebooks.replicate(
         Path(source),
         profile,
-        Path(store),
+        store,
         Path(out or f"reports/{profile}"),
         parameters=dict(parameter),
         **common,

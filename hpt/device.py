@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Literal
 
+import psutil
 import torch
 
 from hpt.errors import ConfigError
@@ -83,6 +84,13 @@ def flushed_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
+
+
+def total_bytes(device: torch.device) -> int:
+    """Memory of a GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
 
 
 def cores_here() -> int:

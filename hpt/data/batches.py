@@ -40,6 +40,9 @@ class TokenSource(Protocol):
     train_tokens: int | None
     facts: dict[str, Any]
 
+    def check(self, count: int, context: int) -> None:
+        """Raise DataError unless there is a window to train on, and ``count`` to validate."""
+
     def batch(self, seed: int, step: int, batch_size: int, context: int) -> Batch:
         """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments
         alone."""
@@ -76,7 +79,7 @@ def uniforms(seed: int, step: int, count: int, stream: str = "train") -> np.ndar
 def random_starts(seed: int, step: int, count: int, tokens: int, context: int, name: str) -> np.ndarray:
     """First positions of ``count`` random windows of ``context`` + 1 tokens, int64 (count,)."""
     check_sizes(count, context)
-    windows = _window_count(1, tokens, context, name)
+    windows = window_count(1, tokens, context, name)
     return (uniforms(seed, step, count) * windows).astype(np.int64)
 
 
@@ -87,18 +90,18 @@ def even_starts(count: int, tokens: int, context: int, name: str) -> np.ndarray:
     the same.
     """
     check_sizes(count, context)
-    windows = _window_count(count, tokens, context, name)
+    windows = window_count(count, tokens, context, name)
     return np.arange(count, dtype=np.int64) * (windows - 1) // max(count - 1, 1)
 
 
-def _window_count(least: int, tokens: int, context: int, name: str) -> int:
+def window_count(least: int, tokens: int, context: int, name: str) -> int:
     """How many different windows there are; DataError where they are fewer than ``least``."""
     windows = max(tokens - context, 0)
     if windows < least:
         raise DataError(
             f"{name} has {tokens:,} tokens, so {windows} windows of context {context}, not {least}.",
             "the text is short",
-            f"context={max(tokens - least, 1)} or less, fewer windows, or more text",
+            f"context={max(tokens - least, 1)} or less, {windows} windows or fewer, or more text",
         )
     return windows
 

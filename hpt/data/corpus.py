@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
+from stat import S_ISREG
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
+from hpt.cache_folder import read_regular
 from hpt.errors import DataError
 
 SHUFFLE_SEED = "hpt 0"
@@ -29,6 +31,10 @@ HUB_EXAMPLE = (
 # 3.13: these names are written when the package is built; a package's first __init__.py is patched
 # on Windows; numpy.distutils is shipped for Python 3.11 only.
 GENERATED = {"version.py", "_version.py", "_version_meson.py", "__config__.py", "_distributor_init.py"}
+
+
+#: Rows of Parquet that are in memory at once: a row group may unfold to gigabytes.
+ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def installed(packages: tuple[str, ...]) -> Corpus:
 def _distribution(name):
     try:
         found = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, ValueError):
         raise DataError(
             f"source='installed' needs the package {name!r}, which is not installed here.",
             "an environment that was not made from the lock file",
@@ -129,13 +135,13 @@ def _sha256(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def files(path: str, column: str = "text") -> Corpus:
+def files(path: str, column: str = "text", follow_links: bool = False) -> Corpus:
     """The user's own text: a .txt, .jsonl or .parquet file, or a folder of these, searched to any
     depth.
 
     A .txt file is one document; a line of .jsonl has its text in the field ``column``, a row of
     .parquet in the column of that name. Rows with an empty text are skipped; an empty file is an
-    error.
+    error. So is a link out of the folder, unless ``follow_links``, and what is no file: a pipe or a device.
 
     Raises
     ------
@@ -149,7 +155,7 @@ def files(path: str, column: str = "text") -> Corpus:
             f"a misspelt path, or one relative to another folder than {Path.cwd()}",
             "DataConfig(source='files', path='/full/path/to/text')",
         )
-    found = [root] if root.is_file() else _text_files(root)
+    found = _text_files(root, follow_links) if root.is_dir() else [root]
     if not found:
         others = sorted({file.suffix or file.name for file in root.iterdir()})
         raise DataError(
@@ -165,20 +171,32 @@ def files(path: str, column: str = "text") -> Corpus:
     )
 
 
-def _text_files(root):
+def _text_files(root, follow_links):
     """Those that can be read and are not hidden, by relative name shuffled."""
     names = [
         file.relative_to(root).as_posix()
         for file in root.rglob("*")
         if file.suffix.lower() in READERS and not file.is_dir()
     ]
-    return [root / name for name in shuffled(names) if "/." not in f"/{name}"]
+    found = [root / name for name in shuffled(names) if "/." not in f"/{name}"]
+    for file in found:
+        # Unlike Path.resolve it bears a link to itself.
+        target = os.path.realpath(file)
+        if not follow_links and not Path(target).is_relative_to(os.path.realpath(root)):
+            raise DataError(
+                f"{file} is a link to {target}, outside of the folder.",
+                "a folder of another's making, or texts kept elsewhere",
+                "DataConfig(…, follow_links=True), if it is to be read",
+            )
+    return found
 
 
 def _stamp(file):
     """What changes when a file does."""
     with _named_if_unreadable(file):
         stat = file.stat()
+        if not S_ISREG(stat.st_mode):
+            raise OSError("it is a pipe, a device or a socket")
     return [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
@@ -207,15 +225,30 @@ def _texts(found, column):
         with _named_if_unreadable(file):
             for text in filter(str.strip, reader(file, column)):
                 empty = False
-                yield text
+                yield _checked(text, file)
         if empty:
             raise DataError(
                 f"{file} is empty.", "an interrupted download, or the wrong file", "fill it or take it away"
             )
 
 
+def _checked(text, file):
+    """A text that can be encoded; escapes and columns can hold what no text does."""
+    try:
+        if "\0" in text:
+            raise ValueError("it holds NUL characters")
+        text.encode()
+    except ValueError as error:
+        raise DataError(
+            f"A text of {file} is not Unicode text: {error}.",
+            "binary data, or half a pair of surrogates",
+            "mend it, or take it away",
+        ) from None
+    return text
+
+
 def _txt(file, column=""):
-    yield _decoded(file.read_bytes(), file)
+    yield _decoded(read_regular(file, follow=True), file)
 
 
 def _decoded(raw, where):
@@ -243,7 +276,7 @@ def _jsonl(file, column):
 def _field(line, column, where):
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{where} is not JSON: {error}.",
             "a file cut short, or not one object a line",
@@ -268,7 +301,7 @@ def _parquet(file, column):
         if types.get(column) not in ("string", "large_string", "string_view"):
             has = ", ".join(f"{name} ({kind})" for name, kind in types.items())
             raise _no_text(file, "column", column, f"its columns: {has}")
-        for batch in table.iter_batches(batch_size=1024, columns=[column]):
+        for batch in table.iter_batches(batch_size=ROWS, columns=[column]):
             yield from filter(None, batch.column(0).to_pylist())
 
 

@@ -46,6 +46,7 @@ class DataConfig:
     path: files: a file or a folder.
     dataset, subset, split, revision: hub: as in ``datasets.load_dataset``; ``dataset`` may be a
         local folder. The papers' text: dataset="HuggingFaceFW/fineweb-edu", subset="sample-10BT".
+    follow_links: files: read also what links in the folder point to outside of it.
     column: files and hub: the field or column with the text.
     max_tokens: stop reading after so many, training and validation together; hub needs it.
     validation_every: every so-manyth document is held out; where there are fewer documents, the
@@ -59,6 +60,7 @@ class DataConfig:
     vocab_size: int = Field(1024, ge=2, le=2**31 - 1)
     packages: tuple[str, ...] = Field(PACKAGES, min_length=1)
     path: PathText = None
+    follow_links: bool = False
     dataset: PathText = None
     subset: str | None = None
     split: str = "train"
@@ -118,7 +120,7 @@ def load(config: DataConfig, cache_dir: StrPath | None = None, *, build: bool = 
     if c.source == "installed":
         texts = corpus.installed(c.packages)
     elif c.source == "files":
-        texts = corpus.files(c.path, c.column)
+        texts = corpus.files(c.path, c.column, c.follow_links)
     else:
         texts = corpus.hub(c.dataset, c.subset, c.split, c.column, c.revision)
     settings = {

@@ -83,6 +83,9 @@ class SyntheticSource:
         header = f"hpt synthetic {vocab_size} {exponent!r} {classes} {order}"
         self.fingerprint = sha256_of(header, self.token_SxV, self.next_SxV)
 
+    def check(self, count: int, context: int) -> None:
+        """Nothing is too long for an endless source."""
+
     def batch(self, seed: int, step: int, batch_size: int, context: int) -> Batch:
         """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments
         alone."""

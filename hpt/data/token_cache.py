@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from hpt.cache_folder import digest, prepare, read_regular, scratch
-from hpt.data.batches import Batch, cut, even_starts, random_starts, sha256_of
+from hpt.data.batches import Batch, cut, even_starts, random_starts, sha256_of, window_count
 from hpt.data.corpus import Corpus
 from hpt.data.tokenizer import encode, gpt2, sample, split, train_bpe
 from hpt.errors import CacheError, DamagedCacheWarning, DataError
@@ -71,6 +71,11 @@ class TextSource:
     @property
     def train_tokens(self) -> int:
         return len(self.train)
+
+    def check(self, count: int, context: int) -> None:
+        """Raise DataError unless there is a window to train on, and ``count`` to validate."""
+        window_count(1, len(self.train), context, f"The text of {self.name}")
+        window_count(count, len(self.held_out), context, f"The held-out text of {self.name}")
 
     def batch(self, seed: int, step: int, batch_size: int, context: int) -> Batch:
         """Inputs and targets, int64 of shape (batch_size, context), a function of the arguments

@@ -53,18 +53,18 @@ class ModelConfig:
     qk_norm: RMSNorm without gain on queries and keys.
     """
 
-    width: PositiveInt = 64
-    depth: PositiveInt = 3
-    d_head: PositiveInt = 32
-    vocab_size: int = Field(1024, ge=2)
-    context: int = Field(128, ge=2)
+    width: int = Field(64, ge=1, le=2**20)
+    depth: int = Field(3, ge=1, le=10_000)
+    d_head: int = Field(32, ge=1, le=2**20)
+    vocab_size: int = Field(1024, ge=2, le=2**31 - 1)
+    context: int = Field(128, ge=2, le=2**31 - 1)
     kv_heads: PositiveInt | None = None
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_gain: Literal["vector", "scalar", "none"] = "vector"
     positions: Literal["learned", "rotary"] = "learned"
     mixer: Literal["attention", "gla"] = "attention"
     activation: Literal["gelu", "swiglu", "relu2", "relu"] = "gelu"
-    mlp_ratio: float | None = Field(None, gt=0)
+    mlp_ratio: float | None = Field(None, gt=0, le=2**10)
     bias: bool = False
     readout_bias: bool = False
     depth_scaled_init: bool = True

@@ -11,7 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from hpt.analysis.compare import gap_closed
+from hpt.cache_folder import StrPath, check_writable
 from hpt.data.source import load
+from hpt.errors import NotebookError
 from hpt.metrics.quantities import decay_column
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
@@ -36,7 +38,7 @@ PHASES = "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in th
 def replicate(
     source: Path,
     profile: str,
-    store: Path,
+    store: StrPath,
     out: Path,
     *,
     names: Sequence[str] = (),
@@ -53,7 +55,7 @@ def replicate(
     ----------
     source: folder of the notebooks.
     profile: which study.
-    store: folder of run records; what it holds is not trained again.
+    store: folder of run records, or its URL; what it holds is not trained again.
     out: folder of the report.
     names: beginnings of notebook names; all by default.
     device, workers: as in :meth:`hpt.Study.run`.
@@ -72,8 +74,11 @@ def replicate(
     """
     started = time.perf_counter()
     study = load_profile(profile)
-    given = {"profile": profile, "store": str(store.resolve()), **(parameters or {})}
+    shared = store if "://" in str(store) else str(Path(store).resolve())
+    given = {"profile": profile, "store": shared, **(parameters or {})}
+    # Refused before the first step.
     sources = choose_notebooks(source, names, given)
+    _check_folder(out)
     studies = _studies(study, sources)
     run_together(studies, store, device=device, workers=workers, minutes=minutes)
     trained = time.perf_counter()
@@ -152,6 +157,19 @@ def _with_earlier(executed, source, out):
         if path.stem not in result_of and output.exists() and output.with_suffix(".html").exists():
             result_of[path.stem] = earlier(path, output)
     return [result_of[name] for name in sorted(result_of)]
+
+
+def _check_folder(out):
+    """Make the report's folder; NotebookError where pages could not be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        check_writable(out)
+    except OSError as error:
+        raise NotebookError(
+            f"the report cannot be written into {str(out)!r}: {error}.",
+            "a file in the way, no rights or a full disk",
+            "another folder, --out FOLDER",
+        ) from error
 
 
 def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, float]) -> dict[str, str]:

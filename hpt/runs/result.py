@@ -149,7 +149,10 @@ def decode(record: bytes, run_id: str, where: object) -> RunResult:
     except ConfigError as error:
         raise _newer(where, f"has a configuration that this hpt refuses: {error.what}") from error
     _check_types(values)
-    if not _is_of(run_id, values["config"], values["data_fingerprint"], extra.get("config", {})):
+    later = _leaves(extra.get("config", {}))
+    if len(later) > MOST_LATER:
+        raise _newer(where, f"has {len(later)} fields of its configuration that this hpt does not know")
+    if not _is_of(run_id, values["config"], values["data_fingerprint"], later):
         raise ValueError("its configuration is that of another run")
     if values["val_loss"] is None:
         values["val_loss"] = math.inf
@@ -185,16 +188,15 @@ def _curve(losses):
 
 
 def _is_of(run_id, config, data_fingerprint, later):
-    """Whether a configuration has this id, by a version of the results that this hpt knows; of fields that a
-    newer hpt has, ``later``, nobody here knows which differ from their default."""
-    fields = _leaves(later)
+    """Whether a configuration has this id, by a version of the results that this hpt knows; of the fields
+    ``later`` that only a newer hpt has, nobody here knows which differ from their default."""
     for version in range(RESULTS_VERSION, OLDEST_VERSION - 1, -1):
-        for count in range(len(fields) + 1):
-            for some in itertools.combinations(fields[:MOST_LATER], count):
+        for count in range(len(later) + 1):
+            for some in itertools.combinations(later, count):
                 differing = functools.reduce(merged, some, {})
                 if config.run_id(data_fingerprint, version=version, later=differing) == run_id:
                     return True
-    return len(fields) > MOST_LATER
+    return False
 
 
 def _leaves(values):

@@ -177,6 +177,13 @@ def read_values(file: Traversable, holds: str) -> dict[str, Any]:
     """
     parse = json.loads if file.name.endswith(".json") else tomllib.loads
     try:
-        return parse(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {holds} from {str(file)!r}: {error}.") from error
+        values = parse(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a {type(values).__name__}, not names and values")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"cannot read {holds} from {str(file)!r}: {error}.",
+            "another file or format, or another encoding than UTF-8",
+            "a TOML file as hpt/study/profiles.toml, saved as UTF-8",
+        ) from error
+    return values

@@ -58,10 +58,10 @@ class TrainConfig:
     lr: float = Field(2.0**-8, gt=0)
     optimizer: Literal["adamw", "muon", "muon-match-rms", "lion", "sgd"] = "adamw"
     rest_lr_ratio: float = Field(1.0, gt=0)
-    steps: int | None = Field(None, ge=1)
-    tokens_per_parameter: float | None = Field(None, gt=0)
-    batch_size: int = Field(16, ge=1)
-    micro_batch_size: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1, le=10**12)
+    tokens_per_parameter: float | None = Field(None, gt=0, le=1e12)
+    batch_size: int = Field(16, ge=1, le=2**40)
+    micro_batch_size: int | None = Field(None, ge=1, le=2**40)
     schedule: Literal["wsd", "cosine", "linear"] = "wsd"
     warmup_steps: int = Field(8, ge=0)
     decay_fraction: float = Field(0.2, ge=0, le=1)
@@ -81,7 +81,7 @@ class TrainConfig:
     momentum: float | None = Field(None, ge=0, lt=1)
     clip: float | None = Field(None, gt=0)
     loss_bound: float | None = Field(None, gt=0)
-    validation_sequences: int = Field(256, ge=1)
+    validation_sequences: int = Field(256, ge=1, le=2**40)
     precision: Precision = "auto"
     diagnostics: int = Field(0, ge=0)
 

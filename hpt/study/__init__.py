@@ -4,7 +4,8 @@ Read :mod:`~hpt.study.study` and the named ones in :mod:`~hpt.study.profiles`; o
 are in :mod:`~hpt.study.references`, and :mod:`~hpt.study.warmups` has shorter warm-ups. Then which runs:
 :mod:`~hpt.study.plan` and :mod:`~hpt.study.adaptive`; several studies at once, and in how many minutes:
 :mod:`~hpt.study.together` and :mod:`~hpt.study.time_limit`; who trains them: :mod:`~hpt.study.executor`, this
-machine in :mod:`~hpt.study.executor_local` or a Ray cluster in :mod:`~hpt.study.executor_ray`, and their
+machine in :mod:`~hpt.study.executor_local`, by a :mod:`~hpt.study.worker` each, or a Ray cluster in
+:mod:`~hpt.study.executor_ray`, and their
 :mod:`~hpt.study.jobs`; and what that costs: :mod:`~hpt.study.timing`, :mod:`~hpt.study.cost` and, while it
 runs, :mod:`~hpt.study.progress`.
 """

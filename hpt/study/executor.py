@@ -58,6 +58,9 @@ class Executor:
     def __exit__(self, kind, *_) -> None:
         pass
 
+    def check(self, configs: Sequence[RunConfig]) -> None:
+        """Refuse runs that could not end, as far as this machine can tell (ConfigError, DataError)."""
+
     def require_gpu(self) -> bool:
         """Train on CUDA GPUs alone; False where that cannot be."""
         return False

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
+import contextlib
 import ctypes
+import dataclasses
 import multiprocessing
 import os
 import platform
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
-import torch
-
+from hpt.data.source import load
 from hpt.device import cores_here, pick_device
 from hpt.errors import CompileWarning, ConfigError, StudyError
 from hpt.runs.run_config import RunConfig
 from hpt.study.executor import Executor
 from hpt.study.jobs import run_job, shapes_to_compile
 from hpt.study.timing import calibrate, results_of, shape_of, shapes_of
+from hpt.study.worker import deaf_children, orderly_end, start_worker
 from hpt.training.compiled import try_to_compile
+from hpt.training.loop import check_start
 from hpt.training.memory import SHARE, available_bytes, step_bytes
 
 #: How often the pool is started anew after a worker was killed.
@@ -58,6 +60,7 @@ class LocalExecutor(Executor):
 
     _pool = None
     _deaths = 0
+    _ending = contextlib.nullcontext()
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,14 +68,33 @@ class LocalExecutor(Executor):
             given = f"address={self.address!r}, gpus_per_job={self.gpus_per_job!r}"
             raise ConfigError(f"{given}: only a cluster has these.", remedy='executor="ray"')
 
+    def __enter__(self):
+        self._ending = orderly_end()
+        self._ending.__enter__()
+        return self
+
     def __exit__(self, kind, *_) -> None:
+        try:
+            self._end_workers(now=kind is not None)
+        finally:
+            self._ending.__exit__(None, None, None)
+
+    def _end_workers(self, now):
         if self._pool is None:
             return
-        if kind is not None:
+        if now:
             # Runs in hand repeat the next time; waiting for them would block Ctrl-C.
             for process in list((self._pool._processes or {}).values()):
                 process.terminate()
         self._pool.shutdown(cancel_futures=True)
+
+    def check(self, configs):
+        """Refuse runs whose text is too short or whose sizes exceed the memory."""
+        for shape in shapes_of(configs):
+            validation = max(run.train.validation_sequences for run in configs if shape_of(run) == shape)
+            train = dataclasses.replace(shape.train, validation_sequences=validation)
+            run = dataclasses.replace(shape, train=train)
+            check_start(run, load(run.data), pick_device(self.device))
 
     def require_gpu(self):
         """Whether this machine's device is a CUDA GPU."""
@@ -93,21 +115,22 @@ class LocalExecutor(Executor):
         shapes, why_compiled = shapes_to_compile(grid, self.device, wanted)
         self.workers, why_workers = choose_workers(missing, self.device, self.asked)
         self._start()
-        self._compile(shapes, quiet)
+        self._repeated(self._compile, shapes, quiet)
         _, why_jobs = self.jobs(missing)
         self.why = f"{why_workers}; {why_compiled}; {why_jobs}"
 
     def _start(self):
         # A fork would inherit the parent's thread pools.
         context = multiprocessing.get_context("spawn")
-        self._pool = futures.ProcessPoolExecutor(self.workers, context, _start_worker)
+        self._pool = futures.ProcessPoolExecutor(self.workers, context, start_worker)
         # One worker starts for each, while this process goes on.
         for _ in range(self.workers):
             self.submit(os.getpid)
 
     def submit(self, task: Callable, *args) -> futures.Future:
         """Have a worker do ``task(*args)``."""
-        return self._pool.submit(task, *args)
+        with deaf_children():
+            return self._pool.submit(task, *args)
 
     def _compile(self, shapes, quiet):
         """Have the steps of these shapes compiled where they are not on disk; one that fails runs
@@ -125,7 +148,16 @@ class LocalExecutor(Executor):
 
     def time(self, configs):
         """How long such runs take while all workers are busy."""
-        return calibrate(self, configs)
+        return self._repeated(calibrate, self, configs)
+
+    def _repeated(self, ask, *args):
+        """What ``ask(*args)`` gives; a worker that dies meanwhile is replaced.  Raises StudyError."""
+        while True:
+            try:
+                return ask(*args)
+            except (BrokenProcessPool, StudyError) as error:
+                told = error if isinstance(error, StudyError) else None
+                self._restart("none stored", told)
 
     def run(self, configs):
         """Train every configuration and yield each result as it is stored.
@@ -146,28 +178,23 @@ class LocalExecutor(Executor):
                     left.remove(tasks[task])
                     yield from map(self.store.load, run_ids)
             except BrokenProcessPool:
-                self._restart(sum(map(len, left)))
+                self._restart(f"{sum(map(len, left))} runs left")
 
     def _submit(self, job):
         compiled = shape_of(job[0]) in self.compiled
         return self.submit(run_job, job, str(self.store.path), self.device, self.stack, compiled)
 
-    def _restart(self, runs_left):
+    def _restart(self, state, told=None):
+        """New workers in place of dead ones, unless they died too often: then ``told``, or what is so far."""
         self._pool.shutdown(cancel_futures=True)
         self._deaths += 1
         if self._deaths > RESTARTS:
-            raise StudyError(
-                f"worker processes died {self._deaths} times, with {runs_left} runs left.",
+            raise told or StudyError(
+                f"worker processes died {self._deaths} times, with {state}.",
                 "the machine ran out of memory, or something kills them",
                 f"the same command with fewer workers than {self.workers}; finished runs are kept",
             ) from None
         self._start()
-
-
-def _start_worker():
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def keep_freed_memory() -> None:
@@ -177,9 +204,3 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
             libc.mallopt(parameter, 1 << 30)
-
-
-def _die_with_parent():
-    """A killed parent cannot tell its workers; they would wait for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)

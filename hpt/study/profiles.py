@@ -41,4 +41,11 @@ def load_profile(name: str, file: StrPath | None = None) -> Study:
             did_you_mean(name, profiles),
             f"load_profile(one of {', '.join(profiles)})",
         )
-    return from_dict(Study, {"name": name, **profiles[name]})
+    values = profiles[name]
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"the profile {name!r} is {values!r}.",
+            "a value where a table of fields should be",
+            f"[{name}] and its fields below, as in hpt/study/profiles.toml",
+        )
+    return from_dict(Study, {"name": name, **values})

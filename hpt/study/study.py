@@ -25,6 +25,8 @@ from hpt.study.together import StorePath, Todo, cost_together, run_together
 #: Parameterization, weight decay (as fields of a run's training) and width of one sweep of the learning rate.
 Cell = tuple[Parameterization | Rule, dict[str, float], int]
 Seeds = Annotated[int, Field(ge=1)]
+#: No training takes learning rates of more or fewer octaves.
+MOST_OCTAVES = 200
 
 
 @config
@@ -101,6 +103,10 @@ class Study:
     def _even_grid(cls, grid):
         for width, points in grid.items():
             steps = np.diff(points)
+            if np.abs(points).max(initial=0) > MOST_OCTAVES:
+                raise ValueError(
+                    f"width {width} has learning rates 2^x with x beyond ±{MOST_OCTAVES}, given {points}"
+                )
             if len(points) < 3 or not (steps > 0).all() or not np.allclose(steps, steps[0]):
                 raise ValueError(
                     f"width {width} needs three or more evenly spaced, ascending log2_lrs, given {points}"

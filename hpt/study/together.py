@@ -49,14 +49,18 @@ def run_together(
     if executor not in EXECUTORS:
         known = did_you_mean(executor, EXECUTORS)
         raise ConfigError(f"no executor is named {executor!r}.", known, 'executor="local"')
-    todo = Todo(studies, Store.at(store))
-    trainer = EXECUTORS[executor](todo.store, workers, device, stack, compiled, address, gpus_per_job)
+    # Refused before a store is made.
+    trainer = EXECUTORS[executor](None, workers, device, stack, compiled, address, gpus_per_job)
     for study in studies:
         _check_device(study, trainer)
+    trainer.store = Store.at(store)
+    todo = Todo(studies, trainer.store)
     missing = todo.missing
     if not missing and not quiet:
         print(f"{todo.name}: all {len(todo.results)} runs are in the store")
     if missing:
+        todo.store.check_writable()
+        trainer.check(missing)
         with trainer:
             trainer.prepare(todo.grid, missing, quiet)
             _train(todo, trainer, limit, quiet)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import platform
 import time
 from collections.abc import Sequence
@@ -17,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpt.data.batches import Batch, TokenSource, feed
 from hpt.data.source import load
-from hpt.device import flushed_denormals, pick_device, pick_precision
+from hpt.device import flushed_denormals, pick_device, pick_precision, total_bytes
+from hpt.errors import ConfigError
 from hpt.model.transformer import Transformer, parameter_count
 from hpt.parameterization.groups import init_weights, param_groups
 from hpt.parameterization.optimizers import is_muon
@@ -134,6 +137,8 @@ class Run:
         self.data = data
         self.device = device
         c = self.config.train
+        if data is not None:
+            check_start(self.config, data, device)
         self.dtype, self.precision_reason = pick_precision(c.precision, device)
         self.sequences = c.micro_batch_size or c.batch_size
         self.steps = run_steps(self.config)
@@ -268,6 +273,48 @@ class Run:
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"{self.device.type} ({platform.machine()})"
+
+
+def check_start(config: RunConfig, data: TokenSource, device: torch.device) -> None:
+    """Refuse what could not end, before it starts: a text that is too short (DataError), sizes beyond the
+    device's whole memory (ConfigError)."""
+    data.check(config.train.validation_sequences, config.model.context)
+    memory = total_bytes(device)
+    # Of a job of several processes each holds a part.
+    if least_bytes(config) <= memory or dist.is_initialized():
+        return
+    fitting = config
+    while least_bytes(fitting) > memory and fitting.model.width > config.model.d_head:
+        heads = fitting.model.heads // 2
+        narrower = dataclasses.replace(config.model, width=heads * config.model.d_head, kv_heads=None)
+        fitting = dataclasses.replace(config, model=narrower)
+    remedy = "fewer sequences, validation_sequences or steps, or a smaller vocabulary"
+    if least_bytes(fitting) <= memory:
+        remedy = f"width={fitting.model.width}, which would fit; or {remedy}"
+    needed = f"{least_bytes(config) / 1e9:,.1f} GB, and the {device.type} has {memory / 1e9:,.1f} GB"
+    raise ConfigError(
+        f"a run of width {config.model.width}, depth {config.model.depth} and batch size "
+        f"{config.train.batch_size} takes at least {needed}.",
+        "sizes for a larger machine",
+        remedy,
+    )
+
+
+def least_bytes(config: RunConfig) -> float:
+    """What a run certainly needs: weights, gradients and the optimizer's state, what each block keeps of a
+    micro-batch, tokens and losses."""
+    c = config.train
+    model = config.model
+    weights = (8 + optimizer_of(c).state_bytes) * parameter_count(model)
+    activations = (
+        2.0
+        * min(c.micro_batch_size or c.batch_size, c.batch_size)
+        * model.context
+        * model.width
+        * model.depth
+    )
+    tokens = 8.0 * model.context * (c.batch_size + c.validation_sequences)
+    return weights + activations + tokens + 4.0 * run_steps(config)
 
 
 class Training(Run):

@@ -1,0 +1,58 @@
+"""What a worker process of this machine is before it knows torch: a child that ends with its parent."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+
+def start_worker() -> None:
+    """Prepare this process for its first job.
+
+    The parent is watched from the start: to import torch takes seconds, in which it may be killed.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    from hpt.study.executor_local import keep_freed_memory
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def _end_with_parent():
+    """A killed parent cannot tell its workers; they would wait for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started inside do not hear Ctrl-C, which reaches all of a terminal: who started them ends
+    them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def orderly_end() -> Iterator[None]:
+    """Inside, SIGTERM ends this process as an exception does, with exit status 143: workers are ended, and
+    what the system holds for them is given back."""
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_):
+    raise SystemExit(128 + signal.SIGTERM)
