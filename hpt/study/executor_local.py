@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import contextlib
-import ctypes
 import dataclasses
 import multiprocessing
 import os
-import platform
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -195,12 +193,3 @@ class LocalExecutor(Executor):
                 f"the same command with fewer workers than {self.workers}; finished runs are kept",
             ) from None
         self._start()
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep the memory of large tensors; giving it back each step costs small models a
-    third of their time."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-            libc.mallopt(parameter, 1 << 30)

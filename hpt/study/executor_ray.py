@@ -16,8 +16,8 @@ from hpt.data.source import load
 from hpt.device import cores_here
 from hpt.errors import ConfigError, DataError, HptError, StoreError, StudyError
 from hpt.study.executor import ONE_RUN, Executor
-from hpt.study.executor_local import keep_freed_memory
 from hpt.study.jobs import run_job
+from hpt.study.worker import keep_freed_memory
 
 #: How often a job is repeated after its worker or its machine was lost.
 RETRIES = 3
