@@ -1,9 +1,11 @@
 """Progress: what is said while a study runs."""
 
 import dataclasses
+import io
 from types import SimpleNamespace
 
 import pytest
+import tqdm
 
 from hpt.study.progress import Progress, watched
 from hpt.training.loop import train
@@ -66,3 +68,32 @@ def test_nobody_watches_a_pipe(monkeypatch):
     assert watched()
     monkeypatch.setenv("HPT_HEADLESS", "1")
     assert not watched()
+
+
+def test_a_bar_knows_its_total_from_the_first_run_on(cost, results, monkeypatch):
+    """Also a notebook's, which takes a later total by a reset alone."""
+    monkeypatch.setattr("hpt.study.progress.watched", lambda: True)
+    made = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args, **options):
+            super().__init__(*args, file=io.StringIO(), **options)
+            self.maximum = options["total"]
+            made.append(self)
+
+        def reset(self, total=None):
+            self.maximum = total
+            super().reset(total)
+
+    monkeypatch.setattr("hpt.study.progress.tqdm", Bar)
+    progress = Progress("tiny", cost)
+    configs = [result.config for result in results]
+    progress.round([], configs)
+    (bar,) = made
+    started = bar.start_t
+    assert (bar.n, bar.total) == (0, 2) == (bar.n, bar.maximum)
+    progress.finished(results[0])
+    progress.finished(results[1])
+    progress.round(results, configs[:1])
+    assert (bar.n, bar.total, bar.maximum, bar.start_t) == (2, 3, 3, started)
+    progress.close()
