@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from hpt.cache_folder import StrPath
-from hpt.data.source import load
+from hpt.data.source import DataConfig, load
 from hpt.errors import ConfigError, did_you_mean
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_flops
@@ -134,6 +134,7 @@ class Todo:
         self.store = store
         self.name = studies[0].name
         self.results: dict[RunConfig, RunResult] = {}
+        self._fingerprints: dict[DataConfig, str] = {}
         grid = {}
         for study in studies:
             expected = forecast(study, {})
@@ -159,9 +160,15 @@ class Todo:
             new = [run for run in study.plan(self.losses) if run not in self.results]
             known = len(self.results)
             if self.store is not None:
-                self._read(new, load(study.base.data).fingerprint)
+                self._read(new, self._fingerprint_of(study.base.data))
             if len(self.results) == known:
                 return new
+
+    def _fingerprint_of(self, data):
+        if data not in self._fingerprints:
+            # Looks through the whole text.
+            self._fingerprints[data] = load(data).fingerprint
+        return self._fingerprints[data]
 
     def _read(self, runs, fingerprint):
         for run in runs:
