@@ -76,8 +76,11 @@ def tiny_study(tiny_run) -> Study:
 
 def pytest_collection_modifyitems(items):
     """The main job takes longest, so it starts first and the other process runs the rest
-    meanwhile. Without a GPU its tests are skipped."""
+    meanwhile. Without a GPU its tests are skipped, and unless asked for those of thousands of inputs."""
     items.sort(key=lambda item: item.name != "test_the_main_job")
+    for item in items:
+        if item.get_closest_marker("fuzz") and "fuzz" not in item.config.option.markexpr:
+            item.add_marker(pytest.mark.skip(reason="ten thousand inputs: -m fuzz"))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

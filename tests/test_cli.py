@@ -1,14 +1,16 @@
 """The command line: what it prints and how it fails."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import hpt
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.cli import main
-from hpt.errors import ConfigError
+from hpt.errors import ConfigError, StoreError
 from hpt.parameterization.sixteen import Parameterization
 from hpt.runs.run_config import load_run
 from hpt.study.profiles import load_profile, profile_names
@@ -80,3 +82,59 @@ def test_wide_outside_torchrun_names_the_command(tmp_path, tiny_run):
     (tmp_path / "run.json").write_text(json.dumps(tiny_run.to_dict()))
     done = run("wide", str(tmp_path / "run.json"), "--device", "cpu", "--store", str(tmp_path))
     assert done.exit_code == 1 and "torchrun --nproc-per-node" in done.output
+
+
+@pytest.mark.parametrize("place", ["no/such/table.csv", "file/table.csv", "."])
+def test_a_table_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("hpt.study.study.Study.run", lambda *_, **__: pytest.fail("trained"))
+    done = CliRunner().invoke(main, ["study", "--profile", "smoke", "--csv", str(tmp_path / place)])
+    assert (
+        done.exit_code in (1, 2)
+        and "Traceback" not in done.output
+        and not isinstance(done.exception, OSError)
+    )
+
+
+def test_an_unknown_executor_is_told_before_a_store_is_made(tmp_path):
+    done = CliRunner().invoke(
+        main, ["study", "--profile", "smoke", "--executor", "slurm", "--store", str(tmp_path / "store")]
+    )
+    assert done.exit_code == 1 and "no executor is named" in done.output and not (tmp_path / "store").exists()
+
+
+def test_a_store_that_keeps_nothing_is_told_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(
+        "hpt.study.executor_local.LocalExecutor.prepare", lambda *_, **__: pytest.fail("started")
+    )
+    study = hpt.load_profile("smoke")
+    model = dataclasses.replace(study.base.model, vocab_size=64)
+    data = hpt.DataConfig(source="synthetic", vocab_size=64)
+    study = dataclasses.replace(study, base=dataclasses.replace(study.base, model=model, data=data))
+    with pytest.raises(StoreError, match="keeps nothing"):
+        study.run("memory://alone", quiet=True)
+
+
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("hpt.notebooks.main_job.run_together", lambda *_, **__: pytest.fail("trained"))
+    arguments = [
+        "notebooks",
+        "--profile",
+        "smoke",
+        "--store",
+        str(tmp_path / "s"),
+        "--out",
+        str(tmp_path / "file/out"),
+    ]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1 and "the report cannot be written" in done.output
+
+
+def test_ctrl_c_ends_with_a_line_and_status_130(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hpt.load_profile", interrupted)
+    done = CliRunner().invoke(main, ["study"])
+    assert done.exit_code == 130 and "interrupted; what is finished is kept" in done.output

@@ -1,6 +1,5 @@
 """Optimizer groups and initial weights of any model under a rule."""
 
-import math
 import warnings
 from dataclasses import replace
 from numbers import Real
@@ -131,7 +130,7 @@ def param_groups(
 def _check_rates(lr, weight_decay, rest_lr, decay, decay_on, optimizer):
     given = {"lr": lr, "weight_decay": weight_decay, "rest_lr": lr if rest_lr is None else rest_lr}
     for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) < 1e300:
             raise ConfigError(f"{name}={value!r} is no number.", "text, or a tensor", f"{name}=0.01")
     if not (lr > 0 and weight_decay >= 0 and (rest_lr is None or rest_lr > 0)):
         raise ConfigError(

@@ -25,6 +25,8 @@ RETRIES = 3
 LOOK_SECONDS, LOST_SECONDS = 2.0, 20.0
 #: How long a record may take to show on this machine: NFS caches what a folder lacks.
 STORE_SECONDS = 60.0
+#: How often a cluster of this machine is started.
+STARTS = 3
 #: Ray wants a store for large objects, of this size at least; jobs return a few strings.
 OBJECT_STORE_BYTES = 80_000_000
 
@@ -221,13 +223,7 @@ def _join(ray, address):
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "local":
-        ray.init(
-            address="local",
-            num_cpus=cores_here(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **quiet,
-        )
+        _start_here(ray, quiet)
         return
     try:
         if address != "auto":
@@ -239,6 +235,30 @@ def _join(ray, address):
             "no cluster runs there, or this machine is not part of it",
             "`ray start --address=HOST:PORT` on this machine first",
         ) from error
+
+
+def _start_here(ray, quiet):
+    """Start a cluster of this machine; Ray gives up after half a minute, which a busy machine needs."""
+    for _ in range(STARTS):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cores_here(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
+            return
+        # Ray raises plain exceptions here.
+        except Exception as error:
+            ray.shutdown()
+            told = error
+    first_line = str(told).strip().partition("\n")[0]
+    raise StudyError(
+        f"Ray does not start on this machine, tried {STARTS} times: {first_line}.",
+        "the machine is busy, or has too little memory",
+        'the same command when less runs beside it, or executor="local"',
+    ) from told
 
 
 def _reach(address):

@@ -78,11 +78,14 @@ class Study:
     @field_validator("parameterizations", mode="before")
     @classmethod
     def _parse(cls, values):
-        return tuple(map(parse_parameterization, values))
+        # What holds no values is told by its type.
+        return tuple(map(parse_parameterization, values)) if isinstance(values, Iterable) else values
 
     @field_validator("only", mode="before")
     @classmethod
     def _parse_each(cls, only):
+        if not isinstance(only, dict):
+            return only
         return {width: cls._parse(values) for width, values in only.items()}
 
     @field_validator("parameterizations")
@@ -101,6 +104,8 @@ class Study:
     @field_validator("log2_lrs")
     @classmethod
     def _even_grid(cls, grid):
+        if not grid:
+            raise ValueError("there is no width in it")
         for width, points in grid.items():
             steps = np.diff(points)
             if np.abs(points).max(initial=0) > MOST_OCTAVES:

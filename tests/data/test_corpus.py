@@ -1,8 +1,12 @@
 import importlib.metadata
+import itertools
 import json
+import os
+import socket
 import sys
 from pathlib import PurePosixPath
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -234,3 +238,70 @@ def test_hub_errors_name_the_dataset(offline, split, column, message):
     write_jsonl(offline / "train.jsonl", ["a text"])
     with pytest.raises(DataError, match=message):
         list(corpus.hub(str(offline), None, split, column, None).documents())
+
+
+KINDS = ["pipe", "device", "socket", "link to itself", "link to nothing", "link out"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_is_no_file_of_the_folder_is_refused_by_name(tmp_path, monkeypatch, kind, alone):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("words " * 500)
+    (tmp_path / "secret.txt").write_text("mine " * 500)
+    odd = folder / "odd.txt"
+    targets = {
+        "device": "/dev/zero",
+        "link to itself": odd,
+        "link to nothing": tmp_path / "none",
+        "link out": tmp_path / "secret.txt",
+    }
+    if kind == "pipe":
+        os.mkfifo(odd)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            monkeypatch.chdir(folder)
+            bound.bind(odd.name)
+    else:
+        odd.symlink_to(targets[kind])
+    if alone and kind == "link out":
+        pytest.skip("a file that is named itself may be a link")
+    with pytest.raises(DataError, match=r"odd\.txt"):
+        list(corpus.files(str(odd if alone else folder)).documents())
+    if kind == "link out":
+        assert any("mine" in text for text in corpus.files(str(folder), follow_links=True).documents())
+
+
+def test_a_link_inside_the_folder_is_read(tmp_path):
+    (tmp_path / "a.txt").write_text("words " * 500)
+    (tmp_path / "b.txt").symlink_to(tmp_path / "a.txt")
+    assert len(list(corpus.files(str(tmp_path)).documents())) == 2
+
+
+@pytest.mark.parametrize("text", ["nul \0 inside", "half \ud800 a pair"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_text_that_is_none_is_refused_by_name(tmp_path, text, packed):
+    if packed and "\0" not in text:
+        pytest.skip("Parquet does not hold it")
+    file = tmp_path / ("a.parquet" if packed else "a.jsonl")
+    if packed:
+        pyarrow.parquet.write_table(pyarrow.table({"text": [text]}), file)
+    else:
+        file.write_text(json.dumps({"text": text}))
+    with pytest.raises(DataError, match=rf"{file.name} is not Unicode"):
+        list(corpus.files(str(file)).documents())
+
+
+def test_a_row_group_that_unfolds_to_gigabytes_is_read_in_slices(tmp_path):
+    rows, file = 4000, tmp_path / "bomb.parquet"
+    one = pyarrow.array(["x" * 1_000_000])
+    column = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(rows, np.int32)), one)
+    pyarrow.parquet.write_table(pyarrow.table({"text": column}), file, store_schema=False)
+    assert file.stat().st_size < 2_000_000
+    before = pyarrow.total_allocated_bytes()
+    seen = 0
+    for text in itertools.islice(corpus.files(str(file)).documents(), 100):
+        seen += len(text)
+        assert pyarrow.total_allocated_bytes() - before < 200_000_000
+    assert seen == 100_000_000

@@ -346,7 +346,7 @@ def test_nothing_runs_off_the_page_on_a_phone_or_a_laptop(report, tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
     )
     measured = json.loads(html.unescape(re.search(r"<body>(\[\[.*\]\])", done.stdout, re.DOTALL)[1]))
     assert len(measured) == 8

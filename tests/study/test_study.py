@@ -70,11 +70,11 @@ def test_kill_minus_nine_then_the_same_command_gives_the_same_table(tmp_path, ti
         base=dataclasses.replace(tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=40)),
     )
     whole = start(tmp_path, study, tmp_path / "undisturbed", "expected")
-    assert whole.wait(400) == 0
+    assert whole.wait(2000) == 0
     records = tmp_path / "killed" / "records"
     for at_least in (2, 5):  # killed twice, at different depths
         process = start(tmp_path, study, tmp_path / "killed")
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 1500
         while len(list(records.glob("*.json"))) < at_least and time.monotonic() < deadline:
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
@@ -83,12 +83,12 @@ def test_kill_minus_nine_then_the_same_command_gives_the_same_table(tmp_path, ti
     before = len(list(records.glob("*.json")))
     assert 5 <= before < len(pd.read_pickle(tmp_path / "expected"))
     last = start(tmp_path, study, tmp_path / "killed", "table")
-    assert last.wait(400) == 0
+    assert last.wait(2000) == 0
     assert f"{before} done" in (tmp_path / "table.log").read_text()
     same_table(pd.read_pickle(tmp_path / "table"), pd.read_pickle(tmp_path / "expected"))
 
 
-def wait_until_gone(group, seconds=20):
+def wait_until_gone(group, seconds=60):
     """Workers must not outlive their parent: the whole process group ends by itself."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -111,13 +111,13 @@ def test_a_killed_worker_costs_its_run_alone(tmp_path, tiny_study):
         time.sleep(0.005)
     workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
     workers[0].kill()
-    assert process.wait(400) == 0
+    assert process.wait(2000) == 0
     assert len(pd.read_pickle(tmp_path / "table")) == len(list(records.glob("*.json")))
 
 
 def test_two_at_once_share_a_store(tmp_path, tiny_study):
     pair = [start(tmp_path, tiny_study, tmp_path / "store", f"table{i}") for i in range(2)]
-    assert [p.wait(400) for p in pair] == [0, 0]
+    assert [p.wait(2000) for p in pair] == [0, 0]
     same_table(pd.read_pickle(tmp_path / "table0"), pd.read_pickle(tmp_path / "table1"))
     assert not list((tmp_path / "store" / "records").glob("*.tmp"))
     assert len(pd.read_pickle(tmp_path / "table0")) == len(list((tmp_path / "store" / "records").iterdir()))

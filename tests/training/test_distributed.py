@@ -254,7 +254,9 @@ def test_a_killed_torchrun_job_goes_on(tiny_run, tmp_path):
         for process in [*psutil.Process(job.pid).children(recursive=True), job]:
             process.kill()
     assert not list(tmp_path.glob("store/records/*.json"))
-    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=1200
+    )
     assert done.returncode == 0, done.stderr
     assert "goes on from the checkpoint of step" in done.stderr and done.stdout.count("nats") == 1
     (record,) = tmp_path.glob("store/records/*.json")

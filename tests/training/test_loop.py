@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 import hpt
-from hpt.data.source import load
+from hpt.data.source import DataConfig, load
+from hpt.errors import ConfigError, DataError
 from hpt.parameterization.groups import param_groups
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.runs.train_config import lr_factor
@@ -228,3 +229,23 @@ def test_tiny_numbers_count_as_zero_while_training_alone(tiny_run):
     run.model.register_forward_hook(lambda *_: seen.append(torch.full((), tiny).div(2).item()))
     run.advance(1)
     assert seen == [0.0] and torch.full((), tiny).div(2) > 0
+
+
+def test_what_could_not_end_is_refused_before_the_first_step(tmp_path, tiny_run, monkeypatch):
+    monkeypatch.setattr(Training, "take_step", lambda *_: pytest.fail("a step was taken"))
+    (tmp_path / "a.txt").write_text("some words of a text\n" * 500)
+    data = DataConfig(source="files", path=str(tmp_path), vocab_size=300)
+    model = dataclasses.replace(tiny_run.model, vocab_size=300)
+    short = dataclasses.replace(tiny_run, data=data, model=model)
+    for change in ({"validation_sequences": 10**6}, {"validation_sequences": 2**40}):
+        with pytest.raises(DataError, match=r"held-out text.*windows"):
+            train(dataclasses.replace(short, train=dataclasses.replace(short.train, **change)))
+    wide = dataclasses.replace(tiny_run.model, width=2**20)
+    with pytest.raises(
+        ConfigError, match=r"(?s)width 1048576.* GB, and the cpu has .* GB.*width=\d+, which would fit"
+    ):
+        train(dataclasses.replace(tiny_run, model=wide), device="cpu")
+    for change in ({"steps": 10**12}, {"batch_size": 2**40}, {"validation_sequences": 2**40}):
+        large = dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, **change))
+        with pytest.raises(ConfigError, match=r"takes at least .* GB"):
+            train(large, device="cpu")

@@ -1,0 +1,185 @@
+"""Inputs that nobody would write by hand: hpt takes them, or refuses them by one of its own errors."""
+
+import contextlib
+import dataclasses
+import json
+import warnings
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hpt import cli
+from hpt.config import field_types
+from hpt.data.source import DataConfig
+from hpt.data.synthetic import SyntheticSource
+from hpt.errors import HptError
+from hpt.metrics.transfer import transfer_report
+from hpt.model.transformer import ModelConfig
+from hpt.parameterization.groups import param_groups
+from hpt.runs.run_config import RunConfig, load_run
+from hpt.runs.train_config import TrainConfig
+from hpt.study.profiles import load_profile, profile_names
+from hpt.study.study import Study
+
+FEW, MANY = 200, 10_000
+ODD_NUMBERS = st.sampled_from(
+    [0, -1, 1, 2, 3, 2**31, 2**63, 2**64, 10**400, 1e308, 5e-324, float("nan"), -0.0]
+)
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | ODD_NUMBERS
+VALUES = st.recursive(
+    LEAVES, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3)
+)
+
+
+def fuzzed(*strategies, few=FEW):
+    """A test run on some inputs, and by the marker ``fuzz`` on ten thousand."""
+
+    def decorate(test):
+        def run(count, *fixtures):
+            checked = settings(
+                max_examples=count,
+                deadline=None,
+                database=None,
+                derandomize=count == few,
+                suppress_health_check=list(HealthCheck),
+            )
+            checked(given(st.tuples(*strategies))(lambda inputs: test(*fixtures, *inputs)))()
+
+        def with_count(tmp_path, count):
+            run(count, tmp_path)
+
+        many = pytest.param(MANY, marks=[pytest.mark.fuzz, pytest.mark.timeout(0)])
+        with_count.__name__ = test.__name__
+        return pytest.mark.parametrize("count", [few, many])(with_count)
+
+    return decorate
+
+
+def fields(cls, **nested):
+    """Values for a configuration: some fields odd, and now and then one that is not there."""
+    names = [name for name in field_types(cls) if name not in nested]
+    own = st.dictionaries(st.sampled_from(names) | st.text(max_size=4), VALUES, max_size=2)
+    return st.builds(lambda odd, inner: inner | odd, own, st.fixed_dictionaries(nested))
+
+
+RUNS = fields(
+    RunConfig,
+    model=fields(ModelConfig),
+    data=fields(DataConfig),
+    train=fields(TrainConfig, steps=VALUES | st.just(4)),
+)
+
+
+@fuzzed(RUNS | VALUES)
+def test_configurations(tmp_path, values):
+    with contextlib.suppress(HptError):
+        run = RunConfig.from_dict(values)
+        assert (
+            RunConfig.from_dict(json.loads(json.dumps(run.to_dict()))) == run and len(run.run_id("x")) == 20
+        )
+
+
+@fuzzed(
+    fields(
+        Study, base=RUNS, log2_lrs=VALUES | st.dictionaries(st.integers(), st.lists(st.floats(), max_size=4))
+    )
+)
+def test_studies(tmp_path, values):
+    with contextlib.suppress(HptError):
+        odd = {name: value for name, value in values.items() if name != "base" and name in field_types(Study)}
+        study = dataclasses.replace(load_profile("smoke"), **odd)
+        assert study.plan({})
+
+
+SOURCES = st.fixed_dictionaries(
+    {},
+    optional={
+        "exponent": ODD_NUMBERS | st.floats(0.1, 8),
+        "classes": st.integers(1, 9),
+        "order": st.integers(1, 9),
+    },
+)
+
+
+@fuzzed(st.integers(2, 2**40), SOURCES)
+def test_synthetic_sources(tmp_path, vocab_size, options):
+    with contextlib.suppress(HptError):
+        config = DataConfig(
+            source="synthetic",
+            vocab_size=vocab_size,
+            zipf_exponent=options.get("exponent", 1.0),
+            classes=options.get("classes", 2),
+            order=options.get("order", 1),
+        )
+        if config.vocab_size < 1 << 12:
+            SyntheticSource(vocab_size=config.vocab_size, classes=config.classes, order=config.order)
+
+
+@fuzzed(
+    st.binary(max_size=60)
+    | st.text(max_size=60).map(lambda t: t.encode("utf-16"))
+    | st.sampled_from(
+        [b"smoke = 5", b"[smoke]\nbase = 3", b'smoke = "x"', b"[smoke.base]", b"[[smoke]]", b"[" * 5000]
+    ),
+    st.booleans(),
+)
+def test_files_of_profiles_and_runs(tmp_path, content, is_json):
+    file = tmp_path / ("file.json" if is_json else "file.toml")
+    file.write_bytes(content)
+    for read in (profile_names, lambda file: load_profile("smoke", file), load_run):
+        with contextlib.suppress(HptError):
+            read(file)
+
+
+COLUMNS = st.sampled_from(["width", "lr", "loss", "seed", "parameterization", "weight_decay", "log2_lr", "x"])
+CELLS = st.sampled_from(
+    [16, 32, 64, 0.01, 0.02, 0.04, 3.0, 3.1, 0, -1, float("nan"), float("inf"), None, "a", "64", 1e308]
+)
+
+
+@fuzzed(st.dictionaries(COLUMNS, st.lists(CELLS, min_size=9, max_size=9), max_size=6), few=60)
+def test_tables(tmp_path, columns):
+    with contextlib.suppress(HptError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        transfer_report(pd.DataFrame(columns), bootstraps=10)
+
+
+WORDS = st.sampled_from(
+    [
+        "study",
+        "notebooks",
+        "transfer",
+        "wide",
+        "--profile",
+        "--width",
+        "--csv",
+        "--workers",
+        "--target",
+        "99",
+        "-1",
+        "nan",
+    ]
+) | st.text(max_size=6)
+
+
+@fuzzed(st.lists(WORDS, max_size=5), few=60)
+def test_the_command_line(tmp_path, words):
+    # Neither a profile nor a folder of notebooks is there, so nothing is trained.
+    environment = {"COLUMNS": "80"}
+    words = [word for word in words if word not in ("-h", "--help")]
+    if words[:1] in (["study"], ["notebooks"]):
+        words += ["--profile", "none such"]
+    done = CliRunner(env=environment).invoke(cli.main, words)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+
+
+@fuzzed(VALUES, VALUES)
+def test_rates_of_groups(tmp_path, lr, weight_decay):
+    import hpt
+
+    model = hpt.Transformer(hpt.ModelConfig(width=8, depth=1, d_head=8, vocab_size=4, context=4))
+    with contextlib.suppress(HptError):
+        assert param_groups(model, "sp+embd", lr=lr, weight_decay=weight_decay)
