@@ -20,7 +20,9 @@ from adaptive import compare, summary
 
 @pytest.fixture(scope="module")
 def quick() -> Study:
-    return dataclasses.replace(load_profile("quick"), search="adaptive", target=0.5)
+    """Its sizes, with two seeds at every width."""
+    two = {"best_seeds": 2, "best_neighbours": {}}
+    return dataclasses.replace(load_profile("quick"), search="adaptive", target=0.5, **two)
 
 
 def losses_of(study, loss_at, known=None):
