@@ -50,7 +50,7 @@ class PlainGPT(nn.Module):
         self.lm_head = nn.Linear(c.width, c.vocab_size, bias=False)
 
     def forward(self, ids, targets):
-        x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
+        x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1], device=ids.device))
         for block in self.h:
             x = block(x)
         logits = self.lm_head(self.ln_f(x))

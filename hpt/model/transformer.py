@@ -227,13 +227,14 @@ class Attention(nn.Module):
 def attend(q, k, v, mask_TxT, scale):
     """softmax(scale·q kᵀ + mask) v, for q, k, v of shape BxHxTxK.
 
-    Written out on the CPU, where the backward of the fused kernel takes most of a bf16 step.
+    The fused kernel is for CUDA, where it takes the members of a stack as one of a larger batch; on a
+    CPU its backward would take most of a bf16 step.
     """
-    if q.device.type == "cpu":
-        logits_BxHxTxT = (q * scale) @ k.mT
-        logits_BxHxTxT += mask_TxT.to(q.dtype)
-        return logits_BxHxTxT.softmax(-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+    if q.device.type == "cuda":
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+    logits_BxHxTxT = (q * scale) @ k.mT
+    logits_BxHxTxT += mask_TxT.to(q.dtype)
+    return logits_BxHxTxT.softmax(-1) @ v
 
 
 class MLP(nn.Module):

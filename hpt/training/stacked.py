@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hpt.data.batches import Batch, TokenSource
 from hpt.data.source import load
@@ -218,9 +217,7 @@ class Stack(Run):
 
     def each_member(self, loss, *tensors):
         """``loss`` of each member's share of tensors whose first axis are the members, (R,)."""
-        # The fused kernels of attention have no rule for stacks.
-        with sdpa_kernel(SDPBackend.MATH):
-            return vmap(loss)(*tensors)
+        return vmap(loss)(*tensors)
 
     def forward(self, rows, inputs_BxT, targets_BxT=None):
         """The model's, of one member; ``rows`` are its of the groups' weights."""

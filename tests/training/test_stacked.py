@@ -6,12 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hpt.data.source import load
 from hpt.errors import ConfigError
-from hpt.model import transformer
 from hpt.training import stacked
 from hpt.training.loop import train
 from hpt.training.memory import SHARE, step_bytes
@@ -183,19 +181,25 @@ def test_a_step_asks_for_no_value(tiny_run):
             losses_R[0].item()
 
 
-def test_the_gpus_attention_stacks_too(tiny_run, monkeypatch):
-    """On a GPU, attention is torch's own function; in a stack it must not fall back to a loop over
-    members."""
-    runs = [member(tiny_run, -6), member(tiny_run, -4, seed=1)]
-    written_out, calls = train_stacked(runs), []
+class Called(TorchDispatchMode):
+    """The names of the operations called inside."""
 
-    def attend(q, k, v, mask_TxT, scale):
-        calls.append(q.device)
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+    def __init__(self):
+        super().__init__()
+        self.names = []
 
-    monkeypatch.setattr(transformer, "attend", attend)
-    same_results(train_stacked(runs), written_out, rtol=2e-5)
-    assert calls
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function._schema.name)
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_gpus_attention_takes_members_as_a_larger_batch():
+    """Torch's rule for stacks of the kernel that CUDA runs: one call, no loop over members."""
+    attention = torch.ops.aten._scaled_dot_product_flash_attention
+    q = torch.empty(3, 2, 4, 16, 8, dtype=torch.bfloat16, device="meta")
+    with Called() as called:
+        y = torch.func.vmap(lambda q: attention(q, q, q, is_causal=True)[0])(q)
+    assert y.shape == q.shape and called.names.count("aten::_scaled_dot_product_flash_attention") == 1
 
 
 def test_the_losses_of_a_stack_are_of_the_right_members(tiny_run):
