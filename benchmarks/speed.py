@@ -136,13 +136,13 @@ def whole_study(study: Study, repeats: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         with LocalExecutor(Store(folder), compiled=False) as executor:
             start = time.perf_counter()
-            executor.prepare(now, runs)
+            executor.prepare(runs, runs)
             workers = executor.workers
             for future in [executor.submit(os.getpid) for _ in range(workers)]:
                 future.result()
             started = time.perf_counter() - start
         with LocalExecutor(Store(folder)) as executor:
-            compiled = elapsed(lambda: executor.prepare(now, runs)) - started
+            compiled = elapsed(lambda: executor.prepare(runs, runs)) - started
             for turn, width in itertools.product(range(repeats), study.widths):
                 middle = study.log2_lrs[width][len(study.log2_lrs[width]) // 2]
                 count = 2 * workers  # so that, as in a study, no worker waits long for another

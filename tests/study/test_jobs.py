@@ -74,7 +74,7 @@ def test_a_gpu_stacks_until_it_is_full(tiny_study, gpu):
     assert (
         {len(job) for job in stacks} == {3} and why.startswith("stacks of 3 at width 8") and "estimate" in why
     )
-    assert {len(job) for job in plan_jobs(load_profile("quick").plan({}))[0]} == {5}
+    assert {len(job) for job in plan_jobs(load_profile("quick").plan({}))[0]} == {3}
     gpu_study = load_profile("paper")
     small = dataclasses.replace(
         gpu_study.base, train=dataclasses.replace(gpu_study.base.train, micro_batch_size=1)
