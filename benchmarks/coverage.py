@@ -6,8 +6,9 @@
 
 Each sweep is one of twelve designs (4 to 6 widths, 7 to 11 learning rates an octave or half an
 octave apart, noise 0.005 to 0.03 nats, 1 to 3 seeds) of two parameterizations whose laws are known,
-with the optimum at a random place of the grid. The truth of E and E_extrap is their root mean
-square over the sweeps of a design: what a repeat would give on average.
+with the optimum at a random place of the grid. In some cases the laws of η* and of the loss bend; the
+true β and α are then their mean exponents over the widths. The truth of E and E_extrap is their root
+mean square over the sweeps of a design: what a repeat would give on average.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from hpt.analysis.predict import predict_lr
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.transfer import transfer_report
 
@@ -48,10 +51,22 @@ DESIGNS: tuple[dict[str, Any], ...] = tuple(
 )
 
 
-def laws(shape: str, skew: float, phase: float) -> dict[str, Law]:
+def bends(kind: str, d: int, largest: float) -> dict[str, float]:
+    """How the laws of a design bend: alike in all its sweeps, normal over the designs."""
+    strength = stats.norm.ppf(((5 * d + 2) % len(DESIGNS) + 0.5) / len(DESIGNS))
+    if kind == "curved":
+        return {"bend": 0.1 * strength, "loss_bend": 0.01 * strength}
+    if kind == "break":
+        return {"break_width": largest / 2, "beta_beyond": 0.7 + 0.3 * strength}
+    if kind == "floor":
+        return {"floor": -8.0 - abs(strength)}
+    return {}
+
+
+def laws(shape: str, skew: float, phase: float, **bent) -> dict[str, Law]:
     """Two parameterizations, one that transfers badly and one that does better; `phase` shifts the
     optimum, octaves."""
-    base = {"shape": shape, "skew": skew, "diverges_above": 3.7}
+    base = {"shape": shape, "skew": skew, "diverges_above": 3.7} | bent
     return {
         "SP": Law(
             L_inf=2.6, A=8.0, alpha=0.45, beta=0.7, gamma=1.3, log2_lr=-7 + phase, curvature=0.25, **base
@@ -72,7 +87,15 @@ def without_optimum(
     return table[(table.width != width) | ~(lost | whole)]
 
 
+def exponents(law: Law, widths) -> dict[str, float]:
+    """The exponents of a law, where it bends their means over the widths."""
+    alpha, beta = law.mean_alpha(widths), law.mean_beta(widths)
+    gamma = law.gamma_log + 2 * beta
+    return {"alpha": alpha, "beta": beta, "gamma": gamma, "kappa": alpha + law.gamma_log}
+
+
 def one_sweep(
+    d: int,
     design: dict[str, Any],
     shape: str,
     skew: float,
@@ -81,47 +104,68 @@ def one_sweep(
     seed: int,
     resample: str = "auto",
     edge: str = "none",
+    bend: str = "none",
+    grid: str = "octaves",
+    diverged_loss: float = np.inf,
 ) -> pd.DataFrame:
     """Every figure of one synthetic sweep beside its truth: figure, truth, estimate, low, high."""
     rng = np.random.default_rng([seed, 7])
-    law = laws(shape, skew, rng.uniform(-0.5, 0.5) * design["spacing"])
-    table = synthetic_sweep(law, common=common, seed=seed, **design)
+    phase = rng.uniform(-0.5, 0.5) * design["spacing"]
+    law = laws(shape, skew, phase, **bends(bend, d, design["widths"][-1]))
+    if grid == "1-3-10":
+        decades = np.log2(np.outer(10.0 ** np.arange(-6, 1), [1, 3]).ravel())
+        design = {k: v for k, v in design.items() if k not in ("spacing", "count")} | {"log2_lrs": decades}
+    table = synthetic_sweep(law, common=common, seed=seed, diverged_loss=diverged_loss, **design)
     if edge != "none":
         table = without_optimum(
             table, law, design["widths"][seed % 2 - 1], rng.uniform(0.2, 1.5), edge == "dropped"
         )
     report = transfer_report(table, reference="SP+Embd", bootstraps=bootstraps, seed=seed, resample=resample)
-    rows: list[tuple] = []
+    rows = [*_wells(report, law), *_predictions(report, law), *_figures(report, law, design["widths"])]
+    columns = ["figure", "truth", "estimate", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).dropna(subset="estimate")
 
-    def ends(row: dict, name: str) -> tuple[float, float, float]:
-        return row[name], row[f"{name}_low"], row[f"{name}_high"]
 
+def _ends(row: dict, name: str) -> tuple[float, float, float]:
+    return row[name], row[f"{name}_low"], row[f"{name}_high"]
+
+
+def _wells(report, law):
+    """η*, L*, h and R(n) of every width."""
     for row in report.basins.to_dict("records"):
         truth = law[row["parameterization"]]
         if not row["edge"] and np.isfinite(row["log2_lr"]):
-            values = {
-                "log2_lr": truth.best_log2_lr,
-                "loss": truth.best_loss,
-                "curvature": truth.basin_curvature,
-            }
-            rows += [(name, float(value(row["width"])), *ends(row, name)) for name, value in values.items()]
+            yield "log2_lr", float(truth.best_log2_lr(row["width"])), *_ends(row, "log2_lr")
+            yield "loss", float(truth.best_loss(row["width"])), *_ends(row, "loss")
+            yield "curvature", float(truth.basin_curvature(row["width"])), *_ends(row, "curvature")
     for row in report.penalty.query("parameterization == 'SP'").to_dict("records"):
         truth = law["SP"].best_loss(row["width"]) - law["SP+Embd"].best_loss(row["width"])
-        rows.append(("R(n)", float(truth), *ends(row, "R")))
+        yield "R(n)", float(truth), *_ends(row, "R")
+
+
+def _predictions(report, law):
+    """η* at twice and four times the largest width."""
+    for times in (2, 4):
+        width = times * report.basins["width"].max()
+        for row in predict_lr(report, width=width).to_dict("records"):
+            truth = law[row["parameterization"]].best_log2_lr(width)
+            yield f"log2_lr_at_{times}n", float(truth), *_ends(row, "log2_lr")
+
+
+def _figures(report, law, widths):
+    """The figures of transfer. The octave error's truth is that of a straight line."""
     for row in report.to_frame().to_dict("records"):
         truth = law[row["parameterization"]]
-        rows += [
-            (name, getattr(truth, name), *ends(row, name)) for name in ("alpha", "beta", "gamma", "kappa")
-        ]
-        rows += [
-            (f"{name} {row['parameterization']}", np.nan, *ends(row, name)) for name in ("E", "E_extrap")
-        ]
-        rows.append(("octave_error", 0.0, *ends(row, "octave_error")))
+        for name, value in exponents(truth, widths).items():
+            yield name, value, *_ends(row, name)
+        for name in ("E", "E_extrap"):
+            yield f"{name} {row['parameterization']}", np.nan, *_ends(row, name)
+        x = np.log2(widths)
+        best = truth.best_log2_lr(np.array(widths))
+        straight = np.polyval(np.polyfit(x[:-1], best[:-1], min(1, len(x) - 2)), x[-1])
+        yield "octave_error", abs(straight - best[-1]), *_ends(row, "octave_error")
         if row["parameterization"] == "SP":
-            rows.append(("R(∞)", law["SP"].L_inf - law["SP+Embd"].L_inf, *ends(row, "R")))
-    return pd.DataFrame(rows, columns=["figure", "truth", "estimate", "low", "high"]).dropna(
-        subset="estimate"
-    )
+            yield "R(∞)", law["SP"].L_inf - law["SP+Embd"].L_inf, *_ends(row, "R")
 
 
 def coverage(
@@ -134,7 +178,7 @@ def coverage(
     bootstraps: int = 300,
     seed: int = 0,
     resample: str = "auto",
-    edge: str = "none",
+    **options: Any,
 ) -> pd.DataFrame:
     """Coverage of each figure, in percent, over `sweeps` sweeps dealt to the designs in turn.
 
@@ -146,7 +190,9 @@ def coverage(
     """
     deal = [i % len(designs) for i in range(sweeps)]
     runs = [
-        one_sweep(designs[d], shape, skew, common, bootstraps, seed + i, resample, edge).assign(design=d)
+        one_sweep(d, designs[d], shape, skew, common, bootstraps, seed + i, resample, **options).assign(
+            design=d
+        )
         for i, d in enumerate(deal)
     ]
     table = pd.concat(runs, ignore_index=True)
@@ -197,6 +243,24 @@ CASES: dict[str, dict[str, Any]] = {
         "designs": tuple(d | {"seeds": 5} for d in DESIGNS),
     },
     "three seeds, resampled": {"resample": "seeds", "designs": tuple(d | {"seeds": 3} for d in DESIGNS)},
+    "a law of η* that bends: a curved power law": {"bend": "curved"},
+    "a law of η* that bends: another exponent from half the largest width on": {"bend": "break"},
+    "a law of η* that bends: a floor": {"bend": "floor"},
+    "diverged runs stuck at a loss of 7": {"diverged_loss": 7.0},
+    "rates of 1, 3, 10 …": {"grid": "1-3-10"},
+    "rates of 1, 3, 10 …, a curved power law, diverged runs at 10.8": {
+        "grid": "1-3-10",
+        "bend": "curved",
+        "diverged_loss": 10.8,
+    },
+    "noise that doubles from width to width": {
+        "designs": tuple(
+            d | {"noise": tuple(d["noise"] * 2.0 ** np.linspace(-1, 1, len(d["widths"])))} for d in DESIGNS
+        )
+    },
+    "two and three widths": {
+        "designs": tuple(d | {"widths": d["widths"][: 2 + i % 2]} for i, d in enumerate(DESIGNS))
+    },
     "the optimum of the smallest or of the largest width beyond the grid": {"edge": "cut"},
     "the same without any run of that width": {"edge": "dropped"},
 }
@@ -216,30 +280,45 @@ octave_error is 0, which its folded interval can only miss from below.
 
 ## What to read from it
 
-- η*, β, κ, E_extrap and R(n) are to be covered in 92 to 98 % of the sweeps of the main case.
-- Where the loss has a kink at the optimum, the estimate of η* is low by a fifth of its skew,
-octaves, which costs less
-  than 0.001 nats at skew 0.5: the noise of most sweeps leaves nobody able to tell such a basin from
-      a smooth one. So
-  the intervals of η* reach up to where a kink would put it, as far as the fit does not contradict
-  one; they are that much wider for smooth basins too. Where a kink fits evidently better the reason
-  says "lack of fit". β, κ and the
-  losses do not feel it: the shift is alike at all widths.
+- η*, β, κ, E_extrap, R(n), and η* at twice and four times the largest width (log2_lr_at_2n, _4n) are
+  to be covered in 92 to 98 % of the sweeps of each kind.
+- **Bends.** Real laws of η* are no exact power laws. What is assumed of their bends stands in
+  `hpt/metrics/bend.py`, learned from 85 public ladders of learning rate × size (Li et al. 2025, arXiv
+  2503.04715; figures alone are used here). It makes the interval of η* one octave beyond the largest
+  width about 1.4 times as wide as an exact power law would need, two octaves beyond about 2.5 times.
+  Bends of a kind that leaves no trace at the widths measured, such as a break just beyond them, are
+  covered only as far as that prior reaches.
+- Where laws bend, β and α are their mean exponents over the widths measured, and the octave error's
+  truth is that of a straight line through the optima of the other widths.
+- Held-out sizes of those ladders, predicted from the smaller ones (`python benchmarks/held_out.py
+  FOLDER`, 274 optima at the next size): {held_out}
+- Where the loss has a kink at the optimum, the estimate of η* is low by a fifth of its skew, octaves,
+  which costs less than 0.001 nats at skew 0.5: the noise of most sweeps leaves nobody able to tell
+  such a basin from a smooth one. So the intervals of η* reach up to where a kink would put it, as far
+  as the fit does not contradict one; they are that much wider for smooth basins too. Where a kink fits
+  evidently better the reason says "lack of fit". β, κ and the losses do not feel it: the shift is
+  alike at all widths.
 - Noise that runs of one seed and width share (same batches) moves a width's whole basin. Seeds show
-it, and so do,
-  dimly, losses that stray from their law of width alike in all groups. Before the data speak none
-  of it is taken to be
-  as likely as some: L*, α and κ are a little too wide where nothing is shared. η*, β and R(n) do
-      not feel it.
-- Resampling whole seeds needs no such assumption, at the price of wider intervals: those of one
-width are Student's t
-  with one degree of freedom less than there are seeds. E and E_extrap then cover too often. "auto"
-  resamples from five.
-- A width whose optimum lies beyond the grid has no η* of its own, but its runs still take part in
-the law of width,
-  unless that of the others contradicts them. The last two cases show what this is worth against
-  leaving the width out.
+  it, and so do, dimly, losses that stray from their law of width alike in all groups. Before the data
+  speak none of it is taken to be as likely as some: L*, α and κ are a little too wide where nothing is
+  shared. η*, β and R(n) do not feel it.
+- The loss's bend is assumed, not learned: α, κ and R(∞) are wider for it, and cover too often where
+  the loss does not bend.
+- Resampling whole seeds needs no such assumption, at the price of wider intervals: those of one width
+  are Student's t with one degree of freedom less than there are seeds. E and E_extrap then cover too
+  often. "auto" resamples from five.
+- A width whose optimum lies beyond the grid has no η* of its own, but its runs still take part in the
+  law of width, unless that of the others contradicts them. The last two cases show what this is worth
+  against leaving the width out.
 """
+
+
+# Printed by held_out.py on the ladders of Step Law, 200 bootstraps.
+HELD_OUT = """hpt's intervals hold
+  92.7 % of them with the measured optimum's own uncertainty counted (86.6 % before the bend was
+  reckoned with), at a median width of 0.95 octaves (1.15) and a median error of 0.20 (0.28); the
+  straight line with Student's t holds 96.4 % at 4.2 octaves and errs by 0.23, the largest size's
+  optimum unchanged by 0.21 octaves."""
 
 
 def write_docs(path: Path, sweeps: int, bootstraps: int, seed: int) -> None:
@@ -248,7 +327,7 @@ def write_docs(path: Path, sweeps: int, bootstraps: int, seed: int) -> None:
         f"python benchmarks/coverage.py --sweeps {sweeps} --bootstraps {bootstraps} --seed {seed} "
         f"--docs {path}"
     )
-    parts = [INTRO.format(command=command, sweeps=sweeps, bootstraps=bootstraps)]
+    parts = [INTRO.format(command=command, sweeps=sweeps, bootstraps=bootstraps, held_out=HELD_OUT)]
     for title, options in CASES.items():
         made = coverage(sweeps, bootstraps=bootstraps, seed=seed, **options)
         settings = {"shape": "bent", "skew": 0.5, "common": 0.0, "resample": "auto"} | options
@@ -284,6 +363,14 @@ def main() -> None:
         choices=("none", "cut", "dropped"),
         help="cut the grid of one width short of its optimum, or drop that width",
     )
+    parser.add_argument(
+        "--bend",
+        default="none",
+        choices=("none", "curved", "break", "floor"),
+        help="how the law of η* leaves a power law",
+    )
+    parser.add_argument("--grid", default="octaves", choices=("octaves", "1-3-10"))
+    parser.add_argument("--diverged-loss", type=float, default=np.inf, help="written for diverged runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--docs", type=Path, help="run every case and write this page")
     options = vars(parser.parse_args())

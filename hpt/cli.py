@@ -161,11 +161,32 @@ def _goes_on():
 @main.command()
 @argument("table", type=FILE)
 @option("--reference", help="The parameterization that R(∞) compares with; by default the best.")
-@option("--width", type=float, help="Also predict the learning rate at this width.")
-def transfer(table, reference, width) -> None:
-    """E, κ, R(∞) of your own sweep: a CSV or Parquet TABLE with width, lr, loss, and more if you
-    have it."""
-    report = hpt.transfer_report(table, reference=reference)
+@option(
+    "--width",
+    type=click.FloatRange(0, min_open=True),
+    help="Also predict the learning rate at this width (or other scale).",
+)
+@option("--scale", default="width", help="The column that grows.")
+@option("--by", multiple=True, metavar="COLUMN", help="A further column that tells groups apart.")
+@option("--fix", multiple=True, metavar="COLUMN=VALUE", help="Keep these rows; =last: a run's last.")
+@option("--ignore", multiple=True, metavar="COLUMN", help="A column that may differ among repeats.")
+@option("--lr", help="The column of the learning rate; known names are found.")
+@option("--loss", help="The column of the loss; known names are found.")
+@option("--loss-unit", help="nats, bits, perplexity, error, accuracy.")
+@option(
+    "--octaves",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    help="How far either way the interval of a determined log2 η* may reach.",
+)
+def transfer(table, width, by, fix, ignore, **options) -> None:
+    """E, κ, R(∞) of your own sweep: a TABLE (CSV, JSON, Excel, Feather, Parquet, packed or not) with
+    width, lr, loss, and more if you have it."""
+    for part in fix:
+        if "=" not in part:
+            raise click.BadParameter(f"{part!r} has no '='", param_hint="--fix")
+    kept = dict(part.split("=", 1) for part in fix)
+    report = hpt.transfer_report(table, by=list(by), fix=kept, ignore=list(ignore), **options)
     echo(report)
     if width:
         echo(hpt.predict_lr(report, width=width).to_string(index=False))

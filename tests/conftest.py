@@ -7,8 +7,10 @@ import sys
 
 import pytest
 import torch
+from known_laws import noisy
 
 from hpt.data.source import DataConfig
+from hpt.metrics.transfer import transfer_report
 from hpt.model.transformer import ModelConfig
 from hpt.runs.run_config import RunConfig
 from hpt.runs.train_config import TrainConfig
@@ -47,6 +49,12 @@ def run_on_small_disk(tmp_path_factory):
     if answer != "here\n":
         pytest.skip("no tmpfs in a user namespace on this machine")
     return run
+
+
+@pytest.fixture(scope="session")
+def report():
+    """The report of a sweep of known laws."""
+    return transfer_report(noisy(), bootstraps=200)
 
 
 @pytest.fixture(scope="session")

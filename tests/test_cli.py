@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -53,6 +54,24 @@ def test_transfer_reads_a_csv(tmp_path):
     )
     done = run("transfer", str(tmp_path / "sweep.csv"), "--width", "1024")
     assert done.exit_code == 0 and "E (nats)" in done.output and "1024" in done.output
+
+
+def test_transfer_takes_any_columns_rows_and_scale(tmp_path):
+    table = synthetic_sweep(Law(), noise=0.005).rename(
+        columns={"width": "N", "loss": "how_bad", "lr": "rate"}
+    )
+    table = table.drop(columns=["log2_lr", "diverged"])
+    logs = [table.assign(depth=d, step=s) for d in (2, 4) for s in (1, 2)]
+    path = tmp_path / "logs.csv.gz"
+    pd.concat(logs).to_csv(path, index=False, sep=";")
+    named = ("--scale", "N", "--lr", "rate", "--loss", "how_bad")
+    refused = run("transfer", str(path), *named)
+    assert refused.exit_code == 1 and "'depth', 'step' varies" in refused.output
+    chosen = ("--fix", "step=last", "--by", "depth", "--octaves", "0.01", "--width", "4096")
+    done = run("transfer", str(path), *named, *chosen)
+    assert done.exit_code == 0 and "too wide to decide" in done.output and "4096" in done.output
+    for wrong in (("--width", "0"), ("--fix", "step"), ("--octaves", "0")):
+        assert run("transfer", str(path), *named, *wrong).exit_code == 2
 
 
 def test_transfer_tells_a_bad_table(tmp_path):

@@ -13,7 +13,8 @@ from functools import reduce
 
 import numpy as np
 import pandas as pd
-from numpy import ndarray
+from numpy import array, maximum, ndarray, stack, where
+from numpy.linalg import lstsq
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics import figures
@@ -191,8 +192,8 @@ def _moved(group, moves):
     """
     theta_Bx7 = group.drawn("theta_Bx7")
     slope_Kx7 = _slopes(theta_Bx7, list(moves))
-    move_K = np.array([move for move, _ in moves.values()])
-    move_BxK = np.stack([move_B for _, move_B in moves.values()], axis=1)
+    move_K = array([move for move, _ in moves.values()])
+    move_BxK = stack([move_B for _, move_B in moves.values()], axis=1)
     fit = group.fit
     law = replace(fit.law, theta_Bx7=fit.law.theta_Bx7 + move_K @ slope_Kx7)
     part = fit.basins
@@ -200,6 +201,7 @@ def _moved(group, moves):
     drawn = replace(
         group.replicates,
         theta_Bx7=theta_Bx7 + move_BxK @ slope_Kx7,
+        bend=replace(group.replicates.bend, slope_known=BETA in moves),
         E_B=group.replicates.E_B * (E / fit.E if fit.E > 0 else 1.0),
     )
     return replace(group, fit=replace(fit, law=law, E=E), replicates=drawn)
@@ -208,12 +210,12 @@ def _moved(group, moves):
 def _slopes(theta_Bx7, columns):
     """Regression (K, 7) of every parameter on K of them, over the replicates that are not stray; 0
     for parameters that the group has none of, as L∞, A and α of two widths."""
-    theta_Bx7 = np.where(np.isnan(theta_Bx7).all(0), 0.0, theta_Bx7)
+    theta_Bx7 = where(np.isnan(theta_Bx7).all(0), 0.0, theta_Bx7)
     low, high = np.nanquantile(theta_Bx7, [0.01, 0.99], axis=0)
     inside_B = ((theta_Bx7 >= low) & (theta_Bx7 <= high)).all(1)
     theta_Bx7 = theta_Bx7[inside_B]
     deviation = theta_Bx7 - theta_Bx7.mean(0)
-    slope_Kx7 = np.linalg.lstsq(deviation[:, columns], deviation, rcond=None)[0]
+    slope_Kx7 = lstsq(deviation[:, columns], deviation, rcond=None)[0]
     slope_Kx7[:, columns] = np.eye(len(columns))
     return slope_Kx7
 
@@ -256,9 +258,9 @@ def _shared_exponent(report, name):
         )
     groups = [report.groups[g] for g in members]
     column = EXPONENTS[name]
-    value_G = np.array([group.fit.law.theta_Bx7[0, column] for group in groups])
-    drawn_BxG = np.stack([group.drawn("theta_Bx7", column) for group in groups], axis=1)
+    value_G = array([group.fit.law.theta_Bx7[0, column] for group in groups])
+    drawn_BxG = stack([group.drawn("theta_Bx7", column) for group in groups], axis=1)
     # The central 95 %, which stray replicates do not move, is 3.92 deviations wide.
     low_G, high_G = np.nanquantile(drawn_BxG, [0.025, 0.975], axis=0)
-    spread_G = np.maximum((high_G - low_G) / 3.92, 1e-12)
+    spread_G = maximum((high_G - low_G) / 3.92, 1e-12)
     return _Exponent(members, value_G, drawn_BxG, spread_G)

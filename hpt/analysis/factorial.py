@@ -24,6 +24,8 @@ from itertools import combinations, compress, product
 
 import numpy as np
 import pandas as pd
+from numpy import array, isfinite, maximum, nan, stack, where
+from numpy.linalg import pinv
 
 from hpt.errors import ConfigError, TableError, did_you_mean
 from hpt.metrics import figures
@@ -94,7 +96,7 @@ def effects(
     }
     frame = table_of([*others, *asked], rows)
     method = next((group.method for group in report.groups if group.method), "")
-    return frame.assign(method=np.where(frame.low.notna(), method, ""))
+    return frame.assign(method=where(frame.low.notna(), method, ""))
 
 
 def _settings(report, switches):
@@ -152,7 +154,7 @@ class Variant:
     """A figure of one variant: why it is not determined, the estimate, and its replicates if any."""
 
     reason: str
-    estimate: float = np.nan
+    estimate: float = nan
     drawn_B: Sequence[float] = ()
 
 
@@ -189,7 +191,7 @@ def _log2_error(error, drawn_B):
     log2 = np.log2(error.estimate)
     if not len(drawn_B):
         return Variant(error.reason, log2)
-    log2_B = np.log2(np.maximum(drawn_B, 1e-300))
+    log2_B = np.log2(maximum(drawn_B, 1e-300))
     typical = 0.5 * np.log2(np.mean(np.exp2(2 * log2_B)))
     return Variant(error.reason, log2, log2 + typical - log2_B)
 
@@ -205,12 +207,12 @@ class Factorial:
     """
 
     def __init__(self, names, variants, level):
-        known = {s: variant for s, variant in variants.items() if np.isfinite(variant.estimate)}
+        known = {s: variant for s, variant in variants.items() if isfinite(variant.estimate)}
         self.names = names
         self.level = level
-        self.value_N = np.array([variant.estimate for variant in known.values()])
+        self.value_N = array([variant.estimate for variant in known.values()])
         drawn = [variant.drawn_B for variant in known.values()]
-        self.drawn_BxN = np.stack(drawn, axis=1) if drawn else np.empty((0, 0))
+        self.drawn_BxN = stack(drawn, axis=1) if drawn else np.empty((0, 0))
         doubts = (
             f"{'+'.join(compress(names, s)) or 'none'}: {variant.reason}"
             for s, variant in known.items()
@@ -218,7 +220,7 @@ class Factorial:
         )
         self.doubt = next(doubts, "")
         # The sets by size, so that an order keeps the first of them.
-        self.sets_TxK = np.array(sorted(product((1, 0), repeat=len(names)), key=sum))
+        self.sets_TxK = array(sorted(product((1, 0), repeat=len(names)), key=sum))
         self.size_T = self.sets_TxK.sum(1)
         shared_NxT = np.reshape(list(known), (-1, len(names))) @ self.sets_TxK.T
         self.counts_NxT = (shared_NxT == self.size_T).astype(float)
@@ -237,7 +239,7 @@ class Factorial:
 
     def _questions(self):
         """Kind and switches of every effect, and the weight (T,) of each a_T in it."""
-        shapley_T = 1 / np.maximum(self.size_T, 1)
+        shapley_T = 1 / maximum(self.size_T, 1)
         kinds = (
             ("main", 1, 0.5 ** (self.size_T - 1)),
             ("interaction", 2, 0.5 ** (self.size_T - 2)),
@@ -257,9 +259,9 @@ class Factorial:
             if not a.any():  # taken to be 0 at this order: nothing is learnt of it
                 break
             X = self.counts_NxT[:, kept]
-            weight_N = np.linalg.pinv(X).T @ a
+            weight_N = pinv(X).T @ a
             if np.abs(X.T @ weight_N - a).max() < 1e-9:
-                return order, np.where(np.abs(weight_N) < 1e-12, 0.0, weight_N)
+                return order, where(np.abs(weight_N) < 1e-12, 0.0, weight_N)
         return 0, None
 
     def _doubt(self, order, weight_N):
@@ -268,7 +270,7 @@ class Factorial:
         if self.doubt and weight_N.any():
             return self.doubt
         X = self.counts_NxT[:, self.size_T <= order]
-        miss_NxN = np.eye(len(X)) - X @ np.linalg.pinv(X)
+        miss_NxN = np.eye(len(X)) - X @ pinv(X)
         if not len(self.drawn_BxN) or np.trace(miss_NxN) < 0.5:
             return ""
         missed = ((self.value_N @ miss_NxN) ** 2).sum()

@@ -16,15 +16,18 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy import arange, array, clip, exp, isfinite, log, log2, nan, sqrt, where
 
 from hpt.errors import TableError
 from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.law import GAMMA_LOG, LN_H
-from hpt.metrics.replicates import NOISE_UNKNOWN
+from hpt.metrics.replicates import GRID, NOISE_UNKNOWN
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import FEW_WIDTHS, Figure, interval, optimum, plain_number, table_of
+from hpt.metrics.verdicts import FEW_WIDTHS, SLOPE_AT_BOUND, Figure, interval, optimum, plain_number, table_of
 
 BEYOND = "at least this: further from the optimum than the runs reach"
+LOST = "the replicates lose their optima: the basins are too flat for the noise"
+NO_FURTHER = "every width up to this one is next to a measured one"
 NO_HELP = "no single width shrinks the interval by the share asked for"
 # Learning rates around the predicted optimum that a further width gets.
 RUNS_A_WIDTH = 5
@@ -32,7 +35,9 @@ RUNS_A_WIDTH = 5
 LEAST_REPLICATES = 20
 
 
-def predict_lr(report: TransferReport, *, width: float, small: float | None = None) -> pd.DataFrame:
+def predict_lr(
+    report: TransferReport, *, width: float, small: float | None = None, octaves: float | None = None
+) -> pd.DataFrame:
     """The learning rate that each group's law predicts at a width (or at another value of the
     report's scale).
 
@@ -40,15 +45,21 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
     ----------
     width: of the model to be trained.
     small: the width whose η* one would otherwise use unchanged; by default the largest with a well.
+    octaves: how far either way the interval of a determined log2 η* may reach; by default as in the
+        report.
+
+    The law of η* is corrected by a curve through the optima, and its interval holds the bends that
+    the sizes measured cannot show (:mod:`hpt.metrics.bend`).
 
     Returns
     -------
     DataFrame, one row a group: group columns, the scale, log2_lr and lr (hidden LR) with _low and
-    _high, determined, reason, method (how the intervals were made), n (widths in the law); penalty:
-    expected loss above the best from using log2_lr, nats, and penalty_high, which it stays under at
-    the report's level; small: that width, unchanged, unchanged_low, unchanged_high: the same loss
-    from using its η* unchanged, with unchanged_reason where it lies further from the optimum than
-    the runs reach, so that the loss is at least this.
+    _high, bend (by how many octaves doubt about the law widens the interval), determined, reason,
+    method (how the intervals were made), n (widths in the law); penalty: expected loss above the
+    best from using log2_lr, nats, and penalty_high, which it stays under at the report's level;
+    small: that width, unchanged, unchanged_low, unchanged_high: the same loss from using its η*
+    unchanged, with unchanged_reason where it lies further from the optimum than the runs reach, so
+    that the loss is at least this.
 
     Raises
     ------
@@ -67,9 +78,12 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
         )
     rows = {}
     for group in report.groups:
+        if octaves is not None:
+            group = replace(group, octaves=octaves)
         figure = _log2_lr(group, width, report.level)
         row = {report.scale: width} | figure.interval("log2_lr")
         row |= {name: np.exp2(value) for name, value in figure.interval("lr").items()}
+        row["bend"] = group.bend_worth(width, report.level)
         row |= figure.verdict()
         row |= _penalties(group, width, figure.estimate, small, report.level)
         rows[group.key] = [row]
@@ -79,21 +93,22 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
 def _log2_lr(group, width, level):
     if group.fit.law is None:
         return Figure.nothing(FEW_WIDTHS, group.law_widths)
-    ((ln_lr,),), *_ = group.fit.law.wells([width])
-    ln_lr_B, _ = _drawn_wells(group, width)
-    return optimum(group, ln_lr / LN2, ln_lr_B / LN2, group.law_widths, level)
+    (log2_lr,) = group.log2_lr([width])
+    found = optimum(group, log2_lr, group.drawn_log2_lr([width])[:, 0], group.law_widths, level)
+    bound = group.slope_at_bound(level)
+    return replace(found, determined=False, reason=SLOPE_AT_BOUND) if bound else found
 
 
 def _drawn_wells(group, width):
     """ln η* and h at a width under the law of every replicate, (B,) each."""
     law = replace(group.fit.law, theta_Bx7=group.drawn("theta_Bx7"))
-    ln_lr_Bx1, _, h_Bx1 = law.wells([width])
-    return ln_lr_Bx1[:, 0], h_Bx1[:, 0]
+    _, _, h_Bx1 = law.wells([width])
+    return group.drawn_log2_lr([width])[:, 0] * LN2, h_Bx1[:, 0]
 
 
 def _penalties(group, width, log2_lr, small, level):
     """Penalty of the predicted η and of a small width's η* unchanged, nats."""
-    row = dict.fromkeys(("penalty", "penalty_high", "small"), np.nan)
+    row = dict.fromkeys(("penalty", "penalty_high", "small"), nan)
     reason = _why_no_law(group)
     unchanged = Figure.nothing(reason)
     if not reason:
@@ -110,7 +125,7 @@ def _why_no_law(group):
     """Why the group's replicates have no law; "" where they have."""
     if group.fit.law is None:
         return FEW_WIDTHS
-    return "" if group.replicates else NOISE_UNKNOWN
+    return "" if group.method not in ("", GRID) else NOISE_UNKNOWN
 
 
 def _unchanged(group, width, small, level):
@@ -131,7 +146,7 @@ def _cost(group, width, log2_lr):
     reach = (fit.basins.u_WxP - best_W[:, None])[fit.basins.inside_WxP]
     best_B, h_B = _drawn_wells(group, width)
     u_B = log2_lr * LN2 - best_B
-    near_B = np.clip(u_B, reach.min(), reach.max())
+    near_B = clip(u_B, reach.min(), reach.max())
     return well_loss(near_B, 0.0, h_B, fit.skew), np.mean(u_B != near_B)
 
 
@@ -185,10 +200,17 @@ def next_width(
         best = max(able, key=_shrinkage_a_cost, default=None)
         chosen = candidates if every else able and [best]
         if not chosen:
-            reason = NO_HELP if candidates else _why_no_law(group) or NOISE_UNKNOWN
-            chosen = [{report.scale: np.nan, "gain": np.nan, "best": False, "reason": reason}]
+            reason = NO_HELP if candidates else _why_none(group, width)
+            chosen = [{report.scale: nan, "gain": nan, "best": False, "reason": reason}]
         rows[group.key] = [row | {"best": row is best} for row in chosen]
     return table_of(report.group_columns, rows)
+
+
+def _why_none(group, width):
+    """Why there is no further width to measure."""
+    if _why_no_law(group):
+        return _why_no_law(group)
+    return LOST if len(_new_scales(group.fit.points.scale_W, width)) else NO_FURTHER
 
 
 def _shrinkage_a_cost(row):
@@ -201,10 +223,10 @@ def _candidates(group, width, price, report):
         return []
     fit = group.fit
     drawn = group.drawn("log2_lr_BxW", fit.fitted), group.drawn("theta_Bx7")
-    used_B = np.isfinite(np.hstack(drawn)).all(1)
-    if used_B.sum() < LEAST_REPLICATES:
-        return []
+    used_B = isfinite(np.hstack(drawn)).all(1)
     new_N = _new_scales(fit.points.scale_W, width)
+    if used_B.sum() < LEAST_REPLICATES or not new_N:
+        return []
     span, span_then_N, gain_N = _spans(group, used_B, width, new_N, report.level)
     middle_N = np.round(fit.law.wells(new_N)[0][0] / LN2)
     largest = fit.points.scale_W[-1]
@@ -222,19 +244,27 @@ def _candidates(group, width, price, report):
 
 
 def _new_scales(measured_W, width):
-    """Scales half a doubling apart, up to `width`, that are not next to a measured one."""
+    """Scales about half a doubling apart, up to `width`, that are not next to a measured one.
+
+    Where all measured ones are multiples of a whole number above 1, so are these: heads divide them.
+    """
     smallest = measured_W[0]
-    grid = smallest * 2 ** np.arange(0, np.log2(width / smallest) + 1e-9, 0.5)
-    grid = np.where(grid > 8, np.round(grid), grid)
-    return [n for n in grid.tolist() if np.abs(np.log2(n / measured_W)).min() > 0.2]
+    grid = smallest * 2 ** arange(0, log2(width / smallest) + 1e-9, 0.5)
+    whole = np.array_equal(measured_W, np.round(measured_W))
+    unit = float(np.gcd.reduce(measured_W.astype(np.int64))) if whole else 1.0
+    grid = where(grid > 8, unit * np.round(grid / unit), grid)
+    return [n for n in np.unique(grid).tolist() if 0 < n <= width and _apart(n, measured_W)]
+
+
+def _apart(n, measured_W):
+    return np.abs(log2(n / measured_W)).min() > 0.2
 
 
 def _spans(group, used_B, width, new_N, level):
     """The interval of log2 η* at `width` now and after a measurement at each further width, octaves;
     and the share that goes, aside from doubt about the basins' shape, which no width takes away."""
     fit = group.fit
-    law = replace(fit.law, theta_Bx7=group.drawn("theta_Bx7")[used_B])
-    log2_lr_BxN = law.wells([width, *new_N])[0] / LN2
+    log2_lr_BxN = group.drawn_log2_lr([width, *new_N])[used_B]
     low, high = interval(log2_lr_BxN[:, 0], level)
     span = high - low
     shape_B = group.drawn("shape_B")[used_B]
@@ -242,17 +272,17 @@ def _spans(group, used_B, width, new_N, level):
     fresh_N = _variance_at(fit, new_N, group.replicates.inflation**2 * own_BxW.var(0))
     left_N, variance = _left_over(log2_lr_BxN - shape_B[:, None], fresh_N)
     stays = shape_B.var() / (variance + shape_B.var())
-    span_then_N = span * np.sqrt(stays + (1 - stays) * left_N)
-    return span, span_then_N, 1 - np.sqrt(left_N)
+    span_then_N = span * sqrt(stays + (1 - stays) * left_N)
+    return span, span_then_N, 1 - sqrt(left_N)
 
 
 def _variance_at(fit, new_N, variance_W):
     """Variance (N,) of log2 η* as a further width measures it: that of a measured width, times (h
     there / h here)²."""
     theta = fit.law.theta_Bx7[0]
-    ln_h_Nx1 = theta[LN_H] + theta[GAMMA_LOG] * np.log(np.array(new_N) / fit.law.scale0)[:, None]
-    ln_h_W = np.log(fit.h_W[fit.fitted])
-    return np.exp(np.median(np.log(variance_W) + 2 * (ln_h_W - ln_h_Nx1), axis=1))
+    ln_h_Nx1 = theta[LN_H] + theta[GAMMA_LOG] * log(array(new_N) / fit.law.scale0)[:, None]
+    ln_h_W = log(fit.h_W[fit.fitted])
+    return exp(np.median(log(variance_W) + 2 * (ln_h_W - ln_h_Nx1), axis=1))
 
 
 def _left_over(log2_lr_BxN, fresh_N):

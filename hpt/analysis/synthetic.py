@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy import arange, exp, inf, isfinite, log, log2, maximum, sqrt, where
 from pydantic import Field
 
 from hpt.config import config
@@ -39,6 +40,11 @@ class Law:
         optimum.
     skew: s, how much steeper the high side is, per unit of ln η; all but "kinked" have f'''(0) = s.
     diverges_above: octaves above η* from which a run diverges.
+    bend: curvature of log2 η* in x = log2(n/width_ref), octaves an octave²; above 0 η* falls ever
+        faster.
+    break_width, beta_beyond: from this width on η* falls with another exponent.
+    floor: log2 of a learning rate that η* only nears from above.
+    loss_bend: curvature of ln(L* − L_inf) in x, downwards, per octave².
 
     Source: Kalra & Barkeshli 2026, arXiv 2605.21486, for the form and κ = α − 2β + γ; the shapes
         are ours.
@@ -55,6 +61,11 @@ class Law:
     shape: Shape = "bent"
     skew: float = Field(0.5, ge=0, le=3)
     diverges_above: float = Field(3.2, gt=0)
+    bend: float = 0.0
+    break_width: float | None = Field(None, gt=0)
+    beta_beyond: float = 0.0
+    floor: float | None = None
+    loss_bend: float = 0.0
 
     @property
     def gamma_log(self) -> float:
@@ -68,11 +79,28 @@ class Law:
 
     def best_log2_lr(self, width):
         """log2 η*(n)."""
-        return self.log2_lr - self.beta * np.log2(np.asarray(width) / self.width_ref)
+        x = log2(np.asarray(width) / self.width_ref)
+        log2_lr = self.log2_lr - self.beta * x - self.bend * x**2 / 2
+        if self.break_width is not None:
+            beyond = maximum(log2(np.asarray(width) / self.break_width), 0.0)
+            log2_lr = log2_lr - (self.beta_beyond - self.beta) * beyond
+        return log2_lr if self.floor is None else np.logaddexp2(log2_lr, self.floor)
 
     def best_loss(self, width):
         """L*(n) in nats."""
-        return self.L_inf + self.A * np.asarray(width, float) ** -self.alpha
+        x = log2(np.asarray(width, float) / self.width_ref)
+        reducible = self.A * np.asarray(width, float) ** -self.alpha
+        return self.L_inf + reducible * exp(-self.loss_bend * x**2 / 2)
+
+    def mean_beta(self, widths) -> float:
+        """The exponent of η* over some widths: of a straight line through log2 η*."""
+        return -np.polyfit(log2(widths), self.best_log2_lr(widths), 1)[0]
+
+    def mean_alpha(self, widths) -> float:
+        """The exponent of L* − L_inf over some widths, likewise."""
+        reducible = self.best_loss(widths) - self.L_inf
+        slope, _ = np.polyfit(log2(widths), log2(reducible), 1)
+        return -slope
 
     def basin_curvature(self, width):
         """h(n) in nats per (ln η)²."""
@@ -81,17 +109,17 @@ class Law:
     def loss(self, width, log2_lr):
         """L(n, η) in nats, without noise; inf where the run diverges. Arguments broadcast."""
         octaves = np.asarray(log2_lr) - self.best_log2_lr(width)
-        rise = self.basin_curvature(width) * _rise(octaves * np.log(2), self.shape, self.skew)
-        return np.where(octaves >= self.diverges_above, np.inf, self.best_loss(width) + rise)
+        rise = self.basin_curvature(width) * _rise(octaves * log(2), self.shape, self.skew)
+        return where(octaves >= self.diverges_above, inf, self.best_loss(width) + rise)
 
 
 def _rise(u, shape: Shape, s: float):
     """The basin's shape f(u): ½u² to second order, third derivative s at the optimum (but for
     "kinked")."""
     if shape == "kinked":
-        return 0.5 * u**2 * np.exp(np.sign(u) * s / 2)
+        return 0.5 * u**2 * exp(np.sign(u) * s / 2)
     if shape == "bent":
-        return 0.5 * u**2 * np.where(u > 0, 1 + s * u / 3, 1 / (1 - s * np.minimum(u, 0) / 3))
+        return 0.5 * u**2 * where(u > 0, 1 + s * u / 3, 1 / (1 - s * np.minimum(u, 0) / 3))
     if shape == "linex" and s > 1e-6:
         return (np.expm1(s * u) - s * u) / s**2
     return 0.5 * u**2
@@ -105,8 +133,9 @@ def synthetic_sweep(
     spacing: float = 1.0,
     count: int = 9,
     seeds: int = 1,
-    noise: float = 0.01,
+    noise: float | Sequence[float] = 0.01,
     common: float = 0.0,
+    diverged_loss: float = inf,
     seed: int = 0,
 ) -> pd.DataFrame:
     """A table of a sweep whose truth is known.
@@ -119,9 +148,11 @@ def synthetic_sweep(
         multiples of `spacing` so that the grid's middle is nearest to the optimum of each width
         (what an extended sweep ends in).
     seeds: runs at each cell.
-    noise: standard deviation of the loss between seeds, nats.
+    noise: standard deviation of the loss between seeds, nats; one, or one for each width.
     common: share of the noise's variance that runs of one width and seed have in common, whatever
         their learning rate and parameterization (same batches, same validation set), 0 to 1.
+    diverged_loss: what is written for a diverged run: inf, or a plateau (about it, by 1 %) at which
+        training gets stuck, as ln V; the column `diverged` is then missing.
     seed: of the generator.
 
     Returns
@@ -133,7 +164,8 @@ def synthetic_sweep(
     ------
     ConfigError: for a count, noise or share out of range.
     """
-    if min(seeds, count) < 1 or noise < 0 or not 0 <= common <= 1 or spacing <= 0:
+    noise_W = np.broadcast_to(noise, len(widths))
+    if min(seeds, count) < 1 or np.min(noise) < 0 or not 0 <= common <= 1 or spacing <= 0:
         raise ConfigError(
             f"{seeds=}, {count=}, {noise=}, {common=} or {spacing=} is out of range.",
             remedy="synthetic_sweep(law, seeds=2, count=9, noise=0.01, common=0.0, spacing=1.0)",
@@ -141,17 +173,17 @@ def synthetic_sweep(
     if isinstance(laws, Law):
         laws = {"SP": laws}
     rng = np.random.default_rng(seed)
-    shared_WxS = noise * np.sqrt(common) * rng.standard_normal((len(widths), seeds))
-    own_noise = noise * np.sqrt(1 - common)
+    shared_WxS = sqrt(common) * noise_W[:, None] * rng.standard_normal((len(widths), seeds))
+    own_W = sqrt(1 - common) * noise_W
     frames = []
     for name, law in laws.items():
-        for width, shared_S in zip(widths, shared_WxS, strict=True):
+        for width, own_noise, shared_S in zip(widths, own_W, shared_WxS, strict=True):
             log2_lr_K = log2_lrs
             if log2_lrs is None:
                 first = np.round(law.best_log2_lr(width) / spacing - (count - 1) / 2)
-                log2_lr_K = (first + np.arange(count)) * spacing
+                log2_lr_K = (first + arange(count)) * spacing
             log2_lr = np.repeat(np.asarray(log2_lr_K, float), seeds)
-            run_seed = np.tile(np.arange(seeds), len(log2_lr_K))
+            run_seed = np.tile(arange(seeds), len(log2_lr_K))
             own = own_noise * rng.standard_normal(len(log2_lr))
             rows = {
                 "parameterization": name,
@@ -163,4 +195,8 @@ def synthetic_sweep(
             }
             frames.append(pd.DataFrame(rows))
     table = pd.concat(frames, ignore_index=True)
-    return table.assign(diverged=~np.isfinite(table["loss"]))
+    diverged = ~isfinite(table["loss"])
+    if np.isinf(diverged_loss):
+        return table.assign(diverged=diverged)
+    stuck = diverged_loss * (1 + 0.01 * rng.standard_normal(len(table)))
+    return table.assign(loss=table["loss"].mask(diverged, stuck))

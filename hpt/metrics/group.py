@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import ndarray
+from numpy import arange, isfinite, maximum, nan, ndarray, sqrt, where
 from scipy import stats
 
 from hpt.metrics import figures
@@ -29,6 +29,10 @@ from hpt.metrics.law import LawFit, fit_laws
 
 # Residuals beyond so many deviations get less weight.
 OUTLIER = 3.5
+# How far a well may lie below the best run: this share of how far the neighbours are above it, and
+# this much, nats.
+DEEP = 0.5
+DEEP_NATS = 0.02
 # The least probability of an edge width's runs under the law of the others.
 LEAST_P = 0.01
 
@@ -62,9 +66,9 @@ class GroupFit:
     skew: float
     shape: ShapeDoubt
     law: LawFit | None
-    E: float = np.nan
-    E_extrap: float = np.nan
-    octaves: float = np.nan
+    E: float = nan
+    E_extrap: float = nan
+    octaves: float = nan
 
     @property
     def basins(self) -> Points:
@@ -78,18 +82,24 @@ class GroupFit:
         return u_W[self.fitted], self.loss_W[self.fitted], self.h_W[self.fitted]
 
     @property
+    def left_W(self) -> ndarray:
+        """Octaves between log2 η* of the widths with a well and the law."""
+        ((ln_lr_W,), *_) = self.law.wells(self.basins.scale_W)
+        return self.log2_lr_W[self.fitted] - ln_lr_W / LN2
+
+    @property
     def residual_WxP(self) -> ndarray:
         """What the wells leave of the runs of :attr:`basins`, nats, times the root of their weights."""
         part = self.basins
         left_WxP = part.loss_WxP - losses_at(part, *self.wells, self.skew)
-        return left_WxP * np.sqrt(part.weight_WxP)
+        return left_WxP * sqrt(part.weight_WxP)
 
 
 def fit_group(key: tuple, points: Points) -> GroupFit:
     """Fit wells, then the law; widths whose well opens downwards or lies off the grid are named and
     left out."""
     points = deepcopy(points)
-    found_3xW = np.full((3, len(points.scale_W)), np.nan)
+    found_3xW = np.full((3, len(points.scale_W)), nan)
     skew = SKEW_PRIOR[0]
     shape = ShapeDoubt()
     fitted = np.flatnonzero(points.reason_W == "")
@@ -104,7 +114,7 @@ def fit_group(key: tuple, points: Points) -> GroupFit:
         points.weight_WxP[fitted] = part.weight_WxP
         found_3xW[:, fitted] = _log2_lr(part, wells), wells.loss_BxW[0], wells.h_BxW[0]
         shape = shape_doubt(part, wells.u_BxW[0], wells.sse_BxW.sum())
-    fit = GroupFit(key, points, *found_3xW, fitted, np.arange(0), skew, shape, law=None)
+    fit = GroupFit(key, points, *found_3xW, fitted, arange(0), skew, shape, law=None)
     return _with_law(fit) if len(fitted) >= 2 else fit
 
 
@@ -113,20 +123,27 @@ def _log2_lr(part, wells):
 
 
 def _reject(points, fitted, part, wells):
-    """Note in `points` which of the fitted widths have no well after all, and why; whether any."""
+    """Narrow, in `points`, widths whose well does not fit between the runs that bracket their
+    optimum; note which have no well after all, and why. Returns whether any."""
     log2_lr_W = _log2_lr(part, wells)
     lowest_W, highest_W = part.tried_Wx2.T
-    wrong_W = ~np.isfinite(wells.h_BxW[0])
+    wrong_W = ~isfinite(wells.h_BxW[0])
     low_W = log2_lr_W < lowest_W - 1e-9
     beyond_W = log2_lr_W > highest_W + 1e-9
+    deep_W = part.best_W - wells.loss_BxW[0] > DEEP * part.rise_W + DEEP_NATS
+    failed_W = wrong_W | low_W | beyond_W | deep_W
+    both_sides_W = (part.u_WxP.min(1) < 0) & (part.u_WxP.max(1) > 0)
+    narrow_W = failed_W & both_sides_W & ~part.narrow_W
+    for w in fitted[narrow_W]:
+        points.narrowed(w)
     high_W = beyond_W & ~part.cliff_W
     falls_W = wrong_W & (part.u_WxP.max(1) == 0)
     cliff_W = part.cliff_W & (falls_W | beyond_W)
-    reasons = {CLIFF: cliff_W, EDGE: low_W | high_W, WRONG_SIGN: wrong_W}
+    reasons = {"": narrow_W, CLIFF: cliff_W, EDGE: low_W | high_W, WRONG_SIGN: wrong_W}
     points.reason_W[fitted] = np.select(list(reasons.values()), list(reasons), "")
-    points.edge_W[fitted[low_W]] = "low"
-    points.edge_W[fitted[high_W]] = "high"
-    return (points.reason_W[fitted] != "").any()
+    points.edge_W[fitted[low_W & ~narrow_W]] = "low"
+    points.edge_W[fitted[high_W & ~narrow_W]] = "high"
+    return narrow_W.any() or (points.reason_W[fitted] != "").any()
 
 
 def _down_weight_outliers(part):
@@ -138,13 +155,13 @@ def _down_weight_outliers(part):
     for _ in range(2):
         skew = common_skew(part)
         wells = wells_of(part, skew)
-        if not np.isfinite(wells.h_BxW).all():
+        if not isfinite(wells.h_BxW).all():
             return part
         curve_WxP = losses_at(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], skew)
         residual_WxP = np.abs(curve_WxP - part.loss_WxP)
-        scale = 1.4826 * np.median(residual_WxP[inside_WxP]) * np.sqrt(runs / part.spare)
-        weight_WxP = OUTLIER * max(scale, 1e-9) / np.maximum(residual_WxP, 1e-300)
-        weight_WxP = np.where(inside_WxP, np.minimum(weight_WxP, 1.0), 0.0)
+        scale = 1.4826 * np.median(residual_WxP[inside_WxP]) * sqrt(runs / part.spare)
+        weight_WxP = OUTLIER * max(scale, 1e-9) / maximum(residual_WxP, 1e-300)
+        weight_WxP = where(inside_WxP, np.minimum(weight_WxP, 1.0), 0.0)
         part = replace(part, weight_WxP=weight_WxP)
     return part
 

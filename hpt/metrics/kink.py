@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import ndarray
+from numpy import clip, exp, maximum, ndarray, stack, where
 
 from hpt.metrics.basin import Points
 
@@ -25,7 +25,7 @@ SMOOTH_OCTAVES = 0.04
 # Trial kinks, ln of the ratio of the curvatures on the two sides, and trial optima, ln η from the
 # smooth well's.
 KINKS = np.linspace(0.0, 2.4, 13)
-TRIALS = np.linspace(-0.7, 0.7, 29)
+TRIALS = np.linspace(-0.7, 0.7, 15)
 # ln of how many times likelier a kink must be to speak of a lack of fit.
 EVIDENT = 3.0
 
@@ -39,7 +39,7 @@ class ShapeDoubt:
 
     def tilt(self, noise_sd: float) -> float:
         """ln of how much likelier no kink is than one, at this noise of one run (nats)."""
-        return np.clip(self.worse / (2 * max(noise_sd, 1e-9) ** 2), -500, 500)
+        return clip(self.worse / (2 * max(noise_sd, 1e-9) ** 2), -500, 500)
 
     def draw(self, skew_B, noise_sd: float, rng) -> ndarray:
         """Octaves (B,) by which η* may lie off the smooth well's: a share of the kink's,
@@ -61,32 +61,30 @@ def shape_doubt(points: Points, u_W, sse: float) -> ShapeDoubt:
     """
     if points.rates_W.max() < 5 or points.spare < 1:
         return ShapeDoubt()
-    least_KxW = _parabolic_minimum(_kinked_sse(points, u_W))
-    return ShapeDoubt(least_KxW.sum(-1).min() - sse)
+    best_KxW = np.broadcast_to(u_W, (len(KINKS), len(u_W)))
+    for zoom in (1, 0.1, 0.01):
+        trial_KxWxU = best_KxW[..., None] + zoom * TRIALS
+        sse_KxWxU = _kinked_sse(points, trial_KxWxU)
+        lowest_KxWx1 = sse_KxWxU.argmin(-1)[..., None]
+        best_KxW = np.take_along_axis(trial_KxWxU, lowest_KxWx1, -1)[..., 0]
+    return ShapeDoubt(sse_KxWxU.min(-1).sum(-1).min() - sse)
 
 
-def _kinked_sse(points, u_W):
+def _kinked_sse(points, trial_KxWxU):
     """Least sum of squares (K, W, U) of kinked wells with each kink and trial optimum, nats²."""
-    u_WxUxP = points.u_WxP[:, None] - (u_W[:, None] + TRIALS)[..., None]
+    return stack([_sse(points, *trial) for trial in zip(trial_KxWxU, KINKS, strict=True)])
+
+
+def _sse(points, trial_WxU, kink):
+    u_WxUxP = points.u_WxP[:, None] - trial_WxU[..., None]
     weight = points.weight_WxP[:, None]
     loss = _without_mean(points.loss_WxP[:, None], weight)
-    half_kink = KINKS[:, None, None, None] / 2
-    rise = 0.5 * u_WxUxP**2 * np.exp(np.where(u_WxUxP > 0, half_kink, -half_kink))
+    rise = 0.5 * u_WxUxP**2 * exp(where(u_WxUxP > 0, kink / 2, -kink / 2))
     rise = _without_mean(rise, weight)
-    square = np.maximum((weight * rise**2).sum(-1), 1e-300)
-    h = np.maximum((weight * rise * loss).sum(-1) / square, 0.0)
+    square = maximum((weight * rise**2).sum(-1), 1e-300)
+    h = maximum((weight * rise * loss).sum(-1) / square, 0.0)
     return (weight * (loss - h[..., None] * rise) ** 2).sum(-1)
 
 
 def _without_mean(value, weight):
     return value - (weight * value).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
-
-
-def _parabolic_minimum(y):
-    """The least of each last axis, by the parabola through the lowest value and its neighbours."""
-    lowest = np.clip(y.argmin(-1), 1, y.shape[-1] - 2)
-    around = lowest[..., None] + np.array([-1, 0, 1])
-    left, mid, right = np.moveaxis(np.take_along_axis(y, around, -1), -1, 0)
-    bend = np.maximum(left - 2 * mid + right, 1e-300)
-    move = np.clip(0.5 * (left - right) / bend, -1, 1)
-    return mid - 0.25 * (left - right) * move

@@ -16,14 +16,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import ndarray
+from numpy import arange, array, clip, exp, inf, isfinite, log, maximum, nan, ndarray, stack, where
+from numpy.linalg import solve
 
 from hpt.metrics.basin import LN2, Points, Wells, coefficients, losses_at
 
 L_INF, A, ALPHA, LN_LR, BETA, LN_H, GAMMA_LOG = range(7)
 ALPHA_RANGE = (0.02, 5.0)
-LOWEST = np.array([0.0, 0.0, ALPHA_RANGE[0], -np.inf, -10.0, -np.inf, -10.0])
-HIGHEST = np.array([np.inf, np.inf, ALPHA_RANGE[1], np.inf, 10.0, np.inf, 10.0])
+LOWEST = array([0.0, 0.0, ALPHA_RANGE[0], -inf, -10.0, -inf, -10.0])
+HIGHEST = array([inf, inf, ALPHA_RANGE[1], inf, 10.0, inf, 10.0])
 AT_BOUND = 1e-6
 STEPS = 60
 
@@ -47,10 +48,10 @@ class LawFit:
 
     def wells(self, scale):
         """ln η*, L* (nats) and h at `scale` (W,), shape (B, W) each."""
-        z_W = np.log(np.asarray(scale, float) / self.scale0)
+        z_W = log(np.asarray(scale, float) / self.scale0)
         L_inf, a, alpha, ln_lr0, beta, ln_h0, gamma_log = self.theta_Bx7.T[..., None]
-        loss = L_inf + a * np.exp(-alpha * z_W)
-        h = np.exp(np.clip(ln_h0 + gamma_log * z_W, -40, 40))
+        loss = L_inf + a * exp(-alpha * z_W)
+        h = exp(clip(ln_h0 + gamma_log * z_W, -40, 40))
         return ln_lr0 - beta * z_W, loss, h
 
     def wells_at(self, points: Points):
@@ -65,10 +66,16 @@ class LawFit:
     def at_bound(self) -> ndarray:
         """(B,) bool: L∞ or α at a bound, so that neither is determined."""
         L_inf, a, alpha = self.theta_Bx7.T[:3]
-        tiny = AT_BOUND * np.maximum(np.abs(L_inf) + np.abs(a), 1e-12)
+        tiny = AT_BOUND * maximum(np.abs(L_inf) + np.abs(a), 1e-12)
         low, high = ALPHA_RANGE
         alpha_at_bound = (alpha <= low * (1 + 1e-6)) | (alpha >= high * (1 - 1e-6))
         return (L_inf <= tiny) | (a <= tiny) | alpha_at_bound
+
+    def slope_at_bound(self) -> ndarray:
+        """(B,) bool: β or γ_log at a bound, so that nothing that depends on it is determined."""
+        slopes = self.theta_Bx7[:, [BETA, GAMMA_LOG]]
+        ends = HIGHEST[[BETA, GAMMA_LOG]]
+        return (np.abs(slopes) >= ends * (1 - 1e-6)).any(1)
 
 
 def fit_laws(points: Points, wells: Wells, around=None, edges: int = 0) -> LawFit:
@@ -85,27 +92,34 @@ def fit_laws(points: Points, wells: Wells, around=None, edges: int = 0) -> LawFi
     """
     whole = slice(len(points.scale_W) - edges)
     part = points.take(whole)
-    scale0 = float(np.exp(np.log(part.scale_W).mean()))
+    scale0 = float(exp(log(part.scale_W).mean()))
     theta = _start(part, wells.take(whole), scale0)
     if len(part.scale_W) < 3:
         return LawFit(theta, np.zeros(len(theta)), wells.skew_B, scale0)
     if around is not None:
-        usable_B = np.isfinite(theta).all(1)
-        theta = np.where(usable_B[:, None], theta, around)
-    anywhere = np.array([1.0, 0.1, 0.5, (part.origin_W * LN2).mean(), 0.0, -2.0, 0.0])
-    theta = np.where(np.isfinite(theta), theta, anywhere)
+        usable_B = isfinite(theta).all(1)
+        theta = where(usable_B[:, None], theta, around)
+    anywhere = array([1.0, 0.1, 0.5, (part.origin_W * LN2).mean(), 0.0, -2.0, 0.0])
+    theta = where(isfinite(theta), theta, anywhere)
     theta, cost_B = _levenberg_marquardt(theta, _Problem(points, wells, scale0))
     return LawFit(theta, cost_B, wells.skew_B, scale0)
+
+
+def refit(law: LawFit, points: Points, wells: Wells) -> LawFit:
+    """The laws fitted to other wells of the same widths, started from what they are."""
+    problem = _Problem(points, wells, law.scale0)
+    theta, cost_B = _levenberg_marquardt(law.theta_Bx7.copy(), problem)
+    return replace(law, theta_Bx7=theta, cost_B=cost_B)
 
 
 def _start(points, wells, scale0):
     """Laws through the wells themselves: straight lines in logs, and for L* the best of a grid of
     α."""
-    z_W = np.log(points.scale_W / scale0)
+    z_W = log(points.scale_W / scale0)
     ln_lr = wells.u_BxW + points.origin_W * LN2
-    ln_h = np.log(wells.h_BxW)
+    ln_h = log(wells.h_BxW)
     spread = (z_W**2).sum()
-    theta = np.full((len(ln_lr), 7), np.nan)
+    theta = np.full((len(ln_lr), 7), nan)
     theta[:, LN_LR] = ln_lr.mean(1)
     theta[:, BETA] = -(ln_lr @ z_W) / spread
     theta[:, LN_H] = ln_h.mean(1)
@@ -118,21 +132,21 @@ def _start(points, wells, scale0):
 def _start_of_loss(z_W, loss_BxW):
     """L∞, A and α (B, 3) by least squares, L∞ and A ≥ 0."""
     alpha_K = np.geomspace(0.03, 4.0, 40)
-    power_KxW = np.exp(-alpha_K[:, None] * z_W)
+    power_KxW = exp(-alpha_K[:, None] * z_W)
     mean_K = power_KxW.mean(1)
     centred_KxW = power_KxW - mean_K[:, None]
     mean_loss = loss_BxW.mean(1, keepdims=True)
     a = (loss_BxW @ centred_KxW.T) / (centred_KxW**2).sum(1)
     L_inf = mean_loss - a * mean_K
-    a_without_floor = np.maximum((loss_BxW @ power_KxW.T) / (power_KxW**2).sum(1), 0.0)
-    a = np.where(L_inf < 0, a_without_floor, a)
-    L_inf = np.where(a < 0, np.maximum(mean_loss, 0), np.maximum(L_inf, 0.0))
-    a = np.maximum(a, 0.0)
+    a_without_floor = maximum((loss_BxW @ power_KxW.T) / (power_KxW**2).sum(1), 0.0)
+    a = where(L_inf < 0, a_without_floor, a)
+    L_inf = where(a < 0, maximum(mean_loss, 0), maximum(L_inf, 0.0))
+    a = maximum(a, 0.0)
     residual_BxKxW = loss_BxW[:, None, :] - L_inf[..., None] - a[..., None] * power_KxW
     sse_BxK = (residual_BxKxW**2).sum(-1)
-    best_B = np.argmin(np.where(np.isfinite(sse_BxK), sse_BxK, np.inf), axis=1)
-    each_B = np.arange(len(best_B))
-    return np.stack([L_inf[each_B, best_B], a[each_B, best_B], alpha_K[best_B]], axis=1)
+    best_B = np.argmin(where(isfinite(sse_BxK), sse_BxK, inf), axis=1)
+    each_B = arange(len(best_B))
+    return stack([L_inf[each_B, best_B], a[each_B, best_B], alpha_K[best_B]], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,11 +174,11 @@ class _Problem:
 
     def jacobian(self, theta, c, loss):
         """Derivative of the residual by theta, (B, 3W, 7)."""
-        z_W = np.log(self.points.scale_W / self.scale0)
+        z_W = log(self.points.scale_W / self.scale0)
         c0, c1, c2 = np.moveaxis(c, -1, 0)
-        power = np.exp(-theta[:, None, ALPHA] * z_W)
-        by_ln_lr = np.stack([-c1, -c2, -self.wells.skew_B[:, None] * c2], -1)
-        by_ln_h = np.stack([c0 - loss, c1, c2], -1)
+        power = exp(-theta[:, None, ALPHA] * z_W)
+        by_ln_lr = stack([-c1, -c2, -self.wells.skew_B[:, None] * c2], -1)
+        by_ln_h = stack([c0 - loss, c1, c2], -1)
         slope = np.zeros((*c.shape, 7))
         slope[..., 0, L_INF] = 1
         slope[..., 0, A] = power
@@ -182,32 +196,32 @@ class _Problem:
         gradient = np.einsum("bri,br->bi", J, self.residual(c))
         H = np.swapaxes(J, -1, -2) @ J
         held = ((theta <= LOWEST) & (gradient > 0)) | ((theta >= HIGHEST) & (gradient < 0))
-        gradient = np.where(held, 0.0, gradient)
-        H = np.where(held[:, :, None] | held[:, None, :], 0.0, H)
+        gradient = where(held, 0.0, gradient)
+        H = where(held[:, :, None] | held[:, None, :], 0.0, H)
         diagonal = np.einsum("bii->bi", H)
-        added = damping_B[:, None] * diagonal + np.where(held, 1.0, 1e-14)
+        added = damping_B[:, None] * diagonal + where(held, 1.0, 1e-14)
         H = H + np.eye(7) * added[:, None, :]
-        return np.clip(theta - np.linalg.solve(H, gradient[..., None])[..., 0], LOWEST, HIGHEST)
+        return clip(theta - solve(H, gradient[..., None])[..., 0], LOWEST, HIGHEST)
 
 
 # A trial step may go anywhere; one that overflows is no better and is not taken.
 @np.errstate(over="ignore", invalid="ignore")
 def _levenberg_marquardt(theta, problem):
     """Minimise |R·c(theta) − z|² for every replicate, with L∞ and A ≥ 0 and α in its range."""
-    theta = np.clip(theta, LOWEST, HIGHEST)
+    theta = clip(theta, LOWEST, HIGHEST)
     cost = problem.cost(theta)
     negligible = 1e-26 * (problem.wells.z_BxWx3**2).sum((1, 2))
     damping = np.full(len(theta), 1e-4)
-    live = np.arange(len(theta))
+    live = arange(len(theta))
     for _ in range(STEPS):
         part = replace(problem, wells=problem.wells.replicates(live))
         trial = part.step(theta[live], damping[live])
         trial_cost = part.cost(trial)
         better = trial_cost <= cost[live]
-        gain = np.where(better, cost[live] - trial_cost, 0.0)
-        theta[live] = np.where(better[:, None], trial, theta[live])
+        gain = where(better, cost[live] - trial_cost, 0.0)
+        theta[live] = where(better[:, None], trial, theta[live])
         cost[live] -= gain
-        damping[live] = np.clip(damping[live] * np.where(better, 0.1, 8.0), 1e-12, 1e12)
+        damping[live] = clip(damping[live] * where(better, 0.1, 8.0), 1e-12, 1e12)
         converged = better & (gain <= 1e-9 * cost[live] + negligible[live])
         stuck = damping[live] >= 1e8
         live = live[~(converged | stuck)]

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import ndarray
+from numpy import arange, concatenate, exp, isfinite, log, maximum, nan, ndarray, sqrt, stack, where
+from numpy.linalg import eigh, qr, solve
 from scipy import stats
 
 from hpt.metrics.basin import WellFit, well_basis
@@ -27,16 +28,23 @@ from hpt.metrics.law import ALPHA, A
 
 # What the other groups' noise weighs against a group's own, in degrees of freedom.
 PRIOR_DF = 4.0
+# Below so many degrees of freedom about the wells the noise is that about the law of all widths,
+# which has so many parameters.
+LEAST_DF = 4
+LAW_FREEDOM = 7
+# A misfit below this, nats, is rounding, not lack of fit.
+QUIET = 1e-6
 # The probability under which a misfit of the learning rates' means is no chance.
 LACK_OF_FIT_P = 0.1
 # Shares of a run's variance, up to 0.93, and the prior of each: none is as likely as some.
-SHARE_K = np.arange(41) / 43
-PRIOR_K = np.where(SHARE_K == 0, 0.5, 0.5 / 40)
+SHARE_K = arange(41) / 43
+PRIOR_K = where(SHARE_K == 0, 0.5, 0.5 / 40)
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """Sums of squares (nats²) and degrees of freedom of a group's runs about their wells.
+    """Sums of squares (nats²) and degrees of freedom of a group's runs about their wells, or, where
+    these have hardly any to spare, about their law.
 
     Attributes
     ----------
@@ -77,6 +85,10 @@ def scatter_of(fit: GroupFit, shared: bool) -> Scatter:
     means_WxP = points.means(points.rate_WxP, r_WxP)
     repeats_df = points.inside_WxP.sum() - points.rates_W.sum()
     misfit_df = points.spare - repeats_df
+    pooled_df = points.inside_WxP.sum() - LAW_FREEDOM
+    if own_df < LEAST_DF and len(fit.fitted) >= 3 and pooled_df > own_df:
+        pooled = fit.law.cost_B[0] + (r_WxP**2).sum()
+        return Scatter(pooled, pooled_df, 0.0, 0, 0)
     return Scatter((own_WxP**2).sum(), own_df, (means_WxP**2).sum(), misfit_df, repeats_df)
 
 
@@ -99,16 +111,16 @@ def _noise(scatter, typical, lean):
     own = scatter.own if scatter.own_df > 0 else 0.0
     df = max(scatter.own_df, 0) + lean
     if not df:
-        return Noise(np.nan, 0.0)
+        return Noise(nan, 0.0)
     variance = (own + lean * typical) / df
-    noise = Noise(np.sqrt(variance), df)
+    noise = Noise(sqrt(variance), df)
     if scatter.misfit_df < 1 or scatter.repeats_df < 1:
         return noise
     misfit = scatter.misfit / scatter.misfit_df
     F = misfit / max(variance, 1e-300)
-    if F <= 1 or stats.f.sf(F, scatter.misfit_df, df) >= LACK_OF_FIT_P:
+    if misfit < QUIET**2 or F <= 1 or stats.f.sf(F, scatter.misfit_df, df) >= LACK_OF_FIT_P:
         return noise
-    return Noise(np.sqrt(misfit), scatter.misfit_df, raised=np.sqrt(F))
+    return Noise(sqrt(misfit), scatter.misfit_df, raised=sqrt(F))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +137,7 @@ class CommonNoise:
     @property
     def sd(self) -> float:
         """Root mean square, nats."""
-        return np.sqrt(self.p_K @ self.sd_K**2)
+        return sqrt(self.p_K @ self.sd_K**2)
 
 
 def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bool) -> CommonNoise:
@@ -136,17 +148,17 @@ def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bo
     own_sd_G: noise of one run that is its own, nats, for each group; nan where unknown.
     paired: whether seeds are labelled, so that all groups share it.
     """
-    known = np.square([sd for sd in own_sd_G if np.isfinite(sd)])
+    known = np.square([sd for sd in own_sd_G if isfinite(sd)])
     own = np.median(known) if len(known) else 0.0
     if own <= 0:
         return CommonNoise.none()
     square_K = own * SHARE_K / (1 - SHARE_K)
     between, df, cells, within = seed_variance(fits)
-    expected_K = (within if df else own) + cells * square_K
-    log_p_K = np.log(PRIOR_K) - 0.5 * df * np.log(expected_K) - 0.5 * between / expected_K
+    expected_K = max(within if df else own, 1e-12 * own) + cells * square_K
+    log_p_K = log(PRIOR_K) - 0.5 * df * log(expected_K) - 0.5 * between / expected_K
     log_p_K += _law_likelihood(fits, own_sd_G, square_K, paired)
-    p_K = np.exp(log_p_K - log_p_K.max())
-    return CommonNoise(np.sqrt(square_K), p_K / p_K.sum())
+    p_K = exp(log_p_K - log_p_K.max())
+    return CommonNoise(sqrt(square_K), p_K / p_K.sum())
 
 
 def seed_variance(fits: Sequence[GroupFit]) -> tuple:
@@ -160,11 +172,11 @@ def seed_variance(fits: Sequence[GroupFit]) -> tuple:
     """
     between = within = 0.0
     df = df_within = cells = 0
-    for scale in np.unique(np.concatenate([fit.basins.scale_W for fit in fits])):
+    for scale in np.unique(concatenate([fit.basins.scale_W for fit in fits])):
         loss_CxS = _cells_by_seeds(fits, scale)
-        repeats_C = np.isfinite(loss_CxS).sum(1)
+        repeats_C = isfinite(loss_CxS).sum(1)
         loss_CxS = loss_CxS[repeats_C == repeats_C.max()]
-        loss_CxS = loss_CxS[:, np.isfinite(loss_CxS).all(0)]
+        loss_CxS = loss_CxS[:, isfinite(loss_CxS).all(0)]
         C, S = loss_CxS.shape
         if C < 2 or S < 2:
             continue
@@ -188,17 +200,17 @@ def _cells_by_seeds(fits, scale):
         points = fit.basins
         for w in np.flatnonzero(points.scale_W == scale):
             inside_P = points.inside_WxP[w]
-            loss_CxS = np.full((points.rates_W[w], seeds), np.nan)
+            loss_CxS = np.full((points.rates_W[w], seeds), nan)
             cell = points.rate_WxP[w, inside_P], points.seed_WxP[w, inside_P]
             loss_CxS[cell] = points.loss_WxP[w, inside_P]
             tables.append(loss_CxS)
-    return np.concatenate(tables)
+    return concatenate(tables)
 
 
 def _law_likelihood(fits, own_sd_G, square_K, paired):
     """ln likelihood (K,) of what the laws of L* leave over, to a constant, for shared variances
     `square_K` (nats²)."""
-    scales = np.unique(np.concatenate([fit.points.scale_W for fit in fits]))
+    scales = np.unique(concatenate([fit.points.scale_W for fit in fits]))
     pairs = zip(fits, own_sd_G, strict=True)
     told = [_left_over(fit, sd, scales) for fit, sd in pairs if len(fit.fitted) >= 4 and sd > 0]
     pools = [told] if paired and told else [[one] for one in told]
@@ -206,11 +218,11 @@ def _law_likelihood(fits, own_sd_G, square_K, paired):
     for pool in pools:
         P_WxW, pull_W, seeds_W = (sum(part) for part in zip(*pool, strict=True))
         groups_W = sum(seeds_W_of > 0 for _, _, seeds_W_of in pool)
-        root_W = 1 / np.sqrt(np.maximum(seeds_W / np.maximum(groups_W, 1), 1))
-        eigenvalue_W, Q = np.linalg.eigh(P_WxW * root_W[:, None] * root_W)
-        swing_KxW = 1 + np.outer(square_K, np.maximum(eigenvalue_W, 0))
+        root_W = 1 / sqrt(maximum(seeds_W / maximum(groups_W, 1), 1))
+        eigenvalue_W, Q = eigh(P_WxW * root_W[:, None] * root_W)
+        swing_KxW = 1 + np.outer(square_K, maximum(eigenvalue_W, 0))
         pull_W = Q.T @ (root_W * pull_W)
-        gain_KxW = square_K[:, None] * pull_W**2 / swing_KxW - np.log(swing_KxW)
+        gain_KxW = square_K[:, None] * pull_W**2 / swing_KxW - log(swing_KxW)
         total_K += 0.5 * gain_KxW.sum(1)
     return total_K
 
@@ -227,14 +239,14 @@ def _left_over(fit, own_sd, scales):
     u_W, loss_W, _ = fit.wells
     R_Wx3x3 = WellFit(points, fit.skew).R_SxWx3x3[0]
     basis_Wx3 = well_basis(u_W, fit.skew)
-    lever_Wx3 = np.linalg.solve(np.swapaxes(R_Wx3x3, -1, -2), basis_Wx3[..., None])[..., 0]
+    lever_Wx3 = solve(np.swapaxes(R_Wx3x3, -1, -2), basis_Wx3[..., None])[..., 0]
     variance_W = own_sd**2 * (lever_Wx3**2).sum(1)
     theta = fit.law.theta_Bx7[0]
-    z_W = np.log(points.scale_W / fit.law.scale0)
-    power_W = np.exp(-theta[ALPHA] * z_W)
-    slope_Wx3 = np.stack([np.ones_like(z_W), power_W, -theta[A] * z_W * power_W], -1)
-    free = np.linalg.qr(slope_Wx3, mode="complete")[0][:, 3:]
-    P = free @ np.linalg.solve(free.T @ (variance_W[:, None] * free), free.T)
+    z_W = log(points.scale_W / fit.law.scale0)
+    power_W = exp(-theta[ALPHA] * z_W)
+    slope_Wx3 = stack([np.ones_like(z_W), power_W, -theta[A] * z_W * power_W], -1)
+    free = qr(slope_Wx3, mode="complete")[0][:, 3:]
+    P = free @ solve(free.T @ (variance_W[:, None] * free), free.T)
     _, law_loss, _ = fit.law.wells(points.scale_W)
     at = np.searchsorted(scales, points.scale_W)
     P_WxW = np.zeros((len(scales), len(scales)))

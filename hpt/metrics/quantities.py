@@ -23,7 +23,11 @@ class Quantity:
     @property
     def label(self) -> str:
         """The symbol with its unit, such as "E (nats)"."""
-        return f"{self.symbol} ({self.unit})" if self.unit else self.symbol
+        return self.labelled("nats")
+
+    def labelled(self, unit: str) -> str:
+        """The same for losses of another unit than nats."""
+        return f"{self.symbol} ({self.unit.replace('nats', unit)})" if self.unit else self.symbol
 
 
 #: Columns that tell the weight decay, with their symbols: λ, or its dose over a run.

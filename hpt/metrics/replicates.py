@@ -22,27 +22,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import ndarray
+from numpy import (
+    arange,
+    clip,
+    concatenate,
+    exp,
+    inf,
+    isfinite,
+    log,
+    log2,
+    maximum,
+    nan,
+    ndarray,
+    sqrt,
+    stack,
+    where,
+)
 from scipy import stats
 from scipy.optimize import nnls
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics import figures
-from hpt.metrics.basin import LN2, SKEW_RANGE, Points, WellFit, losses_at, skew_cost
+from hpt.metrics.basin import LN2, SKEW_RANGE, Points, WellFit, losses_at, raised, skew_cost
+from hpt.metrics.bend import Bend, loss_bend, mean_slope
 from hpt.metrics.group import GroupFit
 from hpt.metrics.kink import CURVATURE, EVIDENT
-from hpt.metrics.law import LN_H, LN_LR, fit_laws
+from hpt.metrics.law import ALPHA, BETA, L_INF, LN_H, LN_LR, LawFit, fit_laws, refit
 from hpt.metrics.noise import CommonNoise, Noise
 
 NOISE_UNKNOWN = "noise unknown: no run to spare beyond the fit's own freedom"
-AUTO, PARAMETRIC, SEEDS = "auto", "parametric", "seeds"
+AUTO, PARAMETRIC, SEEDS, GRID = "auto", "parametric", "seeds", "grid"
 # From which "auto" resamples seeds, and for which share of the runs: docs/coverage.md.
 LEAST_SEEDS = 5
 LEAST_SHARE = 0.9
 # Factor by which few seeds may widen a replicate's noise: beyond it there is no well.
 WIDEST = 10.0
 # Trial skews of a replicate, from the fit's.
-SKEW_STEPS = 0.1 * np.arange(-8, 9)
+SKEW_STEPS = 0.1 * arange(-8, 9)
+# Least and largest deviation of an optimum that a bend is weighed against, octaves.
+OPTIMUM_SPREAD = (0.03, 5.0)
 # The probability under which the misfit of the law is no chance.
 MISFIT_P = 0.05
 
@@ -71,8 +89,8 @@ class SharedDraws:
         common_BxWxS = sd_B[:, None, None] * rng.standard_normal(shape)
         if seeds_W is None:
             return cls(common_BxWxS, sd_B)
-        df_W = np.maximum(np.asarray(seeds_W) - 1.0, 1.0)
-        widen_BxW = np.minimum(np.sqrt(df_W / rng.chisquare(df_W, shape[:2])), WIDEST)
+        df_W = maximum(np.asarray(seeds_W) - 1.0, 1.0)
+        widen_BxW = np.minimum(sqrt(df_W / rng.chisquare(df_W, shape[:2])), WIDEST)
         weight_BxWxS = widen_BxW[..., None] * rng.standard_normal(shape)
         return cls(common_BxWxS, sd_B, weight_BxWxS, widen_BxW)
 
@@ -103,7 +121,7 @@ def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
     """Draw the noise of a group's runs: parametric, and of seeds where these are resampled."""
     B = len(shared.sd_B)
     seed_1xWxP = points.seed_WxP[None]
-    widen_B = np.sqrt(noise.df / rng.chisquare(noise.df, B))
+    widen_B = sqrt(noise.df / rng.chisquare(noise.df, B))
     normal_BxWxP = rng.standard_normal((B, *points.loss_WxP.shape))
     drawn_BxWxP = noise.sd * widen_B[:, None, None] * normal_BxWxP
     squares = [widen_B**2]
@@ -115,21 +133,21 @@ def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
     if shared.weight_BxWxS is not None and (repeats_WxP > 1).any():
         weight_BxWxP = np.take_along_axis(shared.weight_BxWxS, seed_1xWxP, axis=2)
         resampled_BxWxP = noise.raised * _deviations(points) * weight_BxWxP
-        drawn_BxWxP = np.where(repeats_WxP > 1, resampled_BxWxP, drawn_BxWxP)
+        drawn_BxWxP = where(repeats_WxP > 1, resampled_BxWxP, drawn_BxWxP)
         method = SEEDS
         if (repeats_WxP == 1).any():
             method = f"{SEEDS} + {PARAMETRIC}"
         else:
             squares = []
         squares += list(shared.widen_BxW.T**2)
-    return Draws(drawn_BxWxP, np.stack(squares, axis=1), method)
+    return Draws(drawn_BxWxP, stack(squares, axis=1), method)
 
 
 def _deviations(points):
     """Each run's distance from the mean of its learning rate times √(k/(k − 1)), nats (W, P)."""
     k_WxP = points.repeats_WxP
     distance_WxP = points.loss_WxP - points.means(points.rate_WxP, points.loss_WxP)
-    return distance_WxP * np.sqrt(k_WxP / np.maximum(k_WxP - 1, 1))
+    return distance_WxP * sqrt(k_WxP / maximum(k_WxP - 1, 1))
 
 
 def seeds_to_resample(resample: str, groups: Sequence[Points], scales, labelled: bool) -> ndarray | None:
@@ -153,7 +171,7 @@ def seeds_to_resample(resample: str, groups: Sequence[Points], scales, labelled:
     if resample == PARAMETRIC:
         return None
     repeats = [points.repeats_WxP[points.inside_WxP] for points in groups]
-    repeats_N = np.concatenate(repeats or [np.zeros(1)])
+    repeats_N = concatenate(repeats or [np.zeros(1)])
     if resample == AUTO and not (labelled and np.mean(repeats_N >= LEAST_SEEDS) >= LEAST_SHARE):
         return None
     if not labelled or not (repeats_N > 1).any():
@@ -162,24 +180,24 @@ def seeds_to_resample(resample: str, groups: Sequence[Points], scales, labelled:
             "no learning rate has two runs" if labelled else "the table has no column 'seed'",
             "resample='auto', or a column 'seed' with a label for each repeat",
         )
-    fewest_W = np.full(len(scales), np.inf)
+    fewest_W = np.full(len(scales), inf)
     for points in groups:
         several_WxP = np.ma.masked_less(points.repeats_WxP, 2)
-        seeds_W = np.ma.median(several_WxP, axis=1).filled(np.inf)
+        seeds_W = np.ma.median(several_WxP, axis=1).filled(inf)
         np.minimum.at(fewest_W, np.searchsorted(scales, points.scale_W), seeds_W)
-    return np.where(np.isfinite(fewest_W), fewest_W, 2)
+    return where(isfinite(fewest_W), fewest_W, 2)
 
 
 def at_known_noise(size_B, square_BxF):
     """Sizes (B,) such as E, cleared of the scatter that comes from drawing the noise's size: their
     interval is a ratio, in which that cancels. The mean square is a sum of the squares drawn, with
     weights that are not below zero."""
-    if not np.isfinite(size_B).all() or not size_B.any():
+    if not isfinite(size_B).all() or not size_B.any():
         return size_B
     X = np.column_stack([np.ones(len(size_B)), square_BxF])
     total_B = X.sum(1)
     weight_F, _ = nnls(X / total_B[:, None], size_B**2 / total_B)
-    return size_B * np.sqrt(weight_F.sum() / np.maximum(X @ weight_F, 1e-300))
+    return size_B * sqrt(weight_F.sum() / maximum(X @ weight_F, 1e-300))
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,14 +210,16 @@ class Replicates:
     log2_lr_BxW, loss_BxW, h_BxW: nan for widths without a well; ±inf where an optimum left the
         rates tried.
     theta_Bx7: law's parameters, as in :class:`hpt.metrics.law.LawFit`.
-    at_bound_B: L∞ or α at a bound.
+    at_bound_B, slope_at_bound_B: L∞ or α at a bound; β or γ_log.
     E_B, E_extrap_B: the errors as drawn, at the noise estimated, nats.
     octaves_B: signed, centred.
+    bend: how η* may leave the law; None below two widths.
     shape_B: octaves that doubt about the basins' shape moves every η* of the group by; in
         log2_lr_BxW and theta_Bx7.
     inflation: factor by which misfit of the law widens its intervals.
     kinked: whether a kinked basin fits evidently better than the smooth one.
-    method: as in :class:`Draws`.
+    method: as in :class:`Draws`, or "grid": nothing but log2 η* is known, drawn evenly between the
+        neighbours of each width's best learning rate.
     """
 
     log2_lr_BxW: ndarray
@@ -207,48 +227,58 @@ class Replicates:
     h_BxW: ndarray
     theta_Bx7: ndarray
     at_bound_B: ndarray
+    slope_at_bound_B: ndarray
     E_B: ndarray
     E_extrap_B: ndarray
     octaves_B: ndarray
     shape_B: ndarray
+    bend: Bend | None
     inflation: float
     kinked: bool
     method: str
 
 
 def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng) -> Replicates | None:
-    """Draw replicates of the sweep and fit each as the sweep was; None where the noise is unknown.
+    """Draw replicates of the sweep and fit each as the sweep was. Where the noise is unknown they know
+    the brackets of the optima alone; None where there is no optimum.
 
     They are centred on the law, plus that part of the wells' distance from it that noise does not
     explain (the positive-part shrinkage 1 − 1/F), so that a true law is not blamed for noise nor a
     false one taken for true.
     """
-    if not len(fit.fitted) or not np.isfinite(noise.sd):
+    if not len(fit.fitted):
         return None
+    if not isfinite(noise.sd):
+        return _from_brackets(fit, len(shared.sd_B), rng)
     widths = np.append(fit.fitted, fit.edges)
     points = fit.points.take(widths)
     (u_W, loss_W, ln_h_W), inflation = _centre(fit, points, noise)
-    centre_1xWxP = losses_at(points, u_W, loss_W, np.exp(ln_h_W), fit.skew)[None]
+    centre_1xWxP = losses_at(points, u_W, loss_W, exp(ln_h_W), fit.skew)[None]
     draws = draw_noise(noise, points, shared.take(widths), rng)
-    loss_DxWxP = np.concatenate([centre_1xWxP, centre_1xWxP + draws.noise_BxWxP])
+    loss_DxWxP = concatenate([centre_1xWxP, centre_1xWxP + draws.noise_BxWxP])
     trials = _trial_skews(fit, noise)
-    with_well_W = np.arange(len(widths)) < len(fit.fitted)
+    with_well_W = arange(len(widths)) < len(fit.fitted)
     wells = WellFit(points, *trials)(loss_DxWxP, pooled=with_well_W)
     shape_B = fit.shape.draw(wells.skew_B[1:], noise.sd, rng)
     ln_h_B = CURVATURE * fit.skew * rng.standard_normal(len(shape_B))
-    theta_Bx7, at_bound_B, E_B, E_extrap_B, octaves_B = _law_figures(
-        fit, points, loss_DxWxP, trials, wells, inflation
+    theta_Bx7, bounds_2xB, (E_B, E_extrap_B, octaves_B) = _law_figures(
+        fit, points, loss_DxWxP, trials, wells, inflation, rng
     )
     theta_Bx7[:, LN_LR] += LN2 * shape_B
     theta_Bx7[:, LN_H] += ln_h_B
+    found = _well_figures(fit, wells, shape_B, ln_h_B, rng)
+    bend = _bend(fit, found[0] - shape_B[:, None], rng)
+    if bend:
+        _bend_exponent(fit, bend, found[0], theta_Bx7)
     return Replicates(
-        *_well_figures(fit, wells, shape_B, ln_h_B),
+        *found,
         theta_Bx7.astype(np.float32),
-        at_bound_B,
+        *bounds_2xB,
         at_known_noise(E_B, draws.square_BxF),
         at_known_noise(E_extrap_B, draws.square_BxF),
         octaves_B,
         shape_B,
+        bend,
         inflation,
         kinked=fit.shape.tilt(noise.sd) < -EVIDENT,
         method=draws.method,
@@ -259,18 +289,18 @@ def _centre(fit, points, noise):
     """The wells that replicates scatter about, as rows u (ln η from the origin), L* and ln h at the
     widths of `points`; and the inflation of the law's intervals."""
     u_K, loss_K, h_K = fit.wells
-    well_3xK = np.stack([u_K, loss_K, np.log(h_K)])
+    well_3xK = stack([u_K, loss_K, log(h_K)])
     freedom = 3 * len(points.scale_W) - 7
     if freedom <= 0:
         return well_3xK, 1.0
     F = fit.law.cost_B[0] / freedom / max(_expected_square(fit, noise, freedom), 1e-18)
-    share = np.sqrt(max(0.0, 1 - 1 / max(F, 1e-300)))
+    share = sqrt(max(0.0, 1 - 1 / max(F, 1e-300)))
     u_1xW, loss_1xW, h_1xW = fit.law.wells_at(points)
-    centre_3xW = np.concatenate([u_1xW, loss_1xW, np.log(h_1xW)])
+    centre_3xW = concatenate([u_1xW, loss_1xW, log(h_1xW)])
     K = len(fit.fitted)
     centre_3xW[:, :K] += share * (well_3xK - centre_3xW[:, :K])
     misfits = F > 1 and stats.f.sf(F, freedom, noise.df) < MISFIT_P
-    return centre_3xW, np.sqrt(F) if misfits else 1.0
+    return centre_3xW, sqrt(F) if misfits else 1.0
 
 
 def _expected_square(fit, noise, freedom):
@@ -284,7 +314,7 @@ def _expected_square(fit, noise, freedom):
 def _trial_skews(fit, noise):
     """The skews that a replicate may have, around the fit's, and their cost, nats²."""
     steps = SKEW_STEPS if fit.basins.spare >= 1 else 0.0
-    skew_S = np.unique(np.clip(fit.skew + steps, *SKEW_RANGE))
+    skew_S = np.unique(clip(fit.skew + steps, *SKEW_RANGE))
     return skew_S, skew_cost(skew_S, noise.sd**2)
 
 
@@ -293,34 +323,108 @@ def _centred(estimate, drawn_D, inflation=1.0):
     return estimate + inflation * (drawn_D[1:] - drawn_D[0])
 
 
-def _well_figures(fit, wells, shape_B, ln_h_B):
+def _well_figures(fit, wells, shape_B, ln_h_B, rng):
     """log2 η*, L* and h of every width, (3, B, W), with the doubt about the basins' shape."""
     part = fit.basins
     wells = wells.take(slice(len(fit.fitted)))
     log2_lr_BxK = _centred(fit.log2_lr_W[fit.fitted], wells.u_BxW / LN2) + shape_B[:, None]
     lowest_K, highest_K = part.tried_Wx2.T
-    beyond_K = np.where(part.cliff_W, highest_K, np.inf)
-    log2_lr_BxK = np.where(log2_lr_BxK > highest_K, beyond_K, log2_lr_BxK)
-    log2_lr_BxK = np.where(log2_lr_BxK < lowest_K, -np.inf, log2_lr_BxK)
+    beyond_K = where(part.cliff_W, highest_K, inf)
+    log2_lr_BxK = where(log2_lr_BxK > highest_K, beyond_K, log2_lr_BxK)
+    log2_lr_BxK = where(log2_lr_BxK < lowest_K, -inf, log2_lr_BxK)
+    low_K, high_K = part.bracket_Wx2.T
+    bracketed_BxK = low_K + (high_K - low_K) * rng.uniform(size=log2_lr_BxK.shape)
+    log2_lr_BxK = where(part.narrow_W, bracketed_BxK, log2_lr_BxK)
     loss_BxK = _centred(fit.loss_W[fit.fitted], wells.loss_BxW)
-    h_BxK = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0] * np.exp(ln_h_B)[:, None]
-    found = np.full((3, len(shape_B), len(fit.log2_lr_W)), np.nan, np.float32)
+    h_BxK = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0] * exp(ln_h_B)[:, None]
+    found = np.full((3, len(shape_B), len(fit.log2_lr_W)), nan, np.float32)
     found[..., fit.fitted] = log2_lr_BxK, loss_BxK, h_BxK
     return found
 
 
-def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation):
-    """What the laws of the replicates say: their parameters, whether at a bound, E, E_extrap and
-    the octave error."""
+def _from_brackets(fit, B, rng):
+    """Replicates of log2 η* alone, and of the straight line through them."""
+    widths = len(fit.log2_lr_W)
+    nothing_BxW = np.full((B, widths), nan, np.float32)
+    nothing_B = nothing_BxW[:, 0]
+    low_W, high_W = fit.basins.bracket_Wx2.T
+    log2_lr_BxW = nothing_BxW.copy()
+    log2_lr_BxW[:, fit.fitted] = rng.uniform(low_W, high_W, (B, len(fit.fitted)))
+    theta_Bx7 = np.full((B, 7), nan)
+    if fit.law is not None:
+        z_W = log(fit.basins.scale_W / fit.law.scale0)
+        ln_lr_BxW = LN2 * log2_lr_BxW[:, fit.fitted]
+        theta_Bx7[:, BETA] = -mean_slope(z_W, ln_lr_BxW)
+        theta_Bx7[:, LN_LR] = ln_lr_BxW.mean(1) + theta_Bx7[:, BETA] * z_W.mean()
+    never_B = np.zeros(B, bool)
+    return Replicates(
+        log2_lr_BxW,
+        nothing_BxW,
+        nothing_BxW,
+        theta_Bx7,
+        never_B,
+        never_B,
+        nothing_B,
+        nothing_B,
+        nothing_B,
+        np.zeros(B),
+        _bend(fit, log2_lr_BxW, rng),
+        inflation=1.0,
+        kinked=False,
+        method=GRID,
+    )
+
+
+def _bend(fit, own_BxW, rng):
+    """The bend of a group whose replicates of log2 η* are `own_BxW`, doubt about shape aside."""
     if fit.law is None:
-        nothing_7xB = np.full((7, len(loss_DxWxP) - 1), np.nan)
-        return nothing_7xB.T, np.zeros_like(nothing_7xB[0], bool), *nothing_7xB[:3]
+        return None
+    ends = np.quantile(own_BxW[:, fit.fitted], (0.025, 0.975), axis=0, method="nearest")
+    with np.errstate(invalid="ignore"):
+        spread_W = np.nan_to_num(np.diff(ends, axis=0)[0] / 3.92, nan=inf)
+    variance_W = clip(spread_W, *OPTIMUM_SPREAD) ** 2
+    return Bend.of(log2(fit.basins.scale_W), fit.left_W, variance_W, len(own_BxW), rng)
+
+
+def _bend_exponent(fit, bend, log2_lr_BxW, theta_Bx7):
+    """Turn the replicates' laws to the mean exponent of their bent curves over the sizes."""
+    left_BxW = distance_from_law(replace(fit.law, theta_Bx7=theta_Bx7), fit, log2_lr_BxW)
+    theta_Bx7[:, BETA] -= mean_slope(bend.x_W, bend.drawn(bend.x_W, left_BxW))
+
+
+def distance_from_law(law: LawFit, fit: GroupFit, log2_lr_BxW) -> ndarray:
+    """Octaves (B, W) between replicates of log2 η* of every width and their laws, at those with a
+    well; 0 where a replicate has none."""
+    ln_lr, _, _ = law.wells(fit.basins.scale_W)
+    left_BxW = log2_lr_BxW[:, fit.fitted] - ln_lr / LN2
+    return where(isfinite(left_BxW), left_BxW, 0.0)
+
+
+def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation, rng):
+    """What the laws of the replicates say: their parameters, which are at a bound, and E, E_extrap
+    and the octave error. The parameters are those of losses that have a bend each."""
+    if fit.law is None:
+        nothing_7xB = np.full((7, len(loss_DxWxP) - 1), nan)
+        return nothing_7xB.T, np.zeros_like(nothing_7xB[:2], bool), nothing_7xB[:3]
     theta = fit.law.theta_Bx7[0]
     law = fit_laws(points, wells, theta, len(fit.edges))
     part = fit.basins
     loss_DxWxP = loss_DxWxP[:, : len(fit.fitted)]
     E_D = figures.E(law, part, loss_DxWxP)
     E_extrap_D, octaves_D = figures.E_extrap(part, loss_DxWxP, *trials, theta)
+    law = _with_loss_bend(law, points, wells, theta, rng)
     theta_Bx7 = _centred(theta, law.theta_Bx7, inflation)
     octaves_B = _centred(fit.octaves, octaves_D)
-    return theta_Bx7, law.at_bound()[1:], E_D[1:], E_extrap_D[1:], octaves_B
+    bounds_2xD = stack([law.at_bound(), law.slope_at_bound()])
+    return theta_Bx7, bounds_2xD[:, 1:], (E_D[1:], E_extrap_D[1:], octaves_B)
+
+
+def _with_loss_bend(law, points, wells, theta, rng):
+    """The laws of D sweeps refitted to reducible losses that bend, all but the first's."""
+    if np.isnan(theta[ALPHA]):
+        return law
+    _, loss_1xW, _ = replace(law, theta_Bx7=theta[None]).wells(points.scale_W)
+    x_W = log2(points.scale_W)
+    bend_DxW = loss_bend(x_W, theta[ALPHA], len(wells.skew_B), rng)
+    bend_DxW[0] = 0.0
+    return refit(law, points, raised(wells, (loss_1xW - theta[L_INF]) * bend_DxW))

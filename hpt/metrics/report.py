@@ -35,8 +35,7 @@ class TransferReport:
 
     Attributes
     ----------
-    table: the checked table: group columns, the scale, log2_lr, loss (nats, inf where diverged),
-        seed.
+    table: the checked table: group columns, the scale, log2_lr, loss (inf where diverged), seed.
     figures: what :meth:`to_frame` gives.
     basins: one row a group and width: log2_lr (η*), loss (L*, nats), curvature (h, nats per (ln
         η)²), each with _low and _high; edge "", "low" or "high"; determined, reason, method, n
@@ -45,12 +44,14 @@ class TransferReport:
         R_method, R_n (runs).
     laws: one row a group: L_inf and A of the fitted law (nats), η* at width 1 in log2, α, β, γ_log,
         skew of the basin, noise (nats, one run) and common_noise (the part that runs of one seed
-        and width share), inflation of the intervals by misfit of the law.
+        and width share), inflation of the intervals by misfit of the law, drift (σ of the bend of
+        η*, octaves an octave per √octave).
     reference: the group that R compares with, or the values that name it; "" in a table of one
         group without a name.
     scale, group_columns, level, bootstraps: as asked for.
     notes: what was left out or assumed.
     groups: each group with its fit, noise, replicates and reference, in the order of the tables.
+    unit: of the losses: "nats", or "error", a share of mistakes.
     """
 
     table: pd.DataFrame
@@ -65,6 +66,7 @@ class TransferReport:
     bootstraps: int
     notes: tuple[str, ...]
     groups: tuple[Group, ...]
+    unit: str = "nats"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a group: group columns, then E, E_extrap (nats), octave_error, kappa, alpha,
@@ -97,7 +99,7 @@ def _title(report):
 
 def _header(report):
     columns = report.group_columns or ("sweep",)
-    return [*columns, *(QUANTITIES[figure].label for figure in SHOWN)]
+    return [*columns, *(QUANTITIES[figure].labelled(report.unit) for figure in SHOWN)]
 
 
 def _rows(report):

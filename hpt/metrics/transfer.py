@@ -21,43 +21,65 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy import concatenate, inf, log2, nan
 
 from hpt.errors import TableError, did_you_mean
-from hpt.metrics.basin import EDGE, LN2, gather
+from hpt.metrics.basin import EDGE, LN2, MOST_RUNS, gather
 from hpt.metrics.group import fit_group
 from hpt.metrics.noise import CommonNoise, common_noise, noise_of
 from hpt.metrics.quantities import group_name
 from hpt.metrics.replicates import SharedDraws, replicate, seeds_to_resample
 from hpt.metrics.report import TransferReport
 from hpt.metrics.table import GROUPS, read_table
-from hpt.metrics.verdicts import Group, basin_rows, figure_row, penalty_rows, table_of
+from hpt.metrics.verdicts import Group, basin_rows, figure_row, penalty_rows, plain_number, table_of
 
 NO_NAME_NEEDED = "reference=None compares with the best group"
 
 
 def transfer_report(
-    table: pd.DataFrame | str | Path,
+    table: Any,
     *,
     reference: str | Mapping[str, Any] | None = None,
     by: str | Sequence[str] | None = None,
     scale: str = "width",
+    fix: Mapping[str, Any] | None = None,
+    ignore: str | Sequence[str] | None = None,
+    lr: str | None = None,
+    loss: str | None = None,
+    loss_unit: str | None = None,
     bootstraps: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    octaves: float = 1.0,
     resample: str = "auto",
 ) -> TransferReport:
     """E, κ, R(∞), η*(n) and their uncertainty, from any table of a sweep.
 
+    What is assumed:
+
+    1. Each row is a run of its own: size, learning rate, final loss, all other settings alike.
+    2. Near its optimum the loss of a size is a smooth well in ln η, its skew common to the sizes of
+       a group; a kink is taken for possible as far as the runs allow.
+    3. L*, η* and curvature follow power laws of size, L* with a floor.
+    4. Real laws bend: the exponent of η* drifts by σ octaves an octave per (octave of size)^½, σ = 0
+       or half-normal (0.3), learned from public sweeps; that of L* − L∞ by 5 % (:mod:`.bend`).
+    5. β and α are mean exponents over the sizes measured. Beyond them only η*, with its bend, holds.
+    6. Runs scatter independently and alike at all sizes, but for what runs of one seed and size share.
+    7. A finite loss beyond a cliff is a diverged run; diverged runs bound the basin and fit nothing.
+    8. Where no run is to spare, η* lies between the neighbours of the best learning rate.
+    9. Intervals hold for repeats of this sweep, and for sizes and settings like those it has.
+    10. Determined means narrow enough to decide with (:mod:`.verdicts`), not right.
+
     Parameters
     ----------
-    table: a DataFrame, or a path to .csv or .parquet, with `scale`, lr, loss (nats), and optionally
-        parameterization, weight_decay, seed, diverged. Gaps, nan, inf and unequal grids are met;
-        see :func:`hpt.metrics.table.read_table`.
+    table: a DataFrame (pandas, polars, Arrow), dict, list of rows, or a path, with `scale`, lr, loss
+        (nats), and optionally parameterization, weight_decay, seed, diverged, under these names or
+        the usual ones. Gaps, nan, inf and unequal grids are met; see
+        :func:`hpt.metrics.table.read_table`, also for `fix`, `ignore`, `lr`, `loss` and `loss_unit`.
     reference: what R compares with. None: the group with the lowest L* at the largest width at
         which all groups, or most, have a well. A name: that parameterization at equal other
         settings. A mapping: values of the group columns.
@@ -69,19 +91,21 @@ def transfer_report(
         more.
     seed: of the replicates.
     level: of the intervals.
+    octaves: how far either way the interval of a determined log2 η* may reach.
 
     Raises
     ------
     TableError: for a table that cannot be analysed, a reference that is not in it, or seeds to
         resample that are not.
     """
-    if bootstraps < 20 or not 0 < level < 1:
+    if bootstraps < 20 or not 0 < level < 1 or not octaves > 0:
         raise TableError(
-            f"transfer_report(bootstraps={bootstraps}, level={level}) gives no interval.",
-            remedy="transfer_report(table, bootstraps=1000, level=0.95)",
+            f"transfer_report(bootstraps={bootstraps}, level={level}, octaves={octaves}) gives no interval.",
+            remedy="transfer_report(table, bootstraps=1000, level=0.95, octaves=1.0)",
         )
-    sweep = read_table(table, scale=scale, by=by, least_scales=2)
-    groups = _fit_groups(sweep, bootstraps, seed, resample)
+    reading = {"fix": fix, "ignore": ignore, "lr": lr, "loss": loss, "loss_unit": loss_unit}
+    sweep = read_table(table, scale=scale, by=by, least_scales=2, **reading)
+    groups = _fit_groups(sweep, bootstraps, seed, resample, octaves)
     indices, label = _references(sweep.group_columns, groups, reference)
     groups = [replace(g, reference=i) for g, i in zip(groups, indices, strict=True)]
     return TransferReport(
@@ -92,25 +116,28 @@ def transfer_report(
         group_columns=sweep.group_columns,
         level=level,
         bootstraps=bootstraps,
-        notes=(*sweep.notes, *_notes(sweep, groups)),
+        notes=(*sweep.notes, *_notes(sweep, groups), *_bend_note(groups, scale, level)),
         groups=tuple(groups),
+        unit=sweep.unit,
     )
 
 
 def basins(
-    table: pd.DataFrame | str | Path,
+    table: Any,
     *,
     by: str | Sequence[str] | None = None,
     scale: str = "width",
     bootstraps: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    octaves: float = 1.0,
     resample: str = "auto",
+    **reading: Any,
 ) -> pd.DataFrame:
     """The basins alone, as in :class:`TransferReport`; one width is enough. Arguments as
     :func:`transfer_report`."""
-    sweep = read_table(table, scale=scale, by=by)
-    groups = _fit_groups(sweep, bootstraps, seed, resample)
+    sweep = read_table(table, scale=scale, by=by, **reading)
+    groups = _fit_groups(sweep, bootstraps, seed, resample, octaves)
     rows = {group.key: basin_rows(group, level, scale) for group in groups}
     return table_of(sweep.group_columns, rows)
 
@@ -121,7 +148,7 @@ def with_groups(report: TransferReport, groups: list[Group], notes: list[str]) -
     return replace(report, **tables, notes=tuple(notes), groups=tuple(groups))
 
 
-def _fit_groups(sweep, bootstraps, seed, resample):
+def _fit_groups(sweep, bootstraps, seed, resample, octaves):
     """Every group, its own reference; the noise that seeds share is drawn once for all of them."""
     fits = [fit_group(key, gather(rows, sweep.scale)) for key, rows in sweep.groups()]
     seeds = sweep.frame.seed.max() + 1
@@ -135,7 +162,8 @@ def _fit_groups(sweep, bootstraps, seed, resample):
     wells = [fit.basins for fit in fits if len(fit.fitted)]
     seeds_W = seeds_to_resample(resample, wells, scales, sweep.paired)
     shared_rng, *rngs = np.random.default_rng(seed).spawn(1 + len(fits))
-    shape = bootstraps, len(scales), seeds
+    kept = 1 + max(fit.points.seed_WxP.max() for fit in fits)
+    shape = bootstraps, len(scales), kept
     groups: list[Group] = []
     draws = None
     for fit, noise, rng in zip(fits, noises, rngs, strict=True):
@@ -144,7 +172,7 @@ def _fit_groups(sweep, bootstraps, seed, resample):
         noise = replace(noise, common_sd=common.sd)
         at = np.searchsorted(scales, fit.points.scale_W)
         replicates = replicate(fit, noise, draws.take(at), rng)
-        groups.append(Group(fit, noise, replicates, reference=len(groups)))
+        groups.append(Group(fit, noise, replicates, reference=len(groups), octaves=octaves))
     return groups
 
 
@@ -169,10 +197,10 @@ def _references(columns, groups, reference):
 
 def _best(fits):
     """The group with the lowest L* at the largest width at which most groups have a well."""
-    known = np.concatenate([fit.basins.scale_W for fit in fits])
+    known = concatenate([fit.basins.scale_W for fit in fits])
     largest = pd.Series(known).mode().max()
     losses = [fit.loss_W[fit.points.scale_W == largest] for fit in fits]
-    return np.argmin([np.nanmin(loss, initial=np.inf) for loss in losses])
+    return np.argmin([np.nanmin(loss, initial=inf) for loss in losses])
 
 
 def _index_of(wanted, rows):
@@ -196,6 +224,11 @@ def _notes(sweep, groups):
         points = group.fit.points
         row = dict(zip(sweep.group_columns, group.key, strict=True))
         name = f"{group_name(row, row)} " if row else ""
+        if points.thinned_W.any():
+            yield (
+                f"{name}{points.thinned_W.sum()} run(s) near the optima left out: {MOST_RUNS} a "
+                f"{sweep.scale} are enough"
+            )
         for w in np.flatnonzero(points.reason_W):
             yield f"{name}{sweep.scale} {points.scale_W[w]:g}{_fate(group.fit, w)}"
         if group.noise.raised > 1:
@@ -203,6 +236,26 @@ def _notes(sweep, groups):
                 f"{name}lack of fit: runs miss the wells by more than repeats differ; taken for "
                 f"noise, {group.noise.raised:.1f} times that of the repeats"
             )
+
+
+def _bend_note(groups, scale, level):
+    """What doubt about the law of η* is worth one octave beyond the largest size, and what settles
+    it."""
+    worth = []
+    for group in groups:
+        size = 2 * group.fit.points.scale_W[-1]
+        octaves = group.bend_worth(size, level)
+        if octaves >= 0.01:
+            worth.append(octaves)
+    if not worth:
+        return
+    octaves = f"{min(worth):.2f}"
+    if len(worth) > 1:
+        octaves += f" to {max(worth):.2f}"
+    yield (
+        f"at {scale} {plain_number(size):g}, one octave beyond the largest, a bend of the law that these "
+        f"sizes cannot show makes the interval of log2 η* {octaves} octaves wider; runs there would settle it"
+    )
 
 
 def _fate(fit, w):
@@ -216,7 +269,9 @@ def _fate(fit, w):
     ((ln_lr,),), *_ = fit.law.wells([fit.points.scale_W[w]])
     there = ln_lr / LN2
     low, high = fit.points.tried_Wx2[w]
-    agrees = there <= low + 0.5 if fit.points.edge_W[w] == "low" else there >= high - 0.5
+    agrees = there >= high - 0.5
+    if fit.points.edge_W[w] == "low":
+        agrees = there <= low + 0.5
     verdict = "as the edge says" if agrees else f"AGAINST the edge of {low:g} to {high:g}"
     return f"{said}; the law of the other widths puts log2 η* at {there:.1f} there, {verdict}"
 
@@ -236,18 +291,19 @@ def _tables(groups, columns, scale, level):
 def _law_row(group):
     """The law's parameters at width 1, the basin's skew, and the noise."""
     law = group.fit.law
-    theta = np.full(7, np.nan) if law is None else law.theta_Bx7[0]
+    theta = np.full(7, nan) if law is None else law.theta_Bx7[0]
     scale0 = 1.0 if law is None else law.scale0
     L_inf, A, alpha, ln_lr, beta, _, gamma_log = theta
     return {
         "L_inf": L_inf,
         "A": A * scale0**alpha,
-        "log2_lr_1": ln_lr / LN2 + beta * np.log2(scale0),
+        "log2_lr_1": ln_lr / LN2 + beta * log2(scale0),
         "alpha": alpha,
         "beta": beta,
         "gamma_log": gamma_log,
         "skew": group.fit.skew,
         "noise": np.hypot(group.noise.sd, group.noise.common_sd),
         "common_noise": group.noise.common_sd,
-        "inflation": group.replicates.inflation if group.replicates else np.nan,
+        "inflation": group.replicates.inflation if group.replicates else nan,
+        "drift": group.replicates.bend.sigma if group.replicates and law else nan,
     }

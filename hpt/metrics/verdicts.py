@@ -6,39 +6,56 @@ resampled (:mod:`hpt.metrics.replicates`), read as a central interval or, where 
 cannot vary. Its n is what it rests on: runs for E (all in the basins), E_extrap (those of the
 largest width) and a width's basin, widths for everything that the law says.
 
-Letters: B replicates, W widths, P runs of a width.
+**Determined** means narrow enough to decide with, and by the data, not by a bound of the fit:
+
+- log2 η*: its optimum is bracketed by runs, and the interval is no wider than 2·octaves, an octave
+  either way unless asked otherwise;
+- α, β, γ, γ_log, κ: the interval is no wider than SURE_SPAN, or leaves out 0 and is no wider than
+  WIDEST_SPAN; none of the law's parameters sits at a bound of the optimizer;
+- E, E_extrap: its ends differ less than a hundredfold; the octave error: as log2 η*;
+- R(∞): no L∞ sits at a bound, and the interval is no wider than the group's reducible loss;
+- L*, h, R(n): the interval is finite.
+
+Letters: B replicates, W widths, P runs of a width, N further sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy import inf, isfinite, log2, maximum, nan, sqrt, where
 
 from hpt.metrics import figures
 from hpt.metrics.basin import CLIFF, LN2
 from hpt.metrics.group import GroupFit
 from hpt.metrics.noise import Noise
 from hpt.metrics.quantities import estimate_text
-from hpt.metrics.replicates import NOISE_UNKNOWN, Replicates
+from hpt.metrics.replicates import GRID, NOISE_UNKNOWN, Replicates, distance_from_law
 
 FEW_WIDTHS = "too few widths"
 AT_BOUND = "L∞ at a bound"
+SLOPE_AT_BOUND = "an exponent at the bound of the fit"
+WIDE = "interval too wide to decide with"
 TOO_WIDE = "interval wider than the reducible loss"
 OPEN = "interval open: the optimum may lie off the grid"
 UNEQUAL = "the replicates differ a hundredfold"
 LACK_OF_FIT = "lack of fit: a basin with a kink at its optimum fits better"
 NO_REFERENCE = "the reference has no such figure"
-GRID = "grid"
+# By so many deviations of a run its loss is clearly above the best.
+CLEAR = 4.0
 DEFINITION = "definition"
 
+# Widths of an exponent's interval: narrow enough whatever it holds; too wide even if it leaves out 0.
+SURE_SPAN = 1.0
+WIDEST_SPAN = 4.0
 # In the order of a report's columns.
 FIGURES = ("E", "E_extrap", "octave_error", "kappa", "alpha", "beta", "gamma", "gamma_log", "R")
 # Widths with a well that each needs.
 LEAST_WIDTHS = dict.fromkeys(FIGURES, 3) | {"E_extrap": 4, "beta": 2, "gamma": 2, "gamma_log": 2}
-UNKNOWN = (np.nan, np.nan)
+UNKNOWN = (nan, nan)
 COLUMNS = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
 
 
@@ -52,12 +69,14 @@ class Group:
     noise: of one run.
     replicates: of its figures; None where the noise is unknown.
     reference: index in the report of the group that its R compares with.
+    octaves: how far either way the interval of a determined log2 η* may reach.
     """
 
     fit: GroupFit
     noise: Noise
     replicates: Replicates | None
     reference: int
+    octaves: float = 1.0
 
     @property
     def key(self) -> tuple:
@@ -86,6 +105,41 @@ class Group:
             return np.empty((0, 7) if name == "theta_Bx7" else 0)
         return getattr(self.replicates, name)[..., at].astype(float)
 
+    def log2_lr(self, sizes) -> np.ndarray:
+        """log2 η* (N,) at further sizes: the law, corrected by the curve through the optima."""
+        ((ln_lr_N,), *_) = self.fit.law.wells(sizes)
+        if self.replicates is None:
+            return ln_lr_N / LN2
+        return ln_lr_N / LN2 + self.replicates.bend.correction(log2(sizes), self.fit.left_W)
+
+    def drawn_log2_lr(self, sizes) -> np.ndarray:
+        """Its replicates (B, N)."""
+        law = replace(self.fit.law, theta_Bx7=self.drawn("theta_Bx7"))
+        ln_lr_BxN, _, _ = law.wells(sizes)
+        if self.replicates is None:
+            return ln_lr_BxN / LN2
+        left_BxW = distance_from_law(law, self.fit, self.drawn("log2_lr_BxW"))
+        return ln_lr_BxN / LN2 + self.replicates.bend.drawn(log2(sizes), left_BxW)
+
+    def bend_worth(self, size: float, level: float) -> float:
+        """By how many octaves doubt about the law widens the interval of log2 η* at a size; nan where
+        there is none."""
+        if self.fit.law is None or not self.replicates:
+            return nan
+        low, high = interval(self.drawn_log2_lr([size])[:, 0], level)
+        exact = replace(self.replicates.bend, k_B=np.zeros_like(self.replicates.bend.k_B))
+        straight = replace(self, replicates=replace(self.replicates, bend=exact))
+        least, most = interval(straight.drawn_log2_lr([size])[:, 0], level)
+        if np.isinf([low, high]).any():
+            return inf
+        return max(0.0, high - low - (most - least))
+
+    def slope_at_bound(self, level: float) -> bool:
+        """Whether β or γ_log sits at a bound, in the fit or in more replicates than an interval
+        leaves outside."""
+        often = self.replicates and self.replicates.slope_at_bound_B.mean() > (1 - level) / 2
+        return bool(often or self.fit.law.slope_at_bound()[0])
+
     def at(self, width: float):
         """Index of a width (None where it has none), and why there is no well there, "" where there
         is."""
@@ -113,14 +167,17 @@ class Figure:
     @classmethod
     def nothing(cls, reason: str, n: int = 0) -> Figure:
         """No estimate, for a reason."""
-        return cls.of(np.nan, reason=reason, n=n)
+        return cls.of(nan, reason=reason, n=n)
 
     @classmethod
-    def of(cls, estimate, ends=UNKNOWN, reason: str = "", method: str = "", n: int = 0) -> Figure:
-        """Determined unless there is a reason, or an end of the interval is open."""
+    def of(cls, estimate, ends=UNKNOWN, reason: str = "", method: str = "", n: int = 0, widest=inf) -> Figure:
+        """Determined unless there is a reason, an end of the interval is open, or it is wider than
+        `widest`."""
         unknown = np.isnan(ends).any()
-        if not reason and not np.isfinite(ends).all():
+        if not reason and not isfinite(ends).all():
             reason = NOISE_UNKNOWN if unknown else OPEN
+        if not reason and ends[1] - ends[0] > widest:
+            reason = WIDE
         method = "" if unknown else method
         return cls(estimate, *ends, not reason, reason, method, n)
 
@@ -148,10 +205,10 @@ class Figure:
 def interval(replicates, level: float):
     """Ends of the central interval of replicates (B,), nan where there are none. A nan among them
     says nothing: it counts half as −inf, half as +inf."""
-    if not len(replicates):
-        return UNKNOWN
     lost = np.isnan(replicates)
-    replicates = np.where(lost, np.where(np.cumsum(lost) % 2, -np.inf, np.inf), replicates)
+    if lost.all():
+        return UNKNOWN
+    replicates = where(lost, where(np.cumsum(lost) % 2, -inf, inf), replicates)
     tail = (1 - level) / 2
     low = np.quantile(replicates, tail, method="lower")
     return low, np.quantile(replicates, 1 - tail, method="higher")
@@ -164,19 +221,19 @@ def ratio_interval(estimate: float, replicates, level: float):
     The ratio of a replicate to the replicates' root mean square is a pivot; dividing the estimate
     by its quantiles gives the interval.
     """
-    if not len(replicates):
+    if np.isnan(replicates).all():
         return UNKNOWN
-    typical = np.sqrt(np.mean(replicates**2))
-    if not 1e-12 * max(estimate, 1e-300) < typical < np.inf:
+    typical = sqrt(np.mean(replicates**2))
+    if not 1e-12 * max(estimate, 1e-300) < typical < inf:
         return estimate, estimate
     low, high = interval(replicates / typical, level)
-    return estimate / high, estimate / low if low > 0 else np.inf
+    return estimate / high, estimate / low if low > 0 else inf
 
 
 def spanning(estimate: float, ends):
     """The interval, widened to hold the estimate."""
     low, high = ends
-    return np.minimum(low, estimate), np.maximum(high, estimate)
+    return np.minimum(low, estimate), maximum(high, estimate)
 
 
 def figure_row(group: Group, reference: Group, level: float) -> dict:
@@ -211,11 +268,15 @@ def _law_figure(group, name, level):
     """α, β, γ, γ_log or κ."""
     figure = figures.LAW_FIGURES[name]
     (estimate,) = figure(group.fit.law.theta_Bx7)
-    ends = interval(figure(group.drawn("theta_Bx7")), level)
+    ends = spanning(estimate, interval(figure(group.drawn("theta_Bx7")), level))
     reason = ""
     if name in ("alpha", "kappa") and _at_bound(group, level):
         reason = AT_BOUND
-    return Figure.of(estimate, ends, reason, group.method, group.law_widths)
+    elif name != "alpha" and group.slope_at_bound(level):
+        reason = SLOPE_AT_BOUND
+    low, high = ends
+    widest = SURE_SPAN if low <= 0 <= high else WIDEST_SPAN
+    return Figure.of(estimate, ends, reason, group.method, group.law_widths, widest)
 
 
 def _error(group, name, level):
@@ -239,7 +300,8 @@ def _octave_error(group, level):
     ends = sorted((abs(low), abs(high)))
     if low <= 0 <= high:
         ends[0] = 0.0
-    return Figure.of(abs(fit.octaves), ends, "", f"{group.method}, folded", len(fit.fitted))
+    method = f"{group.method}, folded"
+    return Figure.of(abs(fit.octaves), ends, "", method, len(fit.fitted), 2 * group.octaves)
 
 
 def _at_bound(group, level):
@@ -291,18 +353,42 @@ def _basin_row(group, w, level):
 def _well(group, w, level):
     """log2 η*, L* and curvature of a width."""
     fit = group.fit
-    drawn_B = group.drawn("log2_lr_BxW", w)
-    log2_lr = optimum(group, fit.log2_lr_W[w], drawn_B, group.runs_W[w], level)
-    loss = Figure.of(fit.loss_W[w], interval(group.drawn("loss_BxW", w), level))
-    return log2_lr, loss, Figure.of(fit.h_W[w], interval(group.drawn("h_BxW", w), level))
+    if group.method in ("", GRID) or fit.points.narrow_W[w]:
+        log2_lr = _bracketed(group, w)
+    else:
+        walls = fit.points.walls(w, CLEAR * group.noise.sd)
+        drawn_B = group.drawn("log2_lr_BxW", w)
+        log2_lr = optimum(group, fit.log2_lr_W[w], drawn_B, group.runs_W[w], level, walls)
+    loss_ends = interval(group.drawn("loss_BxW", w), level)
+    loss = Figure.of(fit.loss_W[w], loss_ends)
+    h_ends = interval(group.drawn("h_BxW", w), level)
+    return log2_lr, loss, Figure.of(fit.h_W[w], h_ends)
 
 
-def optimum(group: Group, log2_lr: float, drawn_B, n: int, level: float) -> Figure:
+def _bracketed(group, w):
+    """log2 η* of a width between the neighbours of its best learning rate."""
+    points = group.fit.points
+    log2_lr = group.fit.log2_lr_W[w]
+    ends = spanning(log2_lr, points.bracket_Wx2[w])
+    widest = 2 * group.octaves + 1e-6
+    return Figure.of(log2_lr, ends, "", GRID, group.runs_W[w], widest)
+
+
+def optimum(group: Group, log2_lr: float, drawn_B, n: int, level: float, walls=(-inf, inf)) -> Figure:
     """log2 η* from n runs or widths of a group and from its replicates; their interval, widened to
-    hold the estimate. It is not determined where the basins have a kink."""
-    kinked = group.replicates and group.replicates.kinked
-    ends = spanning(log2_lr, interval(drawn_B, level))
-    return Figure.of(log2_lr, ends, LACK_OF_FIT if kinked else "", group.method, n)
+    hold the estimate, an open end closed by a wall. It is not determined where the basins have a
+    kink or the law's slope is at a bound."""
+    reason = ""
+    if group.replicates and group.replicates.kinked:
+        reason = LACK_OF_FIT
+    low, high = spanning(log2_lr, interval(drawn_B, level))
+    lowest, highest = walls
+    if np.isinf(low):
+        low = lowest
+    if np.isinf(high):
+        high = highest
+    ends = spanning(log2_lr, (low, high))
+    return Figure.of(log2_lr, ends, reason, group.method, n, 2 * group.octaves)
 
 
 def _without_well(points, w):
@@ -319,11 +405,11 @@ def _without_well(points, w):
         ends = estimate + u_P[u_P < 0].max() / LN2, highest
     elif points.edge_W[w] == "low":
         estimate = lowest
-        ends = -np.inf, lowest
+        ends = -inf, lowest
     else:
         estimate = highest
-        ends = highest, np.inf
-    loss = Figure.of(points.best_W[w], (-np.inf, np.inf))
+        ends = highest, inf
+    loss = Figure.of(points.best_W[w], (-inf, inf))
     return Figure.of(estimate, ends, reason, GRID, runs), loss, nothing
 
 

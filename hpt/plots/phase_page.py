@@ -57,7 +57,7 @@ def page_data(report: TransferReport, title: str) -> dict[str, Any]:
             "level": f"{100 * report.level:g} %",
             "reference": report.reference,
             "ranges": {name: figure_range(frame, name) for name in AXES},
-            "labels": {name: QUANTITIES[name].label for name in AXES},
+            "labels": {name: QUANTITIES[name].labelled(report.unit) for name in AXES},
             "decay_symbol": DECAYS.get(decay_column(report.group_columns)),
             "symbols": {name: QUANTITIES[name].symbol for name in TOLD},
             "groups": [_group(report, group, row) for group, row in groups],

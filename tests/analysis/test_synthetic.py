@@ -43,6 +43,36 @@ def test_the_high_side_is_steeper(shape):
         assert law.loss(128, law.log2_lr + octaves) > law.loss(128, law.log2_lr - octaves)
 
 
+def test_laws_bend_as_told():
+    straight = Law(beta=0.8)
+    widths = np.array([32, 64, 128, 256, 512])
+    curved = Law(beta=0.8, bend=0.1)
+    assert np.diff(curved.best_log2_lr(widths), 2) == pytest.approx(-0.1)
+    assert curved.mean_beta(widths) == pytest.approx(0.8) and straight.mean_alpha(widths) == pytest.approx(
+        0.5
+    )
+    broken = Law(beta=0.8, break_width=128, beta_beyond=0.2)
+    assert np.diff(broken.best_log2_lr(widths)) == pytest.approx([-0.8, -0.8, -0.2, -0.2])
+    floor = Law(beta=0.8, floor=-8.0).best_log2_lr(np.array([32, 2**30]))
+    assert floor[0] == pytest.approx(straight.best_log2_lr(32), abs=0.25) and floor[1] == pytest.approx(
+        -8, abs=1e-3
+    )
+    reducible = np.log(Law(loss_bend=0.02).best_loss(widths) - 2.5)
+    assert np.diff(reducible, 2) == pytest.approx(-0.02)
+
+
+def test_diverged_runs_may_have_a_finite_loss_and_widths_their_own_noise():
+    law = Law(diverges_above=2.0)
+    stuck, inf = (synthetic_sweep(law, diverged_loss=loss) for loss in (7.0, np.inf))
+    gone = inf.diverged.to_numpy()
+    assert stuck.loss[gone].to_numpy() == pytest.approx(7.0, rel=0.05) and "diverged" not in stuck
+    noise = (
+        synthetic_sweep(Law(), widths=[32, 64], noise=[0.0, 0.1]).loss
+        - synthetic_sweep(Law(), widths=[32, 64], noise=0.0).loss.to_numpy()
+    )
+    assert (noise[:9] == 0)[np.isfinite(noise[:9])].all() and noise[9:].std() > 0.03
+
+
 def test_runs_diverge_on_the_high_side_only():
     law = Law(diverges_above=2.0)
     loss = law.loss(128, law.log2_lr + np.array([-30.0, 0.0, 1.99, 2.0, 5.0]))

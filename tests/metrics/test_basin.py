@@ -1,6 +1,7 @@
 """Basins: edges, windows, exactness on skewed wells, and the honesty of their intervals."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
@@ -9,7 +10,7 @@ from hpt.metrics.basin import (
     CLIFF,
     EDGE,
     FEW_RATES,
-    WRONG_SIGN,
+    MOST_RUNS,
     basin_window,
     coefficients,
     edge_of,
@@ -18,6 +19,7 @@ from hpt.metrics.basin import (
     well_of,
 )
 from hpt.metrics.transfer import basins
+from hpt.metrics.verdicts import WIDE
 
 INF, NAN = np.inf, np.nan
 
@@ -136,11 +138,39 @@ def test_each_width_that_tells_nothing_says_why():
     assert not found.determined[[64, 128, 256]].any()
 
 
-def test_curvature_of_the_wrong_sign_is_named():
+def test_a_basin_that_no_smooth_well_fits_is_bracketed_by_its_neighbours():
     table = synthetic_sweep(Law(), widths=(64,), log2_lrs=[-9, -8, -7, -6, -5], noise=0.0)
     table["loss"] = [3.0, 3.3, 2.98, 3.3, 3.0]  # the middle is best, the curve bends down
-    found = basins(table, bootstraps=50)
-    assert found.reason.tolist() == [WRONG_SIGN] and found.curvature.isna().all()
+    found = basins(table, bootstraps=50).iloc[0]
+    assert (found.log2_lr_low, found.log2_lr_high) == (-8, -6) and found.method == "grid"
+    assert -8 < found.log2_lr < -6 and found.edge == "" and found.determined
+    assert 2.9 < found.loss < 2.99 and basins(table, bootstraps=50, octaves=0.9).reason[0] == WIDE
+
+
+def test_the_best_rate_beside_the_end_of_its_grid_is_no_edge():
+    lrs = [3e-4, 6e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.5e-2]
+    losses = {
+        256: [2.460, 2.432, 2.412, 2.415, 2.434, 2.479, 2.576],
+        1024: [2.259, 2.192, 2.477, 2.512, 2.606, 2.761, 3.107],
+    }
+    rows = [
+        {"width": w, "lr": lr, "loss": x} for w, xs in losses.items() for lr, x in zip(lrs, xs, strict=True)
+    ]
+    found = basins(pd.DataFrame(rows), bootstraps=50).set_index("width").loc[1024]
+    assert found.edge == "" and np.exp2([found.log2_lr_low, found.log2_lr_high]) == pytest.approx(
+        [3e-4, 1e-3]
+    )
+    assert found.loss > 2.1
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_grids_of_1_3_10_have_intervals(seeds):
+    law = Law(beta=0.0, log2_lr=np.log2(1.6e-3), curvature=0.1)
+    grid = np.log2([1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2])
+    found = basins(synthetic_sweep(law, log2_lrs=grid, noise=0.003, seeds=seeds), bootstraps=100)
+    assert found.log2_lr_low.lt(law.log2_lr + 0.01).all() and found.log2_lr_high.gt(law.log2_lr).all()
+    one = basins(synthetic_sweep(law, widths=[64], log2_lrs=grid[1:5:1], noise=0.0)).iloc[0]
+    assert np.isfinite([one.log2_lr_low, one.log2_lr_high]).all()
 
 
 def test_one_wild_run_hardly_moves_the_optimum():
@@ -170,3 +200,14 @@ def test_the_curve_of_a_well_is_lowest_at_its_optimum_and_curves_there_by_h():
     assert well_loss(u, 2.0, 0.4, 0.8) == pytest.approx(2 + 0.4 * (np.exp(0.8 * u) - 1 - 0.8 * u) / 0.64)
     assert well_loss(0.0, np.arange(3.0), 1.0, 0.5).tolist() == [0, 1, 2]
     assert np.isfinite(well_loss(1e3, 2.0, 0.4, 1.0))
+
+
+def test_so_many_runs_are_thinned_and_said():
+    many = synthetic_sweep(Law(diverges_above=99), widths=[64, 128], seeds=400, noise=0.01)
+    rows = basins(many, bootstraps=20)
+    assert (rows.n == MOST_RUNS).all() and rows.determined.all()
+    assert np.abs(rows.log2_lr - Law().best_log2_lr(rows.width)).max() < 0.1
+    rates = np.linspace(-10, -4, 2000)
+    drawn = synthetic_sweep(Law(diverges_above=99), widths=[128], log2_lrs=rates, noise=0.01)
+    (one,) = basins(drawn, bootstraps=20).itertuples()
+    assert one.n == MOST_RUNS and abs(one.log2_lr - Law().log2_lr) < 0.1

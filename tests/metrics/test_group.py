@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
-from hpt.metrics.basin import EDGE, WRONG_SIGN, gather
+from hpt.metrics.basin import EDGE, gather
 from hpt.metrics.group import fit_group
 
 LAW = Law(shape="linex", skew=0.5)
@@ -36,12 +36,13 @@ def test_the_points_given_stay_as_they_are():
     assert (points.reason_W == reasons).all() and set(np.unique(points.weight_WxP)) <= {0, 1}
 
 
-def test_a_width_that_bends_down_is_named_and_left_out():
+def test_a_width_that_bends_down_keeps_the_neighbours_of_its_best_rate():
     table = sweep(seeds=1, log2_lrs=[-9, -8, -7, -6, -5], widths=(64, 128))
     table.loc[table.width == 64, "loss"] = [3.0, 3.3, 2.98, 3.3, 3.0]
     fit = fit_group((), gather(table, "width"))
-    assert fit.points.reason_W.tolist() == [WRONG_SIGN, ""] and fit.fitted.tolist() == [1]
-    assert np.isnan(fit.h_W[0]) and fit.law is None and np.isnan(fit.E)
+    assert fit.points.reason_W.tolist() == ["", ""] and fit.points.narrow_W.tolist() == [True, False]
+    assert fit.points.rates_W[0] == 3 and fit.points.inside_WxP[0].sum() == 3
+    assert -8 < fit.log2_lr_W[0] < -6
 
 
 def test_a_wild_run_weighs_less():

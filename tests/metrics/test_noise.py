@@ -4,19 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from known_laws import LAWS, WIDTHS
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.basin import gather
 from hpt.metrics.group import fit_group
 from hpt.metrics.noise import CommonNoise, common_noise, noise_of, scatter_of, seed_variance
 from hpt.metrics.transfer import transfer_report
-
-WIDTHS = (32, 64, 128, 256, 512)
-LAWS = {
-    "SP": Law(),
-    "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.5),
-    "μP": Law(L_inf=2.4, alpha=0.55, beta=1.0, gamma=1.7),
-}
 
 
 def fitted(**changes):

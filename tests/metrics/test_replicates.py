@@ -42,7 +42,10 @@ def test_one_width_has_replicates_of_its_well_and_none_of_a_law():
     drawn = replicate(fit, Noise(0.01, 5.0), shared(fit, B=50), np.random.default_rng(0))
     assert np.isfinite(drawn.h_BxW).any() and np.isnan(drawn.theta_Bx7).all()
     assert np.isnan(drawn.E_B).all() and not drawn.at_bound_B.any()
-    assert replicate(fit, Noise(np.nan, 0.0), shared(fit), np.random.default_rng(0)) is None
+    unknown = replicate(fit, Noise(np.nan, 0.0), shared(fit), np.random.default_rng(0))
+    low, high = fit.points.bracket_Wx2[0]
+    assert unknown.method == "grid" and np.isnan(unknown.loss_BxW).all()
+    assert low <= unknown.log2_lr_BxW.min() < low + 0.1 < high - 0.1 < unknown.log2_lr_BxW.max() <= high
 
 
 def test_noise_that_a_seed_shares_is_alike_at_all_its_learning_rates():

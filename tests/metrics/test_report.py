@@ -2,27 +2,11 @@
 
 import dataclasses
 
-import pytest
+from known_laws import LAWS, noisy
 
-from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.analysis.synthetic import Law
 from hpt.metrics.report import MOST_REMARKS
 from hpt.metrics.transfer import transfer_report
-
-LAWS = {
-    "SP": Law(),
-    "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.5),
-    "μP": Law(L_inf=2.4, alpha=0.55, beta=1.0, gamma=1.7),
-}
-WIDTHS = (32, 64, 128, 256, 512)
-
-
-def noisy(laws=LAWS, **changes):
-    return synthetic_sweep(laws, **{"widths": WIDTHS, "noise": 0.005, "seeds": 2} | changes)
-
-
-@pytest.fixture(scope="module")
-def report():
-    return transfer_report(noisy(), bootstraps=200)
 
 
 def test_the_report_prints_as_a_small_table(report):

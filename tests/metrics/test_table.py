@@ -39,7 +39,7 @@ def test_csv_and_parquet_give_the_same_as_the_frame(table, tmp_path):
     with pytest.raises(TableError, match="empty"):
         read_table(tmp_path / "empty.csv")
     with pytest.raises(TableError, match="DataFrame"):
-        read_table(tmp_path / "sweep.xlsx")
+        read_table(tmp_path / "sweep.docx")
 
 
 def test_order_and_index_of_the_rows_do_not_matter(table):
@@ -71,8 +71,12 @@ def test_nonsense_names_column_row_and_remedy(table, column, value, words):
 
 
 def test_a_missing_column_suggests_the_nearest(table):
-    with pytest.raises(TableError, match="did you mean 'loss_nats'"):
-        read_table(table.rename(columns={"loss": "loss_nats"}))
+    with pytest.raises(TableError, match="did you mean 'losses'") as caught:
+        read_table(table.rename(columns={"loss": "losses"}))
+    assert caught.value.remedy == "table.rename(columns={'losses': 'loss'})"
+    with pytest.raises(TableError, match=r"no column 'width', 'loss'") as caught:
+        read_table(table.rename(columns={"loss": "losses", "width": "wide"}))
+    assert "'losses': 'loss'" in caught.value.remedy and ": 'width'" in caught.value.remedy
     with pytest.raises(TableError, match="no column 'N'"):
         read_table(table, scale="N")
 
@@ -81,9 +85,10 @@ def test_rows_that_disagree_are_refused_unless_told_apart(table):
     table["warmup"] = 10
     clash = table.iloc[[6]].assign(loss=9.0, warmup=20, index=99).set_index("index")
     both = pd.concat([table, clash])
-    with pytest.raises(TableError, match=r"rows \[6, 99\].*seed=") as caught:
+    with pytest.raises(TableError, match="'warmup' varies"):
         read_table(both)
-    assert "by=" in caught.value.remedy
+    with pytest.raises(TableError, match=r"rows \[6, 99\].*seed="):
+        read_table(both, ignore="warmup")
     assert read_table(both, by="warmup").group_columns == ("parameterization", "warmup")
 
 
@@ -113,3 +118,80 @@ def test_what_was_held_fixed_is_the_group(table):
     alone = table.assign(dose=0.0, weight_decay=0.0)
     assert read_table(alone).group_columns == ("parameterization", "weight_decay")
     assert read_table(table.assign(dose=1.0)).group_columns == ("parameterization",)
+
+
+def sweep(best=-9.0, **columns):
+    rng = np.random.default_rng(1)
+    rows = [
+        {"width": w, "lr": 2.0**k, "loss": 3 + 0.03 * (k - best) ** 2 + 0.004 * rng.standard_normal()}
+        for w in (64, 128, 256)
+        for k in range(-13, -4)
+    ]
+    return pd.DataFrame(rows).assign(**columns)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"), [("bs", (32, 512)), ("split", ("val", "train")), ("tokens", (1, 2))]
+)
+def test_a_column_that_varies_among_repeats_is_named(column, values):
+    both = pd.concat([sweep(-9 - i, **{column: value}) for i, value in enumerate(values)], ignore_index=True)
+    with pytest.raises(TableError, match=f"Column '{column}' varies") as caught:
+        read_table(both)
+    assert all(word in caught.value.remedy for word in ("by=", "fix=", "ignore="))
+    assert len(read_table(both, fix={column: values[1]}).frame) == len(both) / 2
+    assert read_table(both, by=column).group_columns == (column,)
+    assert read_table(both, ignore=column).frame.seed.max() == 1
+    with pytest.raises(TableError, match="No row has"):
+        read_table(both, fix={column: "other"})
+
+
+def test_of_logs_of_many_steps_the_last_is_kept():
+    table = sweep()
+    logs = [table.assign(step=s, loss=table.loss + 1 / s, run=table.index) for s in (10, 20, 30)]
+    logs[2] = logs[2].iloc[1:]  # one run stopped early
+    logs = pd.concat(logs, ignore_index=True)
+    with pytest.raises(TableError, match="'step': 'last'"):
+        read_table(logs)
+    kept = read_table(logs, fix={"step": "last"})
+    assert len(kept.frame) == len(table) and "27 of 80 row(s) kept" in kept.notes[0]
+    assert kept.frame.loss.min() == pytest.approx(table.loss.min() + 1 / 30)
+
+
+def test_measurements_and_names_of_runs_are_no_settings():
+    rng = np.random.default_rng(0)
+    twice = pd.concat([sweep(), sweep()], ignore_index=True)
+    twice["loss"] += 0.001 * rng.standard_normal(len(twice))
+    twice = twice.assign(seconds=rng.uniform(1, 2, len(twice)), run_id=[f"r{i}" for i in range(len(twice))])
+    assert "seconds, run_id" in " ".join(read_table(twice).notes)
+
+
+def test_seeds_that_are_all_different_are_runs_without_seeds():
+    twice = pd.concat([sweep(), sweep()], ignore_index=True)
+    twice["loss"] += np.linspace(0, 0.001, len(twice))
+    apart = read_table(twice.assign(seed=np.random.default_rng(0).permutation(len(twice))))
+    pd.testing.assert_frame_equal(apart.frame, read_table(twice).frame)
+    assert not apart.paired and "share a seed" in apart.notes[0]
+
+
+def test_seeds_are_counted_from_zero_at_each_width():
+    parts = [sweep().assign(seed=s + sweep().width) for s in (0, 1)]
+    sweeps = read_table(pd.concat(parts).assign(loss=lambda t: t.loss + 0.01 * (t.seed - t.width)))
+    assert sweeps.paired and set(sweeps.frame.seed) == {0, 1}
+
+
+@pytest.mark.parametrize("stuck", [10.82, 7.7, 1e3, 1e30])
+def test_finite_losses_of_diverged_runs_are_infinite(stuck):
+    table = sweep()
+    gone = table.lr > 2.0**-8
+    said = read_table(table.assign(loss=table.loss.mask(gone, stuck)))
+    inf = read_table(table.assign(loss=table.loss.mask(gone, np.inf)))
+    pd.testing.assert_frame_equal(said.frame, inf.frame)
+    assert "beyond a cliff" in said.notes[-1] and not inf.notes
+
+
+def test_accuracies_are_no_losses():
+    table = sweep().assign(loss=lambda t: 1.3 - 0.2 * t.loss)
+    with pytest.raises(TableError, match="highest between") as caught:
+        read_table(table)
+    assert "accuracy" in caught.value.remedy
+    assert read_table(table, loss_unit="accuracy").unit == "error"

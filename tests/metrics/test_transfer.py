@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from known_laws import LAWS, noisy
 
 from hpt.analysis.predict import predict_lr
 from hpt.analysis.synthetic import Law, synthetic_sweep
@@ -15,22 +16,6 @@ from hpt.errors import TableError
 from hpt.metrics.basin import ALL_DIVERGED, EDGE
 from hpt.metrics.transfer import transfer_report
 from hpt.metrics.verdicts import FEW_WIDTHS, FIGURES
-
-LAWS = {
-    "SP": Law(),
-    "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.5),
-    "μP": Law(L_inf=2.4, alpha=0.55, beta=1.0, gamma=1.7),
-}
-WIDTHS = (32, 64, 128, 256, 512)
-
-
-def noisy(laws=LAWS, **changes):
-    return synthetic_sweep(laws, **{"widths": WIDTHS, "noise": 0.005, "seeds": 2} | changes)
-
-
-@pytest.fixture(scope="module")
-def report():
-    return transfer_report(noisy(), bootstraps=200)
 
 
 @pytest.mark.parametrize(("shape", "skew"), [("linex", 0.5), ("parabola", 0.0)])

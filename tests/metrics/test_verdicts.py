@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from known_laws import LAWS, WIDTHS, noisy
 
-from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.analysis.predict import predict_lr
+from hpt.analysis.synthetic import Law
 from hpt.errors import TableError
 from hpt.metrics.basin import EDGE
 from hpt.metrics.replicates import NOISE_UNKNOWN
@@ -14,30 +16,17 @@ from hpt.metrics.verdicts import (
     FEW_WIDTHS,
     FIGURES,
     OPEN,
+    SLOPE_AT_BOUND,
     TOO_WIDE,
+    WIDE,
     Figure,
     interval,
+    optimum,
     plain_number,
     ratio_interval,
     spanning,
     table_of,
 )
-
-LAWS = {
-    "SP": Law(),
-    "SP+Embd": Law(L_inf=2.42, beta=0.9, gamma=1.5),
-    "μP": Law(L_inf=2.4, alpha=0.55, beta=1.0, gamma=1.7),
-}
-WIDTHS = (32, 64, 128, 256, 512)
-
-
-def noisy(laws=LAWS, **changes):
-    return synthetic_sweep(laws, **{"widths": WIDTHS, "noise": 0.005, "seeds": 2} | changes)
-
-
-@pytest.fixture(scope="module")
-def report():
-    return transfer_report(noisy(), bootstraps=200)
 
 
 def test_a_figure_is_determined_unless_there_is_a_reason():
@@ -128,13 +117,44 @@ def test_few_widths_determine_little():
         transfer_report(table[table.width == 64])
 
 
-def test_without_a_run_to_spare_the_noise_is_unknown():
+def test_without_a_run_to_spare_the_noise_is_pooled_over_widths_or_the_optima_are_bracketed():
     table = noisy({"SP": Law()}, seeds=1)
     best = table.loc[table.groupby("width").loss.idxmin()].set_index("width").log2_lr
     three = table[(table.log2_lr - table.width.map(best)).abs() <= 1]
-    row = transfer_report(three, bootstraps=50).to_frame().iloc[0]
-    assert np.isfinite(row.beta) and np.isnan(row.beta_low)
-    assert not row.beta_determined and row.beta_reason == NOISE_UNKNOWN
+    pooled = transfer_report(three, bootstraps=50)
+    assert pooled.to_frame().beta_determined[0] and set(pooled.basins.method) == {"parametric"}
+    report = transfer_report(three[three.width <= 64], bootstraps=50)
+    row, wells = report.to_frame().iloc[0], report.basins
+    assert set(wells.method) == {"grid"} and wells.determined.all()
+    assert (wells.log2_lr_low == best[[32, 64]].to_numpy() - 1).all()
+    assert row.beta_low < Law().beta < row.beta_high and row.gamma_reason == NOISE_UNKNOWN
+
+
+def test_determined_is_narrow_enough_to_decide_with(report):
+    wide = Figure.of(1.0, (0.0, 3.0), widest=2.0)
+    assert wide.reason == WIDE and Figure.of(1.0, (0.0, 3.0), widest=4.0).determined
+    strict = transfer_report(noisy(), bootstraps=50, octaves=0.01)
+    assert set(strict.basins.reason) == {WIDE} and report.basins.determined.all()
+    assert set(strict.to_frame().octave_error_reason) == {WIDE}
+
+
+def test_an_exponent_at_a_bound_is_not_determined():
+    rng = np.random.default_rng(0)
+    optima = {1880: -12.0, 2330: -8.3, 2420: -7.6}
+    rows = [
+        {"width": w, "lr": 2.0**k, "loss": 3 + 400 / w + 0.03 * (k - x) ** 2 + 0.003 * rng.standard_normal()}
+        for w, x in optima.items()
+        for k in np.arange(-14, -5, 0.5)
+    ]
+    report = transfer_report(pd.DataFrame(rows), bootstraps=50)
+    assert report.to_frame().beta_reason[0] == SLOPE_AT_BOUND
+    assert predict_lr(report, width=5000).reason[0] == SLOPE_AT_BOUND
+
+
+def test_an_open_interval_ends_where_the_runs_rise_clearly():
+    group = transfer_report(noisy({"SP": Law()}, noise=0.001), bootstraps=50).groups[0]
+    found = optimum(group, -7.0, np.array([-np.inf] * 20 + [-7.0] * 20), 5, 0.95, walls=(-8.0, -6.0))
+    assert (found.low, found.high) == (-8.0, -7.0) and found.determined
 
 
 @pytest.mark.parametrize("slope", [-0.1, 0.05])
