@@ -37,8 +37,9 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 def small_study() -> Study:
-    """Smoke's study on the synthetic source: some thirty runs of a second or less."""
+    """A part of smoke's study on the synthetic source: some twenty runs of a second or less."""
     study = hpt.load_profile("smoke")
+    study = study.select(["SP", "μP"], study.widths[:2])
     base = study.base
     model = dataclasses.replace(base.model, vocab_size=64)
     data = DataConfig(source="synthetic", vocab_size=64)

@@ -116,3 +116,9 @@ def test_the_page_under_real_clicks(doubtful_report, browser, tmp_path):
     keyed.send_keys(Keys.ENTER)
     assert "Basins of SP+Embd λ=0" in one("#detail").text
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_a_name_that_looks_like_a_script_stays_a_name(doubtful_report, tmp_path):
+    odd = "<!--<script></script>&'"
+    page = write_phase_page(doubtful_report, tmp_path / "p.html", title=odd).read_text()
+    assert odd not in page and page_data(doubtful_report, odd)["title"] == odd
