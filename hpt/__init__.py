@@ -2,7 +2,8 @@
 
 Every day
 ---------
-Your own model:  describe, param_groups, init_weights, embedding_lr_groups, rule, coord_check
+Your own model:  describe, param_groups, init_weights, embedding_lr_groups, rule, coord_check,
+                 audit
 Your own sweep:  transfer_report, predict_lr, next_width, plot_basins, plot_phases, write_phase_page
 Runs of ours:    reference, load_profile, Study, RunConfig, ModelConfig, DataConfig, TrainConfig,
                  train, Store

@@ -20,6 +20,7 @@ from .parameterization import PARAMETERIZATIONS as PARAMETERIZATIONS
 from .parameterization import Parameterization as Parameterization
 from .parameterization import PowerLaw as PowerLaw
 from .parameterization import Rule as Rule
+from .parameterization import audit as audit
 from .parameterization import coord_check as coord_check
 from .parameterization import describe as describe
 from .parameterization import embedding_lr_groups as embedding_lr_groups

@@ -3,12 +3,13 @@
 Read :mod:`~hpt.parameterization.rules` (what a rule is: power laws of each role), then
 :mod:`~hpt.parameterization.sixteen` (the paper's variants),
 :mod:`~hpt.parameterization.named_rules` (other authors'), :mod:`~hpt.parameterization.roles` (which
-parameter is an embedding, hidden, readout, vector) and :mod:`~hpt.parameterization.groups` (the
-optimizer groups and initial weights of any model). The rest serves these:
+parameter is an embedding, hidden, readout, vector; :mod:`~hpt.parameterization.layers` is what a
+layer's type says, :mod:`~hpt.parameterization.wider` the wider copy of a Hugging Face model) and
+:mod:`~hpt.parameterization.groups` (the optimizer groups and initial weights of any model). The rest
+serves these:
 :mod:`~hpt.parameterization.optimizers`, :mod:`~hpt.parameterization.forward`,
-:mod:`~hpt.parameterization.depth`,
-:mod:`~hpt.parameterization.description` and the coordinate check in
-:mod:`~hpt.parameterization.coordinates`.
+:mod:`~hpt.parameterization.depth`, :mod:`~hpt.parameterization.description`, the coordinate check in
+:mod:`~hpt.parameterization.coordinates`, and both in one call, :mod:`~hpt.parameterization.auditing`.
 """
 
 from lazy_loader import attach_stub

@@ -1,3 +1,5 @@
+from .auditing import Audit as Audit
+from .auditing import audit as audit
 from .coordinates import CoordCheck as CoordCheck
 from .coordinates import coord_check as coord_check
 from .description import describe as describe

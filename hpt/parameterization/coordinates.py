@@ -6,6 +6,9 @@ as one that does, so the change since the start and the layer's own ΔW·x are m
 
 import contextlib
 import itertools
+import math
+import warnings
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +24,9 @@ from hpt.errors import ConfigError
 from hpt.model.transformer import Attention, Transformer
 from hpt.parameterization import named_rules
 from hpt.parameterization.groups import AnyRule, assigning, init_weights, param_groups
+from hpt.parameterization.layers import is_lookup, plain_name, unwrap
 from hpt.parameterization.roles import RoleMap, find_roles
+from hpt.parameterization.rules import KEPT_ROLES
 
 MEASURED = {
     "activation": "size of the layer's output",
@@ -107,7 +112,9 @@ def coord_check(
 
     Raises
     ------
-    ConfigError: for fewer than three widths.  RoleError: see :func:`hpt.param_groups`.
+    ConfigError: for fewer than three widths, for models that do not grow with their width, and for
+        too few steps to move a matrix below one that starts at zero.  RoleError: see
+        :func:`hpt.param_groups`.
     """
     widths = sorted(set(widths))
     if len(widths) < 3 or steps < 1 or seeds < 1:
@@ -117,61 +124,127 @@ def coord_check(
         )
     rule = named_rules.rule(rule)
     role_map = dict(role_map or {})
-    with torch.device("meta"):
-        base = make_model(widths[0])
-        found = find_roles(make_model(widths[1]), base, role_map)
-    roles = {name: parameter.role for name, parameter in found.items()}
-    # Roles go by name, where the map says nothing: at the base width shapes would say nothing.
-    shared = {"base_model": base, "roles": role_map | roles | role_map}
-    make_optimizer = make_optimizer or partial(torch.optim.AdamW, betas=(0.9, 0.95))
-    rows = []
-    for width, seed in itertools.product(widths, range(seeds)):
-        torch.manual_seed(seed)
-        model = make_model(width).eval()
-        if init:
-            generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
-            init_weights(model, rule, generator=generator, **shared, **assigning(options))
-        rate = lr(width) if callable(lr) else lr
-        optimizer = make_optimizer(param_groups(model, rule, lr=rate, **shared, **options))
-        sizes = _measure(model, roles, optimizer, loss, steps)
-        rows += [{"width": width, "seed": seed, **size} for size in sizes]
-    return _summary(rule, pd.DataFrame(rows), tolerance)
+    # Steps of a few tiny models are not worth compiling, and hooks would not be called.
+    with torch.compiler.set_stance("force_eager"):
+        base, wider = (_shapes_of(make_model, width) for width in widths[:2])
+        found = find_roles(wider, base, role_map)
+        roles = {plain_name(name): parameter.role for name, parameter in found.items()}
+        # Roles go by name, where the map says nothing: at the base width shapes would say nothing.
+        shared = {"base_model": base, "roles": role_map | roles | role_map}
+        make_optimizer = make_optimizer or partial(torch.optim.AdamW, betas=(0.9, 0.95))
+        rows, counts = [], {}
+        for width, seed in itertools.product(widths, range(seeds)):
+            torch.manual_seed(seed)
+            model = make_model(width).eval()
+            _check_count(counts, width, model)
+            if init:
+                generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
+                init_weights(model, rule, generator=generator, **shared, **assigning(options))
+            rate = lr(width) if callable(lr) else lr
+            optimizer = make_optimizer(param_groups(model, rule, lr=rate, **shared, **options))
+            sizes = _measure(model, found, optimizer, loss, steps)
+            rows += [{"width": width, "seed": seed, **size} for size in sizes]
+    trained = {}
+    for name, role in found.items():
+        if wider.get_parameter(name).requires_grad:
+            trained[name] = role
+    return _summary(rule, pd.DataFrame(rows), tolerance, trained)
 
 
-def _measure(model, roles, optimizer, loss, steps):
+def _shapes_of(make_model, width):
+    """The model's shapes, on "meta" where it can be made there; on its own device where it moves
+    itself or reads numbers while it is made."""
+    try:
+        with torch.device("meta"):
+            return make_model(width)
+    except Exception:
+        return make_model(width)
+
+
+def _check_count(counts, width, model):
+    """Refuse a model that does not grow with its width."""
+    count = sum(parameter.numel() for parameter in model.parameters())
+    twin = counts.setdefault(count, width)
+    if twin != width:
+        raise ConfigError(
+            f"make_model({twin}) and make_model({width}) both have {count} parameters.",
+            "make_model does not use its argument",
+            "coord_check(lambda width: Net(width), …)",
+        )
+
+
+def _measure(model, found, optimizer, loss, steps):
     """Size of each quantity of each layer after 0, 1, … steps, a dictionary each."""
-    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    # Of a layer with several parameters, the first.
-    weights = {name.rpartition(".")[0]: name for name in reversed(roles)}
+    inner = unwrap(model)
+    parameters = dict(inner.named_parameters())
+    start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    measured = _measured(inner, found)
     first_outputs = {}
+    still = {name for name, parameter in parameters.items() if parameter.ndim > 1 and parameter.requires_grad}
     for step in range(steps + 1):
         if step:
             optimizer.zero_grad()
             loss(model).backward()
+            _note_moving(still, parameters)
             optimizer.step()
-        calls = _calls(model, loss)
-        for layer, weight in weights.items():
-            module = model.get_submodule(layer)
+        calls = _calls(model, inner, loss)
+        for label, (layer, name) in measured.items():
+            module = unwrap(inner.get_submodule(layer))
             inputs, output = calls.get(module, ((), None))
-            found = {}
-            if torch.is_tensor(output):
-                first = first_outputs.setdefault(layer, output)
-                found = {"activation": output, "change": output - first}
-            delta = model.get_parameter(weight).detach() - start[weight]
-            found["update"] = _update(module, delta, inputs)
-            known = {"step": step, "layer": layer, "role": roles[weight]}
-            for quantity, value in found.items():
+            sizes = {}
+            if torch.is_tensor(output) and label == plain_name(layer):
+                first = first_outputs.setdefault(label, output)
+                sizes = {"activation": output, "change": output - first}
+            delta = parameters[name].detach() - start[name]
+            sizes["update"] = _update(module, delta, inputs, found[name])
+            known = {"step": step, "layer": label, "role": found[name].role}
+            for quantity, value in sizes.items():
                 if value is not None:
-                    rms = value.double().square().mean().sqrt().item()
+                    rms = value.abs().double().square().mean().sqrt().item()
                     yield {**known, "quantity": quantity, "rms": rms}
+    _refuse_still(still, steps)
 
 
-def _calls(model, loss):
-    """Inputs and output of each module in one forward pass."""
+def _note_moving(still, parameters):
+    """Take those out of ``still`` that have a gradient, or never get one."""
+    for name, parameter in parameters.items():
+        gradient = parameter.grad
+        if gradient is None or gradient.count_nonzero():
+            still.discard(name)
+
+
+def _measured(model, found):
+    """What is measured, as label → layer and parameter: every matrix, and of a layer that has none
+    its first vector."""
+    by_layer = defaultdict(list)
+    for name in found:
+        by_layer[name.rpartition(".")[0]].append(name)
+    measured = {}
+    for layer, names in by_layer.items():
+        matrices = [name for name in names if model.get_parameter(name).ndim > 1] or names[:1]
+        measured[plain_name(layer)] = layer, matrices[0]
+        measured |= {plain_name(name): (layer, name) for name in matrices[1:]}
+    return measured
+
+
+def _refuse_still(names, steps):
+    """Refuse to judge what could not move yet."""
+    if names:
+        raise ConfigError(
+            f"{len(names)} matrices, {sorted(names)[0]!r} the first, had no gradient but 0 in {steps} steps.",
+            "a matrix above them starts at 0, and moves first",
+            f"coord_check(…, steps={steps + 3})",
+        )
+
+
+def _calls(model, inner, loss):
+    """Inputs and output of each module in one forward pass, of its first call."""
     calls = {}
 
-    def record(module, inputs, output):
-        calls[module] = inputs, output
+    def record(module, inputs, keywords, output):
+        inputs = inputs or tuple(keywords.values())
+        outputs = output if isinstance(output, tuple | list) else [output]
+        calls.setdefault(module, (inputs, next(filter(torch.is_tensor, outputs), None)))
         # Our Transformer multiplies by some weights without calling their layers.
         if isinstance(module, Attention):
             for layer in (module.query, module.key, module.value):
@@ -181,32 +254,67 @@ def _calls(model, loss):
             module.readout(normed)
 
     with contextlib.ExitStack() as hooks, torch.no_grad():
-        for module in model.modules():
-            hooks.enter_context(module.register_forward_hook(record))
+        # Checkpointing says that it has nothing to do.
+        hooks.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "None of the inputs have requires_grad=True")
+        for module in inner.modules():
+            hooks.enter_context(module.register_forward_hook(record, with_kwargs=True))
         loss(model)
     return calls
 
 
-def _update(module, delta, inputs):
-    """ΔW·x of the layer's input; of a vector, and of a table that is read without a call, Δ
-    itself."""
-    is_table = isinstance(module, nn.Embedding)
-    if delta.ndim == 1 or (is_table and not inputs):
+def _update(module, delta, inputs, role):
+    """ΔW·x of the layer's input; of what acts entry by entry, and of a table that is read without a
+    call, Δ itself; of a matrix whose input is not seen, the most that it can do to an input of size
+    1, ‖ΔW‖₂·√(fan_in/fan_out)."""
+    # Under autocast inputs are bf16, and weights are not.
+    delta = delta.to(torch.promote_types(delta.dtype, torch.float32))
+    x = next(filter(torch.is_tensor, inputs), None)
+    is_table = is_lookup(module)
+    if role.role == "vector" or (is_table and x is None):
         return delta
-    if not inputs:
-        return None
-    if is_table:
-        return F.embedding(inputs[0], delta)
-    if isinstance(module, nn.Linear):
-        return F.linear(inputs[0], delta)
-    return inputs[0] @ delta if type(module).__name__ == "Conv1D" else None
+    if is_table and not x.is_floating_point():
+        return F.embedding(x, delta)
+    if x is not None and x.is_floating_point():
+        x = x.to(delta.dtype)
+        if isinstance(module, nn.Linear):
+            return F.linear(x, delta)
+        if type(module).__name__ == "Conv1D":
+            return x @ delta
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return module._conv_forward(x, delta, None)
+    stacked = delta.flatten(0, -3) if delta.ndim > 3 else delta
+    norms = torch.linalg.matrix_norm(stacked, ord=2)
+    return norms * math.sqrt(role.fan_in / role.fan_out)
 
 
-def _summary(rule, table, tolerance):
-    last = table.query("step == step.max() and rms > 0")
+def _summary(rule, table, tolerance, found):
+    last = table.query("step == step.max()")
+    is_finite = np.isfinite(last["rms"])
+    lost = last[~is_finite]
+    last = last[is_finite & (last["rms"] > 0)]
     layers = _fits(last, ["layer", "role", "quantity"], tolerance)
     slopes = _fits(last, ["role", "quantity"], tolerance)
-    return CoordCheck(rule.name, table, layers, slopes, _verdict(rule, slopes, layers))
+    verdict = _verdict(rule, slopes, layers)
+    if len(lost):
+        first = lost.iloc[0]
+        verdict = (f"Not finite, first in {first['layer']} at width {first['width']}: lower lr.",)
+    return CoordCheck(
+        rule=rule.name, table=table, layers=layers, slopes=slopes, verdict=(*verdict, *_unseen(layers, found))
+    )
+
+
+def _unseen(layers, found):
+    """The matrices that no update was seen of."""
+    moved = set(layers.query("quantity == 'update'")["layer"])
+    missing = []
+    for name, role in found.items():
+        plain = plain_name(name)
+        layer = plain.rpartition(".")[0]
+        if role.role not in KEPT_ROLES and not moved & {plain, layer}:
+            missing.append(plain)
+    if missing:
+        yield f"Not measured, for nothing moved them: {len(missing)} matrices, {missing[0]} the first."
 
 
 def _fits(last, keys, tolerance):
@@ -220,8 +328,10 @@ def _fits(last, keys, tolerance):
             continue
         fit = stats.linregress(np.log(group["width"]), group["log"])
         half = stats.t.ppf(0.975, len(group) - 2) * fit.stderr
-        interval = (fit.slope - half, fit.slope + half)
-        rows.append((*values, fit.slope, *interval, _trend(fit.slope, *interval, tolerance)))
+        low = fit.slope - half
+        high = fit.slope + half
+        trend = _trend(fit.slope, low, high, tolerance)
+        rows.append((*values, fit.slope, low, high, trend))
     return pd.DataFrame(rows, columns=[*keys, "slope", "low", "high", "trend"])
 
 
@@ -244,7 +354,11 @@ def _verdict(rule, slopes, layers):
     if unclear:
         text = f"Nothing certain: {unclear} slopes whose intervals hold 0; take more widths or seeds."
         return (text,)
-    return ("Flat: activations, changes and updates of every role keep their size.",)
+    seen = set(slopes.query("quantity == 'update'")["role"])
+    if not seen:
+        return ("Nothing seen: no layer was called and changed at three widths.",)
+    roles = "every role" if seen >= {"embedding", "hidden", "readout"} else ", ".join(sorted(seen))
+    return (f"Flat: activations, changes and updates of {roles} keep their size.",)
 
 
 def _finding(row, rule, slopes, layers):

@@ -1,17 +1,15 @@
 """What a rule does to a model, parameter by parameter, as a table."""
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 from torch import nn
 
-from hpt.errors import ForwardWarning
 from hpt.parameterization import named_rules
-from hpt.parameterization.forward import attention_note
-from hpt.parameterization.groups import AnyRule, assign, assigning, param_groups
-from hpt.parameterization.roles import unwrap
+from hpt.parameterization.forward import attention_note, embedding_note
+from hpt.parameterization.groups import AnyRule, assign, assigning, kept_at_start, param_groups
+from hpt.parameterization.layers import input_table, is_lookup, place_of, unwrap
 from hpt.parameterization.rules import LR_IS
 
 _NUMBER = "{:.4g}".format
@@ -19,21 +17,24 @@ _NUMBER = "{:.4g}".format
 
 @dataclass(frozen=True)
 class Description:
-    """A model under a rule.
+    """A model under a rule, what is unusual first.
 
     Attributes
     ----------
     title: model, rule and what ``lr`` means.
     frame: one row a parameter: name, shape, elements, role, fan_in, fan_out, m, lr, weight_decay,
-        init_std, multiplier (what the model's forward has to apply) and tied_to.
+        init_std, multiplier (what the model's forward has to apply), tied_to, and start: "drawn" by
+        the rule, or why init_weights keeps it.
     totals: tensors and elements of each role, and of all.
-    notes: what groups cannot express, what tying costs, and what else to know.
+    notes: what groups cannot express, what tying costs, and what else is unusual.
+    input_embedding: the tables that tokens are looked up in, by name, with role and learning rate.
     """
 
     title: str
     frame: pd.DataFrame = field(repr=False)
     totals: pd.DataFrame = field(repr=False)
     notes: tuple[str, ...] = ()
+    input_embedding: str = ""
 
     def to_frame(self) -> pd.DataFrame:
         """The table, one row a parameter."""
@@ -43,19 +44,26 @@ class Description:
         """Parameters of repeated layers in one row: the same name but for its numbers, and the same
         values."""
         names = self.frame["name"].str.replace(r"(?<=\.)\d+(?=\.)", "*", regex=True)
-        keys = ["name", "shape", "role", "m", "lr", "weight_decay", "init_std", "multiplier"]
+        keys = ["name", "shape", "role", "m", "lr", "weight_decay", "init_std", "start", "multiplier"]
         new_names = {"weight_decay": "decay", "init_std": "std", "multiplier": "forward ×"}
-        return _counted(self.frame.assign(name=names), keys).rename(columns=new_names)
+        short = _counted(self.frame.assign(name=names), keys).rename(columns=new_names)
+        shares = 100 * short["elements"] / short["elements"].sum()
+        short["share"] = shares.map("{:.3g} %".format)
+        # What does not grow is unusual.
+        return short.sort_values("role", key=lambda role: role != "fixed", kind="stable")
+
+    def _lines(self):
+        return [f"input embedding: {self.input_embedding}", *self.notes]
 
     def __str__(self) -> str:
         table = self._short().to_string(index=False, float_format=_NUMBER)
-        notes = [f"\n{note}" for note in self.notes]
-        return "\n".join([self.title, table, "", self.totals.to_string(index=False), *notes])
+        lines = [f"{line}\n" for line in self._lines()]
+        return "\n".join([self.title, *lines, table, "", self.totals.to_string(index=False)])
 
     def _repr_html_(self) -> str:
         table = self._short().to_html(index=False, float_format=_NUMBER)
-        notes = "".join(f"<p><pre>{note}</pre></p>" for note in self.notes)
-        return f"<p><b>{self.title}</b></p>{table}{self.totals.to_html(index=False)}{notes}"
+        notes = "".join(f"<p><pre>{note}</pre></p>" for note in self._lines())
+        return f"<p><b>{self.title}</b></p>{notes}{table}{self.totals.to_html(index=False)}"
 
 
 def describe(model: nn.Module, rule: AnyRule, *, lr: float, **options: Any) -> Description:
@@ -76,10 +84,66 @@ def describe(model: nn.Module, rule: AnyRule, *, lr: float, **options: Any) -> D
     if options.get("forward") is None and len(multiplied):
         notes.append(_multiplier_note(rule, multiplied))
     notes.append(attention_note(rule, model, options.get("base_model")))
+    notes.append(embedding_note(model))
+    notes += _unusual(frame, [role for role, _, _ in assigned.values()])
     totals = _counted(frame, ["role"])
     totals.loc[len(totals)] = ["all", *totals[["tensors", "elements"]].sum()]
-    title = f"{type(model).__name__} under {rule.name}; lr {lr:g} {LR_IS[rule.lr_is]}"
-    return Description(title, frame, totals, tuple(filter(None, notes)))
+    title = f"{type(model).__name__} under {rule.name}; {_meaning(rule, lr, frame)}"
+    return Description(
+        title=title,
+        frame=frame,
+        totals=totals,
+        notes=tuple(note for note in notes if note),
+        input_embedding=_input_embedding(model, frame),
+    )
+
+
+def _meaning(rule, lr, frame):
+    """What ``lr`` is, and what it would be under a rule that counts it otherwise."""
+    hidden = frame[frame["role"] == "hidden"]
+    m = hidden["m"].max()
+    text = f"lr {lr:g} {LR_IS[rule.lr_is]}"
+    if not m > 1:
+        return text
+    there, of = lr * m, "at m = 1, which mup-table3 takes"
+    if rule.lr_is == "base":
+        there, of = lr / m, "of a hidden matrix here, which mup takes"
+    return f"{text} (as much as {there:.4g} {of}; m = {m:.4g})"
+
+
+def _input_embedding(model, frame):
+    """The tables that tokens are looked up in: the one that the model names, or all."""
+    said = input_table(model)
+    lines = []
+    for row in frame.itertuples():
+        is_wanted = is_lookup(place_of(model, row.name).layer)
+        if said is not None:
+            is_wanted = model.get_parameter(row.name) is said
+        if is_wanted:
+            lines.append(f"{row.name} ({row.role}, lr {row.lr:.4g})")
+    return ", ".join(lines) or "none is known"
+
+
+def _unusual(frame, roles):
+    """What a reader would not expect of a model, a line each."""
+    if not any(role.role == "readout" or role.tied_to for role in roles):
+        yield "No readout: if the logits come from the embedding, it has both roles and the rule of one."
+    total = frame["elements"].sum()
+    for what, rows in (
+        ("have no size that grows", frame[frame["role"] == "fixed"]),
+        ("are frozen: init_weights leaves them", frame[frame["start"] == "frozen"]),
+        ("start at zero: init_weights leaves them", frame[frame["start"] == "zero"]),
+    ):
+        if len(rows):
+            share = rows["elements"].sum() / total
+            yield f"{len(rows)} parameters {what} ({share:.1%} of all), {rows['name'].iloc[0]} the first."
+    shared = [role for role in roles if role.shared_with]
+    if shared:
+        first = shared[0]
+        yield f"{len(shared)} parameters stand at several places: {first.name} is {first.shared_with[0]} too."
+    notes = [role.note for role in roles if role.note]
+    if notes:
+        yield f"{notes[0]} ({len(notes)} such)"
 
 
 def _counted(frame, keys):
@@ -90,12 +154,12 @@ def _counted(frame, keys):
 
 def _frame(model, rule, lr, options):
     """One row a parameter, and what the rule assigns."""
-    with warnings.catch_warnings():
-        # A note says it.
-        warnings.simplefilter("ignore", ForwardWarning)
-        assigned = assign(model, rule, **assigning(options))
-        groups = param_groups(model, rule, lr=lr, **options)
+    # A note says what a warning would.
+    options["warn"] = False
+    assigned = assign(model, rule, **assigning(options))
+    groups = param_groups(model, rule, lr=lr, **options)
     group_of = {parameter: group for group in groups for parameter in group["params"]}
+    kept = kept_at_start(model, assigned)
     rows = []
     for name, parameter in model.named_parameters():
         role, m, scales = assigned[name]
@@ -114,6 +178,7 @@ def _frame(model, rule, lr, options):
                 "init_std": scales.init_std,
                 "multiplier": scales.multiplier,
                 "tied_to": ", ".join(role.tied_to),
+                "start": kept.get(name, "drawn"),
             }
         )
     return pd.DataFrame(rows), assigned

@@ -1,17 +1,27 @@
 """What a rule asks of a model's forward, which optimizer groups cannot give: multipliers and the
 attention scale."""
 
+import inspect
 import math
+import re
+from typing import NamedTuple
 
 from torch import nn
 
 from hpt.errors import ConfigError
-from hpt.model.transformer import Transformer
-from hpt.parameterization.roles import ParameterRole, unwrap
+from hpt.model.transformer import Attention, Transformer
+from hpt.parameterization.layers import input_table, is_lookup, plain_name, unwrap
+from hpt.parameterization.roles import ParameterRole
 from hpt.parameterization.rules import Rule
 
+#: How attention layers call the size of a head; the sizes that it is a ratio of; and their scale.
+_HEAD_SIZES = ("head_dim", "attention_head_size", "head_size", "key_value_proj_dim", "d_head", "d_kv", "d_k")
+_ALL_HEADS = ("embed_dim", "n_embd", "hidden_size", "d_model", "all_head_size", "dim")
+_HEADS = ("num_heads", "n_head", "n_heads", "num_attention_heads", "heads", "nhead")
+_SCALES = ("scaling", "scale", "softmax_scale", "attn_scale", "inv_norm_factor", "norm_factor")
 
-def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float) -> None:
+
+def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float, model: nn.Module) -> None:
     """Say what to do about a forward multiplier.
 
     Raises
@@ -27,55 +37,148 @@ def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float) -> Non
             "one matrix cannot start at two sizes",
             f'multiply the logits in your model (logits = logits * {factor}), then pass forward="in_model"',
         )
-    layer = role.name.rpartition(".")[0]
+    remedy = 'forward="absorb": the same training with the factor in init and LR (the abc-symmetry)'
+    layer, _, leaf = role.name.rpartition(".")
+    if _is_called(model, layer) and leaf == "weight":
+        remedy += (
+            "; or add\n"
+            f'    model.get_submodule("{layer}").register_forward_pre_hook(\n'
+            f"        lambda module, inputs: (inputs[0] * {factor}, *inputs[1:]))\n"
+            '  and pass forward="in_model"'
+        )
     raise ConfigError(
-        f"{what}, which optimizer groups cannot do.",
-        "a forward multiplier belongs to the model",
-        f'forward="absorb": the same training with the factor in init and LR (the abc-symmetry); or add\n'
-        f'    model.get_submodule("{layer}").register_forward_pre_hook(\n'
-        f"        lambda module, inputs: (inputs[0] * {factor}, *inputs[1:]))\n"
-        '  and pass forward="in_model"',
+        f"{what}, which optimizer groups cannot do.", "a forward multiplier belongs to the model", remedy
     )
 
 
-def _attention_layers(model):
-    """The attention layers that say their head size."""
-    return {
-        name: layer
-        for name, layer in unwrap(model).named_modules()
-        if "Attention" in type(layer).__name__ and isinstance(getattr(layer, "head_dim", None), int)
-    }
+def _is_called(model, name):
+    """Whether a layer multiplies what it is called with, so that a hook can multiply that before."""
+    parent = model.get_submodule(name.rpartition(".")[0])
+    uncalled = isinstance(parent, Attention | nn.MultiheadAttention)
+    return isinstance(model.get_submodule(name), nn.Linear) and not uncalled
+
+
+class _Attention(NamedTuple):
+    """What an attention layer says of its heads and scale; None where it does not."""
+
+    kind: str
+    head: int | None
+    head_named: str | None
+    scale: float | None
+    scale_named: str | None
+
+
+def _number(layer, names):
+    """The first of the attributes that is a number, and its name."""
+    for name in names:
+        value = getattr(layer, name, None)
+        if type(value) in (int, float) and value > 0:
+            return value, name
+    return None, None
+
+
+def _attention_of(layer):
+    """An attention layer as it describes itself; None for any other module."""
+    kind = type(layer).__name__
+    has_matrix = any(parameter.ndim > 1 for part in layer.children() for parameter in part.parameters(False))
+    has_matrix |= isinstance(layer, nn.MultiheadAttention)
+    if not re.search(r"att(ention|n)|mha", kind, re.IGNORECASE) or not has_matrix:
+        return None
+    head, head_named = _number(layer, _HEAD_SIZES)
+    if head is None:
+        every, _ = _number(layer, _ALL_HEADS)
+        heads, _ = _number(layer, _HEADS)
+        head = every // heads if every and heads else None
+    scale, scale_named = _number(layer, _SCALES)
+    if scale and scale > 1:
+        # What logits are divided by.
+        scale = 1 / scale
+        scale_named = None
+    if scale is None and head:
+        scale = _scale_in_code(layer, head)
+    return _Attention(kind=kind, head=head, head_named=head_named, scale=scale, scale_named=scale_named)
+
+
+def _scale_in_code(layer, head):
+    """1/√head where the layer is torch's, or its code calls torch's attention or takes a root."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return head**-0.5
+    code = _source(layer)
+    calls_torch = "scaled_dot_product_attention" in code and "scale=" not in code
+    takes_root = re.search(r"sqrt\(|\*\*\s*\(?-?0?\.5", code)
+    return head**-0.5 if calls_torch or takes_root else None
+
+
+def _source(layer):
+    try:
+        return inspect.getsource(type(layer))
+    except (OSError, TypeError):
+        return ""
+
+
+def _attentions(model):
+    found = {plain_name(name): _attention_of(unwrap(layer)) for name, layer in unwrap(model).named_modules()}
+    return {name: attention for name, attention in found.items() if attention}
 
 
 def attention_note(rule: Rule, model: nn.Module, base_model: nn.Module | None) -> str:
-    """What to change about the attention scale; "" where it is right, or the model has none that is
-    known.
+    """What to change about the attention scale; "" where it is right, where the model has no
+    attention that is known, and where the rule keeps 1/√d_head, whatever the model has.
 
-    A layer of Hugging Face's has ``head_dim`` and ``scaling``; one without ``scaling`` is taken to
-    use 1/√head_dim. Our own Transformer takes its scale when it is built.
+    Our own Transformer takes its scale when it is built.
     """
-    if isinstance(unwrap(model), Transformer):
+    if isinstance(unwrap(model), Transformer) or rule.attention == "1/√d_head":
         return ""
     # Without a base model the wider copy kept the head size.
-    base_layers = _attention_layers(base_model or model)
-    for name, layer in _attention_layers(model).items():
-        head = layer.head_dim
-        base_head = getattr(base_layers.get(name), "head_dim", None)
-        wanted = rule.attention_scale(head, base_head)
-        given = getattr(layer, "scaling", None) or head**-0.5
-        if math.isclose(given, wanted, rel_tol=1e-6):
-            continue
-        note = (
-            f"rule {rule.name!r} scales attention logits by {wanted:.6g}; {name!r} (head size {head}) "
-            f"uses {given:.6g}.\n  optimizer groups cannot change that"
+    base = _attentions(model if base_model is None else base_model)
+    notes = {}
+    for name, attention in _attentions(model).items():
+        at_base = base.get(name, attention).head
+        notes.setdefault((attention, at_base), _note(rule, name, attention, at_base))
+    return "\n".join(filter(None, notes.values()))
+
+
+def _note(rule, name, attention, base_head):
+    """What one kind of attention layer needs; "" for nothing."""
+    if attention.head is None or attention.scale is None:
+        return (
+            f"rule {rule.name!r} scales attention logits by {rule.attention}; the scale of {name!r} "
+            f"({attention.kind}) is unknown: check it there"
         )
-        if head == base_head:
-            note += "; a constant factor, as long as the head size is the same at every width"
-        fix = f"multiply the queries of each {type(layer).__name__} by {wanted / given:.6g}"
-        if hasattr(layer, "scaling"):
-            fix = (
-                "for layer in model.modules():\n"
-                f'        if hasattr(layer, "scaling"): layer.scaling = {wanted:.6g}'
+    wanted = rule.attention_scale(attention.head, base_head)
+    if math.isclose(attention.scale, wanted, rel_tol=1e-6):
+        return ""
+    note = (
+        f"rule {rule.name!r} scales attention logits by {wanted:.6g}; {name!r} (head size {attention.head}) "
+        f"uses {attention.scale:.6g}.\n  optimizer groups cannot change that"
+    )
+    if attention.head == base_head:
+        note += "; a constant factor, as long as the head size is the same at every width"
+    fix = f"multiply the queries of each {attention.kind} by {wanted / attention.scale:.6g}"
+    if attention.scale_named:
+        same_head = f" and layer.{attention.head_named} == {attention.head}" if attention.head_named else ""
+        fix = (
+            "for layer in model.modules():\n"
+            f'        if type(layer).__name__ == "{attention.kind}"{same_head}: '
+            f"layer.{attention.scale_named} = {wanted:.6g}"
+        )
+    return f"{note}\n  try:\n    {fix}"
+
+
+def embedding_note(model: nn.Module) -> str:
+    """That a model multiplies its embedding, by the layer's own word or in the code of what holds
+    it; "" where it does not."""
+    table = input_table(model)
+    for name, layer in unwrap(model).named_modules():
+        if table is None or getattr(layer, "weight", None) is not table or not is_lookup(layer):
+            continue
+        factor = float(getattr(layer, "scalar_embed_scale", 1.0))
+        holder = unwrap(model).get_submodule(name.rpartition(".")[0])
+        by_root = re.search(r"(size|d_model|n_embd|dim)\s*\*\*\s*\(?0?\.5", _source(holder))
+        if factor != 1 or by_root:
+            by = f"{factor:.4g}" if factor != 1 else "a root of the width, it seems"
+            return (
+                f"{name}: the model multiplies what it gives by {by}. Rules are of tables whose rows come as "
+                "they are; a factor of √width does a part of what the embedding's rate does."
             )
-        return f"{note}\n  try:\n    {fix}"
     return ""

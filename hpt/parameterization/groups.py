@@ -13,17 +13,12 @@ from hpt.model.transformer import Transformer, wider_copy
 from hpt.parameterization import named_rules
 from hpt.parameterization.depth import with_depth
 from hpt.parameterization.forward import attention_note, refuse_multiplier
+from hpt.parameterization.layers import is_lookup, unwrap
 from hpt.parameterization.optimizers import Optimizer, absorb, check_optimizer, for_optimizer, is_muon
-from hpt.parameterization.roles import (
-    ParameterRole,
-    RoleMap,
-    find_roles,
-    huggingface_width,
-    unwrap,
-    wider_huggingface_copy,
-)
+from hpt.parameterization.roles import ParameterRole, RoleMap, find_roles, same_width
 from hpt.parameterization.rules import KEPT_ROLES, Decay, DecayOn, Rule, Scales, unknown_name
 from hpt.parameterization.sixteen import Parameterization
+from hpt.parameterization.wider import huggingface_width, wider_huggingface_copy
 
 Forward = Literal["absorb", "in_model", None]
 Tied = Literal["embedding", "readout"]
@@ -32,7 +27,7 @@ AnyRule = str | Parameterization | Rule
 
 def assigning(options):
     """Those of the options that decide roles and scales."""
-    names = {"base_model", "base_width", "roles", "tied", "forward", "optimizer"}
+    names = {"base_model", "base_width", "roles", "tied", "forward", "optimizer", "warn"}
     return {name: options[name] for name in names & options.keys()}
 
 
@@ -60,6 +55,7 @@ def param_groups(
     optimizer: Optimizer = "adamw",
     rest_lr: float | None = None,
     eps: float | None = None,
+    warn: bool = True,
 ) -> list[dict[str, Any]]:
     """Parameters of ``model`` in groups with their learning rates, for any torch optimizer.
 
@@ -88,15 +84,19 @@ def param_groups(
     tied: the rule that a matrix follows that is embedding and readout in one.
     forward: what to do about a forward multiplier that the rule asks for: "absorb" it into init and
         learning rate, or leave it to the model ("in_model").
-    optimizer: the one that the groups are for. With "muon", groups named "hidden" go to Muon at
-        ``lr`` with torch's adjust_lr_fn="original", the others to AdamW at ``rest_lr``;
-        "muon-match-rms" is for adjust_lr_fn="match_rms_adamw".
+    optimizer: the one that the groups are for. With "muon", groups named "hidden", which hold
+        matrices alone, go to Muon at ``lr`` with torch's adjust_lr_fn="original", the others, stacks
+        and kernels ("hidden_adamw") among them, to AdamW at ``rest_lr``; "muon-match-rms" is for
+        adjust_lr_fn="match_rms_adamw".
     eps: Adam's ε, where the groups are to carry it; a rule that scales ε takes 1e-8 by default.
+    warn: whether to warn of an attention scale that the rule asks for and the model lacks.
 
     Returns
     -------
     One dictionary a role and rate, ``{"name", "params", "lr", "weight_decay"}`` and, as said,
-    "eps"; every parameter is in one.
+    "eps"; every parameter is in one. A schedule has to keep their ratios, as LambdaLR does: give
+    OneCycleLR ``max_lr=[g["lr"] for g in groups]``, for a single number levels them, and
+    CosineAnnealingLR ``eta_min=0``, for any other floor is the same for all.
 
     Raises
     ------
@@ -105,13 +105,25 @@ def param_groups(
         settle.
     """
     _check_rates(lr, weight_decay, rest_lr, decay, decay_on, optimizer)
-    assigned = assign(model, rule, base_model, base_width, roles, tied, forward, optimizer)
+    assigned = assign(
+        model=model,
+        rule=rule,
+        base_model=base_model,
+        base_width=base_width,
+        roles=roles,
+        tied=tied,
+        forward=forward,
+        optimizer=optimizer,
+        warn=warn,
+    )
     parameters = dict(unwrap(model).named_parameters())
     if eps is None and any(a.scales.eps != 1 for a in assigned.values()):
         eps = 1e-8
     groups: dict[tuple, dict] = {}
     for name, (parameter_role, _, scales) in assigned.items():
         role = parameter_role.role
+        if is_muon(optimizer) and role == "hidden" and parameters[name].ndim != 2:
+            role = "hidden_adamw"
         base_lr = lr if rest_lr is None or role == "hidden" else rest_lr
         base_decay = weight_decay if _decays(role, decay_on) else 0.0
         rates = _rates(scales, base_lr, base_decay, decay)
@@ -179,9 +191,13 @@ def init_weights(
     tied: Tied = "embedding",
     forward: Forward = None,
     optimizer: Optimizer = "adamw",
+    warn: bool = True,
 ) -> None:
-    """Draw the weights of ``model`` anew, in place; vectors and fixed parameters keep what they
-    are.
+    """Draw the weights of ``model`` anew, in place.
+
+    What no rule draws keeps what it is: vectors and fixed parameters; what is frozen; matrices that
+    the model starts at zero (a LoRA's second, a zero residual branch), unless all are zero; and the
+    padding row of a table is zero.
 
     All rules draw the same normal numbers from the same generator, which is on the weights' device,
     and differ in scale alone; after fully_shard every process draws the whole tensor, so that the
@@ -191,24 +207,72 @@ def init_weights(
     inner = unwrap(model)
     factors = inner.init_factors() if isinstance(inner, Transformer) else {}
     parameters = dict(inner.named_parameters())
-    assigned = assign(model, rule, base_model, base_width, roles, tied, forward, optimizer)
-    for name, (role, _, scales) in assigned.items():
-        if role.role not in KEPT_ROLES:
-            _draw(parameters[name], scales.init_std * factors.get(name, 1.0), generator)
+    assigned = assign(
+        model=model,
+        rule=rule,
+        base_model=base_model,
+        base_width=base_width,
+        roles=roles,
+        tied=tied,
+        forward=forward,
+        optimizer=optimizer,
+        warn=warn,
+    )
+    padding = {
+        layer.weight: layer.padding_idx
+        for layer in inner.modules()
+        if is_lookup(layer) and getattr(layer, "padding_idx", None) is not None
+    }
+    kept = kept_at_start(inner, assigned)
+    for name, (_, _, scales) in assigned.items():
+        if name not in kept:
+            std = scales.init_std * factors.get(name, 1.0)
+            _draw(parameters[name], std, generator, padding.get(parameters[name]))
 
 
-def _draw(parameter, std, generator):
+def kept_at_start(model: nn.Module, assigned: dict[str, Assignment]) -> dict[str, str]:
+    """The parameters that init_weights leaves as they are, and why."""
+    kept = {}
+    parameters = dict(model.named_parameters())
+    for name, (role, _, _) in assigned.items():
+        if role.role in KEPT_ROLES:
+            kept[name] = role.role
+        elif not parameters[name].requires_grad:
+            kept[name] = "frozen"
+    drawn = parameters.keys() - kept.keys()
+    zeros = {name for name in drawn if _is_zero(parameters[name])}
+    # A model in memory that nothing has filled yet may be zero everywhere.
+    if zeros == drawn:
+        return kept
+    return kept | dict.fromkeys(zeros, "zero")
+
+
+@torch.no_grad()
+def _is_zero(parameter):
+    if parameter.is_meta:
+        return False
+    size = parameter.abs().sum()
+    if hasattr(size, "full_tensor"):
+        # A tensor in shards has a sum in shards.
+        size = size.full_tensor()
+    return size.item() == 0
+
+
+def _draw(parameter, std, generator, padding_row):
     """Fill a parameter with normal numbers, one that is sharded with its part of the whole."""
-    if not hasattr(parameter, "placements"):
-        parameter.normal_(generator=generator).mul_(std)
-        return
-    # The import takes a second, which few need.
-    from torch.distributed.tensor import distribute_tensor
-
-    device = parameter.to_local().device
-    whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+    is_sharded = hasattr(parameter, "placements")
+    whole = parameter
+    if is_sharded:
+        device = parameter.to_local().device
+        whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
     whole.normal_(generator=generator).mul_(std)
-    parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements))
+    if padding_row is not None:
+        whole[padding_row] = 0.0
+    if is_sharded:
+        # The import takes a second, which few need.
+        from torch.distributed.tensor import distribute_tensor
+
+        parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements))
 
 
 def assign(
@@ -220,6 +284,7 @@ def assign(
     tied="embedding",
     forward=None,
     optimizer="adamw",
+    warn=True,
 ) -> dict[str, Assignment]:
     """Role, m and scales of every parameter; see :func:`param_groups`."""
     rule = named_rules.rule(rule, base_width)
@@ -234,7 +299,7 @@ def assign(
     found = find_roles(inner, other, roles)
     # A scalar has no size that grows: it follows the model as a whole.
     largest = max((role.growth for role in found.values() if role.growth), default=1.0)
-    note = attention_note(rule, inner, base_model)
+    note = attention_note(rule, inner, base_model) if warn else ""
     if note:
         warnings.warn(note, ForwardWarning, stacklevel=3)
     assigned = {}
@@ -242,7 +307,13 @@ def assign(
         if role.tied_to and role.role == "embedding" and tied == "readout":
             role = replace(role, role="readout", fan_in=role.fan_out, fan_out=role.fan_in)
         m = model_m or role.growth or largest
-        scales = _scales(rule, role, m, tied, forward, optimizer, inner)
+        # By base_width all that grows grows as the width does.
+        ratio = 1.0 if model_m else role.growth_ratio
+        stacked = inner.get_parameter(name).ndim != 2
+        own = optimizer
+        if is_muon(optimizer) and stacked:
+            own = "adamw"
+        scales = _scales(rule, replace(role, growth_ratio=ratio), m, tied, forward, own, inner)
         assigned[name] = Assignment(role, m, scales)
     return assigned
 
@@ -251,7 +322,16 @@ def _scales(rule, role, m, tied, forward, optimizer, model):
     """The scales of one parameter, a forward multiplier in them or settled."""
     # SGD's rate of a vector follows its own size: the bias of a readout grows with nothing.
     own_m = 1.0 if optimizer == "sgd" and role.growth is None else m
-    scales = for_optimizer(rule, optimizer, role.role, role.fan_in, own_m, role.fan_out)
+    scales = for_optimizer(
+        rule=rule,
+        optimizer=optimizer,
+        role=role.role,
+        fan_in=role.fan_in,
+        m=own_m,
+        fan_out=role.fan_out,
+        dense=role.dense,
+        growth_ratio=role.growth_ratio,
+    )
     scales = with_depth(scales, rule, model, role.name)
     multiplier = scales.multiplier
     # Our own model multiplies the logits of a tied readout itself.
@@ -260,17 +340,20 @@ def _scales(rule, role, m, tied, forward, optimizer, model):
         multiplier = rule.scales("readout", role.fan_out, m, role.fan_in).multiplier
     settled = forward == "in_model" or (forward == "absorb" and not role.tied_to)
     if multiplier != 1 and not settled:
-        refuse_multiplier(rule, role, multiplier)
+        refuse_multiplier(rule, role, multiplier, model)
     return absorb(scales, optimizer, role.role) if forward == "absorb" else scales
 
 
 def _other_width(model, base_model, rule, base_width):
     """The copy to compare shapes with, and m where it is the same for all parameters."""
-    if base_model is not None:
+    is_base = base_model is not None and same_width(model, base_model)
+    if base_model is not None and not is_base:
         return base_model, None
     if isinstance(model, Transformer):
-        return wider_copy(model.config), rule.multiplier(model.config.width)
+        return wider_copy(model.config), 1.0 if is_base else rule.multiplier(model.config.width)
     width = huggingface_width(model)
+    if is_base:
+        return _at_the_base(model, base_model, width), 1.0
     if width and (base_width or rule.base_width > 1):
         return wider_huggingface_copy(model), rule.multiplier(width)
     given = "base_width=…" if width else "base_model=the same architecture at a smaller width"
@@ -279,6 +362,16 @@ def _other_width(model, base_model, rule, base_width):
         "shapes tell the roles, and its width the multiplier m",
         f"param_groups(model, …, {given})",
     )
+
+
+def _at_the_base(model, base_model, width):
+    """At the base width m is 1; a wider copy tells the roles where there is one, else types do."""
+    if width is None:
+        return base_model
+    try:
+        return wider_huggingface_copy(model)
+    except ConfigError:
+        return base_model
 
 
 def embedding_lr_groups(

@@ -125,6 +125,8 @@ def rule(name: str | Parameterization | Rule, base_width: int | None = None) -> 
     ------
     ConfigError: for any other name, with all of them.
     """
+    if base_width is not None and base_width < 1:
+        raise ConfigError(f"{base_width=} is no width.", "the width at which m is 1", "base_width=256")
     if isinstance(name, str):
         name = NAMED_RULES.get(name.strip().lower().replace("_", "-"), name)
     if isinstance(name, Rule):

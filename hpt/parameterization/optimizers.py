@@ -70,16 +70,26 @@ def check_optimizer(rule: Rule, optimizer: str) -> None:
 
 
 def for_optimizer(
-    rule: Rule, optimizer: Optimizer, role: Role, fan_in: int, m: float, fan_out: int
+    rule: Rule,
+    optimizer: Optimizer,
+    role: Role,
+    fan_in: int,
+    m: float,
+    fan_out: int,
+    dense: bool = False,
+    growth_ratio: float = 1.0,
 ) -> Scales:
-    """The rule's scales of one parameter, under ``optimizer``."""
-    scales = rule.scales(role, fan_in, m, fan_out)
+    """The rule's scales of one parameter, under ``optimizer``.
+
+    ``growth_ratio`` is the growth of a hidden matrix's output over that of its input.
+    """
+    scales = rule.scales(role, fan_in, m, fan_out, dense)
     if is_literal(rule):
         return scales
     if optimizer == "sgd":
         # An input's or output's SGD gradient shrinks as 1/m where Adam's step does not.
         readout_lr = m if rule.name == "mup-table8" else 1 / m
-        lr = {"embedding": m, "vector": m, "readout": readout_lr}.get(role, 1.0)
+        lr = {"embedding": m, "vector": m, "readout": readout_lr, "hidden": growth_ratio}.get(role, 1.0)
         return scales._replace(lr=lr, decay=1 / lr)
     if optimizer == "adafactor" and role in ("hidden", "readout"):
         at_base = rule.scales(role, fan_in / m, 1.0, fan_out)

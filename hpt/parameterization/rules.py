@@ -200,17 +200,30 @@ class Rule:
     def _laws(self, role) -> RoleLaws:
         if role not in ROLES:
             raise unknown_name("role", role, ROLES)
-        return getattr(self, role)
+        own = getattr(self, role)
+        if role == "fixed" and self.lr_is == "hidden" and own == RoleLaws():
+            # μP's constant η₀ is η·m there, for an embedding as for all whose input stays.
+            return RoleLaws(lr=self.embedding.lr, source="no size grows: as an embedding")
+        return own
 
-    def scales(self, role: Role, fan_in: int, m: float, fan_out: int = 1) -> Scales:
-        """Init std, and factors on LR, output, weight decay and ε, of one parameter.
+    def scales(self, role: Role, fan_in: int, m: float, fan_out: int = 1, dense: bool = False) -> Scales:
+        """Init std, and factors on LR, output, weight decay and ε, of one parameter; ``dense`` tells
+        an embedding of numbers from a table.
 
         Raises
         ------
         ConfigError: for a role that no rule knows.
         """
-        scales = self._laws(role).scales(fan_in, fan_out, m)
+        laws = self._dense if dense and role == "embedding" else self._laws(role)
+        scales = laws.scales(fan_in, fan_out, m)
         return scales._replace(init_std=0.0) if role in KEPT_ROLES else scales
+
+    @property
+    def _dense(self):
+        """The laws of an embedding that multiplies vectors of numbers (a patch, a low rank): it starts
+        at 1/√fan_in. Unit scaling, where all start at 1, has no other law for it than for any matrix."""
+        starts_at_one = self.hidden.std == ONE
+        return self.hidden if starts_at_one else replace(self.embedding, std=UNIT_SUM)
 
     def attention_scale(self, d_head: int, base_d_head: int | None = None) -> float:
         """Factor on the attention logits; ``base_d_head`` is the head size at m = 1."""
@@ -232,7 +245,7 @@ class Rule:
         """One row a role: its laws in words, and their source."""
         rows = []
         for role in ROLES:
-            laws = getattr(self, role)
+            laws = self._laws(role)
             rows.append(
                 {
                     "role": role,

@@ -9,6 +9,7 @@ switch   what it changes                             off                 on
 =======  ==========================================  ==================  ====================
 Attn     attention logits are scaled by              1/√d_head           1/d_head
 Embd     token and position embeddings train at      η                   η·m
+         (and matrices of which no size grows)
 LN       every vector (norm gains, biases) trains at η                   η·m
 Last     the readout starts with std                 1/√n                1/√n · 1/√m
 =======  ==========================================  ==================  ====================
@@ -95,7 +96,8 @@ class Parameterization:
 
         Parameters
         ----------
-        role: embedding, hidden, readout, vector, or fixed (no size of it grows: it trains at η).
+        role: embedding, hidden, readout, vector, or fixed (no size of it grows: it trains as an
+            embedding does, at μP's constant η₀ = η·m).
         fan_in: inputs summed by one output (the width n, for the readout).
         m: width multiplier of the parameter.
         fan_out: outputs; no rule of the sixteen depends on it.

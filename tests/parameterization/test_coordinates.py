@@ -176,3 +176,57 @@ def test_weights_are_drawn_on_the_device_that_they_are_on(monkeypatch):
     monkeypatch.setattr(torch, "Generator", Generator)
     hpt.coord_check(make, [16, 32, 64], "SP", loss=loss, lr=1e-3, steps=1, seeds=1)
     assert devices == [torch.device("cpu")] * 3
+
+
+class Plain(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.words, self.body = nn.Embedding(64, n), nn.Linear(n, n, bias=False)
+        self.out = nn.Linear(n, 64, bias=False)
+
+    def forward(self, ids):
+        return self.out(self.body(self.words(ids)))
+
+
+class Scheduled(Plain):
+    def __init__(self, n):
+        super().__init__(n)
+        self.rates = [rate.item() for rate in torch.linspace(0, 0.1, 3)]
+
+
+def in_bf16(model):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return loss(model)
+
+
+def small_check(make, loss=loss, **options):
+    return hpt.coord_check(
+        make, [8, 16, 32], "mup-table3", loss=loss, lr=1e-3, steps=1, seeds=1, **options
+    ).table
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda n: Plain(n).to("cpu"), Scheduled, lambda n: torch.compile(Plain(n), backend="eager")],
+    ids=["moved", "item", "compiled"],
+)
+def test_models_as_they_are_in_scripts(make):
+    assert small_check(make)["rms"].to_list() == small_check(Plain)["rms"].to_list()
+
+
+def test_under_autocast_the_sizes_are_those_of_fp32():
+    tables = [small_check(Plain, each) for each in (loss, in_bf16)]
+    plain, bf16 = (table.query("quantity == 'activation'")["rms"].to_numpy() for table in tables)
+    assert len(tables[0]) == len(tables[1]) and bf16 == pytest.approx(plain, rel=0.05)
+
+
+def test_what_cannot_be_judged_is_refused():
+    def zero_out(n):
+        model = Plain(n)
+        nn.init.zeros_(model.out.weight)
+        return model
+
+    with pytest.raises(ConfigError, match="both have"):
+        small_check(lambda n: Plain(16 if n < 32 else 64))
+    with pytest.raises(ConfigError, match="steps=4"):
+        small_check(zero_out)

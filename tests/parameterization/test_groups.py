@@ -157,15 +157,10 @@ def test_a_foreign_model_by_a_narrower_copy():
 def test_mistakes_are_told():
     with pytest.raises(ConfigError, match="base_model"):
         param_groups(Foreign(64), "sp", lr=0.1)
-    with pytest.raises(RoleError, match="both models"):
-        param_groups(Foreign(64), "sp", lr=0.1, base_model=Foreign(64))
     with pytest.raises(RoleError, match="missing"):
         param_groups(Foreign(64), "sp", lr=0.1, base_model=nn.Linear(2, 2))
     with pytest.raises(ConfigError, match="lr=-1"):
         param_groups(Transformer(CONFIG), "sp", lr=-1)
-    convolution = nn.Sequential(nn.Conv1d(4, 8, 3))
-    with pytest.raises(RoleError, match="Conv1d"):
-        param_groups(convolution, "sp", lr=0.1, base_model=nn.Sequential(nn.Conv1d(2, 4, 3)))
 
 
 def test_three_ways_to_decay():
@@ -312,3 +307,48 @@ def test_the_one_liner():
         hpt.embedding_lr_groups(nn.Linear(2, 2), lr=0.1, width=2)
     with pytest.raises(ConfigError, match="lr=0"):
         hpt.embedding_lr_groups(model, lr=0, width=2)
+
+
+class Kept(nn.Module):
+    """What an init that draws everything would spoil."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.words = nn.Embedding(9, n, padding_idx=2)
+        self.frozen = nn.Linear(n, n).requires_grad_(False)
+        self.zero = nn.Linear(n, n, bias=False)
+        self.pixels, self.out = nn.Linear(3072, n), nn.Linear(n, 9)
+        nn.init.zeros_(self.zero.weight)
+
+
+def test_init_keeps_what_a_layer_is():
+    model = Kept(64)
+    frozen = model.frozen.weight.clone()
+    init_weights(model, "sp+embd", base_model=Kept(32), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.frozen.weight, frozen) and not model.zero.weight.any()
+    assert not model.words.weight[2].any() and model.words.weight[3].any()
+    assert model.pixels.weight.std().item() == pytest.approx(3072**-0.5, rel=0.02)  # a dense input
+
+
+def test_a_model_that_is_zero_everywhere_is_drawn():
+    model = Foreign(32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    init_weights(model, "sp", base_model=Foreign(16))
+    assert model.inside.weight.any() and model.out.weight.any()
+
+
+def test_sgd_follows_both_growths():
+    """MuSGD: a hidden matrix of unequal growth trains at growth of the output over the input's."""
+
+    class Unequal(nn.Module):
+        def __init__(self, n, inner):
+            super().__init__()
+            self.words, self.up, self.down = nn.Embedding(9, n), nn.Linear(n, inner), nn.Linear(inner, n)
+            self.out = nn.Linear(n, 9)
+
+    model, base = Unequal(64, 256), Unequal(32, 64)
+    groups = param_groups(model, "mup-table3", lr=1.0, base_model=base, optimizer="sgd")
+    lr = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    assert (lr[model.up.weight], lr[model.down.weight]) == (2.0, 0.5)

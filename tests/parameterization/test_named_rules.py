@@ -82,7 +82,8 @@ def test_named_rules_are_their_tables(name):
     for role, expected in PUBLISHED[name].items():
         s = rule.scales(role, ROLES[role][0], M, ROLES[role][1])
         assert (s.lr, s.multiplier, s.decay, s.eps) == pytest.approx(expected), role
-    assert rule.scales("fixed", 3, M) == Scales(0.0, 1.0)
+    fixed_lr = PUBLISHED[name]["embedding"][0] if rule.lr_is == "hidden" else 1.0
+    assert rule.scales("fixed", 3, M) == Scales(0.0, fixed_lr)
     assert rule.scales("readout", N, M, V).init_std == pytest.approx(STDS.get(name, 1 / 8))
     assert rule.scales("hidden", N, M, N).init_std == (1 if name == "u-mup" else 1 / 8)
     assert rule.scales("embedding", V, M, N).init_std == 1
@@ -109,7 +110,9 @@ def test_each_switch_changes_exactly_its_own_row(switch):
             hpt.rule(next(q for q in PARAMETERIZATIONS if q.switches == p.switches | {switch})),
         )
         changed = {r for r, (i, o) in ROLES.items() if off.scales(r, i, M, o) != on.scales(r, i, M, o)}
-        assert changed == ({own} if own else set())
+        # What has no growing size has an input that stays, as an embedding has.
+        own_roles = {own, "fixed"} if own == "embedding" else {own} - {None}
+        assert changed == own_roles
         assert (off.attention != on.attention) == (switch == "Attn")
 
 

@@ -39,7 +39,8 @@ def test_an_embedding_rate_of_any_power_of_m():
     sp = hpt.rule("sp+attn")
     assert rule.name == "SP+Attn+Embd^0.5" == sp.with_power(0.5).name and rule == sp.with_power(0.5)
     assert rule.scales("embedding", 50, 4.0, 64) == Scales(1.0, 2.0)
-    for role in ("hidden", "readout", "vector", "fixed"):
+    assert rule.scales("fixed", 4, 4.0, 4) == Scales(0.0, 2.0)
+    for role in ("hidden", "readout", "vector"):
         assert rule.scales(role, 64, 4.0, 50) == sp.scales(role, 64, 4.0, 50)
     assert hpt.rule("sp").with_power(1.0).scales("embedding", 50, 4.0) == hpt.rule("sp+embd").scales(
         "embedding", 50, 4.0
