@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
 import pandas as pd
 
 from hpt.analysis.compare import common_widths, groups_of
@@ -68,9 +67,11 @@ def _gain(before: Group, after: Group, width: float, level: float) -> Figure:
     for *_, reason in cells:
         if reason:
             return Figure.nothing(reason, runs)
-    high, low = (group.fit.loss_W[w] for group, w, _ in cells)
-    high_B, low_B = (group.drawn("loss_BxW", w) for group, w, _ in cells)
-    ends = interval(high_B - low_B, level)
-    told_from_zero = np.prod(np.sign(ends)) > 0
-    reason = "" if told_from_zero or np.isnan(ends).any() else "not told from zero"
-    return Figure.of(high - low, ends, reason, before.method, runs)
+    loss_before, loss_after = (group.fit.loss_W[w] for group, w, _ in cells)
+    before_B, after_B = (group.drawn("loss_BxW", w) for group, w, _ in cells)
+    low, high = interval(before_B - after_B, level)
+    reason = ""
+    if low <= 0 <= high:
+        reason = "not told from zero"
+    gain = loss_before - loss_after
+    return Figure.of(gain, (low, high), reason, before.method, runs)

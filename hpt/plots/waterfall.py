@@ -22,16 +22,11 @@ def plot_waterfall(steps: pd.DataFrame, *, width: float | None = None, title: st
     scale = steps.columns[steps.columns.get_loc("from") - 1]
     width = steps[scale].max() if width is None else width
     shown = steps[steps[scale] == width]
-    ends = shown["gain"].cumsum()
-    starts = ends - shown["gain"]
     figure, (ax,) = new_figure(1, height=0.5 * len(shown) + 1.6)
-    for y, (step, start, end) in enumerate(zip(shown.itertuples(), starts, ends, strict=True)):
-        color = color_of(step.to) if step.determined else GREY
-        ax.barh(y, step.gain, left=start, height=0.6, color=color)
-        ax.plot([start + step.gain_low, start + step.gain_high], [y, y], color="black", lw=1.2)
-        said = f"{step.gain:+.3f} nats, {step.share:.0%}" if step.gain == step.gain else step.reason
-        beyond = max(start, end, start + step.gain_high)
-        add_note(ax, said, (beyond, y), (6, -3), fontsize=8)
+    start = 0.0
+    for y, step in enumerate(shown.itertuples()):
+        _draw_step(ax, y, step, start)
+        start += step.gain
     # Room for the note of the longest bar.
     ax.margins(x=0.3)
     ax.axvline(0, color="black", lw=0.8)
@@ -41,3 +36,17 @@ def plot_waterfall(steps: pd.DataFrame, *, width: float | None = None, title: st
         xlabel=f"nats below {shown['from'].iloc[0]} at the best learning rate, {scale} {width:g}", title=title
     )
     return figure
+
+
+def _draw_step(ax, y, step, start):
+    """One step as a bar that begins at ``start``, its whiskers, and what it says."""
+    color = color_of(step.to) if step.determined else GREY
+    ax.barh(y, step.gain, left=start, height=0.6, color=color)
+    low = start + step.gain_low
+    high = start + step.gain_high
+    ax.plot([low, high], [y, y], color="black", lw=1.2)
+    said = step.reason
+    if step.gain == step.gain:
+        said = f"{step.gain:+.3f} nats, {step.share:.0%}"
+    rightmost = max(start, start + step.gain, high)
+    add_note(ax, said, (rightmost, y), (6, -3), fontsize=8)
