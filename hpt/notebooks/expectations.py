@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +19,15 @@ from hpt.metrics.verdicts import interval
 from hpt.notebooks.claims import Verdict
 from hpt.study.references import Reference
 
-#: What came out, in words, and the interval of it, which the verdict is read from.
-Found = tuple[str, float, float]
+
+class Found(NamedTuple):
+    """What came out, in words, its interval, which the verdict is read from, and why the data do not
+    determine it, if they do not."""
+
+    came_out: str
+    low: float
+    high: float
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Outcome:
     question, expected: as they were written down before the runs.
     came_out: the figure with its interval.
     verdict: holds, if the whole interval lies where it was expected; does not hold here, if none of it
-        does; else not determined.
+        does; else, or where the data do not determine the figure, not determined.
     """
 
     question: str
@@ -54,9 +62,12 @@ def outcomes(reference: Reference, report: TransferReport) -> list[Outcome]:
 
 
 def _outcome(expectation: Mapping, found: Found) -> Outcome:
-    came_out, low, high = found
+    came_out, low, high, reason = found
     expected_low, expected_high = (float(end) for end in expectation["interval"])
-    if expected_low <= low and high <= expected_high:
+    if reason:
+        came_out = f"{came_out} ({reason})"
+        verdict = Verdict.UNDETERMINED
+    elif expected_low <= low and high <= expected_high:
         verdict = Verdict.HOLDS
     elif low > expected_high or high < expected_low:
         verdict = Verdict.FAILS
@@ -73,7 +84,7 @@ def _share_of_loss(_, report, switch="Embd"):
     """A switch's share of the loss from SP to μP, over every order of the switches."""
     share = _row(effects(report, "loss"), "share", switch)
     text = f"{share['estimate']:.0%} [{share['low']:.0%}, {share['high']:.0%}] at width {share['width']:g}"
-    return text, share["low"], share["high"]
+    return Found(text, share["low"], share["high"], share["reason"])
 
 
 def _part_of_loss(switch):
@@ -82,7 +93,7 @@ def _part_of_loss(switch):
     def find(_, report):
         part = _row(effects(report, "loss"), "shapley", switch)
         text = f"{part['estimate']:+.3f} [{part['low']:+.3f}, {part['high']:+.3f}] nats"
-        return text, part["low"], part["high"]
+        return Found(text, part["low"], part["high"], part["reason"])
 
     return find
 
@@ -91,21 +102,22 @@ def _factor_of_E(_, report):
     """What Embd divides E by, over all settings of the other switches."""
     effect = _row(effects(report, "E"), "main", "Embd")
     factor, low, high = (2.0 ** -effect[end] for end in ("estimate", "high", "low"))
-    return f"a factor of {factor:.1f} [{low:.1f}, {high:.1f}]", low, high
+    return Found(f"a factor of {factor:.1f} [{low:.1f}, {high:.1f}]", low, high, effect["reason"])
 
 
 def _gap_without_embd(_, report):
     """The share of the gap from SP to μP that μP without Embd closes, at the largest width."""
     share = gap_closed(report, by="μP-Embd").sort_values("width").iloc[-1]
     low, high = share["share_low"], share["share_high"]
-    return f"{share['share']:.0%} [{low:.0%}, {high:.0%}] at width {share['width']:g}", low, high
+    text = f"{share['share']:.0%} [{low:.0%}, {high:.0%}] at width {share['width']:g}"
+    return Found(text, low, high, share["reason"])
 
 
 def _effect_on_kappa(_, report):
     """Embd's main effect on κ."""
     effect = _row(effects(report, "kappa"), "main", "Embd")
     text = f"{effect['estimate']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
-    return text, effect["low"], effect["high"]
+    return Found(text, effect["low"], effect["high"], effect["reason"])
 
 
 def _between(reference, report, figure, condition, switch):
@@ -121,7 +133,8 @@ def _cost(condition, switch, sign=1):
     def find(reference, report):
         effect = _between(reference, report, "loss", condition, switch)
         low, high = sorted(sign * effect[end] for end in ("low", "high"))
-        return f"{sign * effect['estimate']:+.3f} [{low:+.3f}, {high:+.3f}] nats", low, high
+        text = f"{sign * effect['estimate']:+.3f} [{low:+.3f}, {high:+.3f}] nats"
+        return Found(text, low, high, effect["reason"])
 
     return find
 
@@ -141,7 +154,8 @@ def _cost_of_a_small_dose(reference, report):
     low = min(cost["low"] for cost in costs)
     high = max(cost["high"] for cost in costs)
     each = ", ".join(f"{cost['estimate']:+.3f}" for cost in costs)
-    return f"{each} nats, all intervals within [{low:+.3f}, {high:+.3f}]", low, high
+    reason = next((cost["reason"] for cost in costs if cost["reason"]), "")
+    return Found(f"{each} nats, all intervals within [{low:+.3f}, {high:+.3f}]", low, high, reason)
 
 
 def _factor_of_dose(reference, report):
@@ -149,7 +163,7 @@ def _factor_of_dose(reference, report):
     condition = COUPLED + " and parameterization == 'SP' and dose in (0, 1)"
     effect = _between(reference, report, "E", condition, "dose")
     factor, low, high = (2.0 ** effect[end] for end in ("estimate", "low", "high"))
-    return f"a factor of {factor:.2f} [{low:.2f}, {high:.2f}]", low, high
+    return Found(f"a factor of {factor:.2f} [{low:.2f}, {high:.2f}]", low, high, effect["reason"])
 
 
 def _share_lost(reference, report):
@@ -163,7 +177,7 @@ def _share_lost(reference, report):
         found[dose] = (sp - embd) / (sp - mup)
     lost_B = found[10] - found[0]
     low, high = interval(lost_B, report.level)
-    return f"{np.median(lost_B):+.0%} [{low:+.0%}, {high:+.0%}]", low, high
+    return Found(f"{np.median(lost_B):+.0%} [{low:+.0%}, {high:+.0%}]", low, high)
 
 
 def _shift(reference, report):
@@ -172,7 +186,7 @@ def _shift(reference, report):
     without, with_decay = transfer_report(table, bootstraps=report.bootstraps).groups
     moved_B = with_decay.drawn("log2_lr_BxW", -1) - without.drawn("log2_lr_BxW", -1)
     low, high = interval(moved_B, report.level)
-    return f"{np.median(moved_B):+.2f} [{low:+.2f}, {high:+.2f}] octaves", low, high
+    return Found(f"{np.median(moved_B):+.2f} [{low:+.2f}, {high:+.2f}] octaves", low, high)
 
 
 #: The arm of the study of weight decay in which torch's AdamW decays.
