@@ -74,6 +74,7 @@ def replication_page(studies: Iterable[Told], folder: Path) -> str:
         train=base.train,
         tokens=base.train.steps * base.train.batch_size * base.model.context,
         widths=sorted(first.report.basins["width"].unique().tolist()),
+        seeds=_seeds(first.report.table),
         text=_text(first.reference.manifest["text"]),
         folder=folder.name,
         studies=[_section(study, folder) for study in studies],
@@ -82,11 +83,18 @@ def replication_page(studies: Iterable[Told], folder: Path) -> str:
     return page.rstrip() + "\n"
 
 
+def _seeds(table):
+    """How many seeds a learning rate has, in words."""
+    counts = table.groupby(["parameterization", "width", "log2_lr"])["seed"].nunique()
+    fewest, most = counts.min(), counts.max()
+    return f"{fewest} to {most} seeds" if most > fewest else f"{most} seed(s)"
+
+
 def _text(facts):
     """The text in words."""
     packages = ", ".join(facts.get("packages", ()))
     what = f"the Python sources of {packages}" if packages else "text"
-    return f"{what} ({facts['tokens'] / 1e6:.1f} million tokens)"
+    return f"{what} ({facts['train_tokens'] / 1e6:.1f} million tokens to train on)"
 
 
 def _section(study, folder):

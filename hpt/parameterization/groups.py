@@ -239,6 +239,9 @@ def kept_at_start(model: nn.Module, assigned: dict[str, Assignment]) -> dict[str
             kept[name] = role.role
         elif not parameters[name].requires_grad:
             kept[name] = "frozen"
+    if isinstance(model, Transformer):
+        # Ours keeps nothing: zero queries are made by `init_factors`.
+        return kept
     drawn = parameters.keys() - kept.keys()
     zeros = {name for name in drawn if _is_zero(parameters[name])}
     # A model in memory that nothing has filled yet may be zero everywhere.

@@ -25,7 +25,7 @@ def told():
         "question": definition["question"],
         "expected": definition["expected"],
         "seconds": 1234,
-        "text": {"packages": {"torch": "2.13.0"}, "tokens": 58_600_000},
+        "text": {"packages": {"torch": "2.13.0"}, "train_tokens": 58_600_000},
         "made": [MADE],
     }
     return Told(Reference("sixteen", "quick", manifest, (), ()), transfer_report(sweep, bootstraps=40))
