@@ -108,7 +108,8 @@ def _factor_of_E(_, report):
 def _gap_without_embd(_, report):
     """The share of the gap from SP to μP that μP without Embd closes, at the largest width."""
     share = gap_closed(report, by="μP-Embd").sort_values("width").iloc[-1]
-    low, high = share["share_low"], share["share_high"]
+    low = share["share_low"]
+    high = share["share_high"]
     text = f"{share['share']:.0%} [{low:.0%}, {high:.0%}] at width {share['width']:g}"
     return Found(text, low, high, share["reason"])
 
@@ -184,7 +185,9 @@ def _shift(reference, report):
     """Octaves by which a dose of 10 moves η* of SP at the largest width."""
     table = reference.table.query(COUPLED + " and parameterization == 'SP' and dose in (0, 10)")
     without, with_decay = transfer_report(table, bootstraps=report.bootstraps).groups
-    moved_B = with_decay.drawn("log2_lr_BxW", -1) - without.drawn("log2_lr_BxW", -1)
+    before_B = without.drawn("log2_lr_BxW", -1)
+    after_B = with_decay.drawn("log2_lr_BxW", -1)
+    moved_B = after_B - before_B
     low, high = interval(moved_B, report.level)
     return Found(f"{np.median(moved_B):+.2f} [{low:+.2f}, {high:+.2f}] octaves", low, high)
 

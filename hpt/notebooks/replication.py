@@ -86,7 +86,8 @@ def replication_page(studies: Iterable[Told], folder: Path) -> str:
 def _seeds(table):
     """How many seeds a learning rate has, in words."""
     counts = table.groupby(["parameterization", "width", "log2_lr"])["seed"].nunique()
-    fewest, most = counts.min(), counts.max()
+    fewest = counts.min()
+    most = counts.max()
     return f"{fewest} to {most} seeds" if most > fewest else f"{most} seed(s)"
 
 
@@ -156,5 +157,10 @@ def _outcomes_table(study):
 
 def markdown_table(table: pd.DataFrame) -> str:
     """A table as Markdown; a bar within a cell would end it, so it is escaped."""
-    rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+    rule = ["---"] * table.shape[1]
+    rows = [list(table.columns), rule, *table.astype(str).to_numpy().tolist()]
+    lines = []
+    for row in rows:
+        cells = [cell.replace("|", "\\|") for cell in row]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
