@@ -93,7 +93,7 @@ def study(profile, store, device, workers, minutes, dry_run, csv, adaptive, targ
     if minutes and chosen.missing(store):
         _goes_on()
         return
-    echo(hpt.transfer_report(table))
+    echo(hpt.transfer_report(table, loss_unit="nats"))
 
 
 @contextlib.contextmanager

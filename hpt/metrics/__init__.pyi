@@ -1,3 +1,6 @@
+from .bend import SIGMA_K as SIGMA_K
+from .bend import Bend as Bend
+from .bend import prior_of_sigma as prior_of_sigma
 from .quantities import QUANTITIES as QUANTITIES
 from .quantities import estimate_text as estimate_text
 from .quantities import group_name as group_name

@@ -218,7 +218,8 @@ def _stored(study, store):
 
 
 def _report(results):
-    return transfer_report(pd.DataFrame([r.row() for r in results]), reference="μP")
+    table = pd.DataFrame([r.row() for r in results])
+    return transfer_report(table, reference="μP", loss_unit="nats")
 
 
 def _shown(table, names):

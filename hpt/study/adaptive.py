@@ -248,7 +248,7 @@ def _explore(cells):
 
 def _spans(table):
     """Width of the interval of log2 η*, octaves, by group and width."""
-    found = basins(table, by="group", bootstraps=BOOTSTRAPS).set_index(["group", "width"])
+    found = basins(table, by="group", bootstraps=BOOTSTRAPS, loss_unit="nats").set_index(["group", "width"])
     span = found.log2_lr_high - found.log2_lr_low
     return span.fillna(OPEN_SPAN).clip(upper=OPEN_SPAN).to_dict()
 
