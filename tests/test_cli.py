@@ -136,6 +136,7 @@ def test_a_store_that_keeps_nothing_is_told_before_anything_is_trained(monkeypat
 
 def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
+    notebooks = Path(__file__).parents[1] / "notebooks"
     monkeypatch.setattr("hpt.notebooks.main_job.run_together", lambda *_, **__: pytest.fail("trained"))
     arguments = [
         "notebooks",
@@ -145,6 +146,8 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(tmp_
         str(tmp_path / "s"),
         "--out",
         str(tmp_path / "file/out"),
+        "--source",
+        str(notebooks),
     ]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1 and "the report cannot be written" in done.output

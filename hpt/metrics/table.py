@@ -22,6 +22,12 @@ FALSE = r"(?i)\s*(|false|no|0(\.0)?|nan|none|<na>)\s*"
 LAST = "last"
 STEPS = ("step", "epoch", "iter", "tokens")
 
+#: What a run measured, or is called by: no setting that could tell runs apart.
+MEASUREMENTS = frozenset(
+    "seconds runtime duration timestamp date started finished created tokens_per_second throughput "
+    "run_id id name host hostname device precision state status origin".split()
+)
+
 
 @dataclass(frozen=True, eq=False)
 class SweepTable:
@@ -171,6 +177,11 @@ def _fixed(frame, fix, notes):
     return frame
 
 
+def _plain_name(column):
+    """A column's name without its prefix: "summary/_runtime" → "runtime"."""
+    return str(column).lower().rpartition("/")[2].lstrip("_")
+
+
 def _is_setting(values):
     """Whether a column tells settings apart, and does not measure or name each row."""
     known = values.dropna()
@@ -181,7 +192,7 @@ def _is_setting(values):
 
 def _refuse_unknown(frame, clean, cell, known, notes):
     """Refuse settings that differ among runs which would count as repeats of one another."""
-    others = [c for c in frame if c not in known]
+    others = [c for c in frame if c not in known and _plain_name(c) not in MEASUREMENTS]
     trained = np.isfinite(clean.loss)
     frame = frame[trained]
     codes = clean[trained].groupby(cell, sort=False).ngroup()

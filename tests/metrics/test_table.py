@@ -161,8 +161,8 @@ def test_measurements_and_names_of_runs_are_no_settings():
     rng = np.random.default_rng(0)
     twice = pd.concat([sweep(), sweep()], ignore_index=True)
     twice["loss"] += 0.001 * rng.standard_normal(len(twice))
-    twice = twice.assign(seconds=rng.uniform(1, 2, len(twice)), run_id=[f"r{i}" for i in range(len(twice))])
-    assert "seconds, run_id" in " ".join(read_table(twice).notes)
+    twice = twice.assign(gap=rng.uniform(1, 2, len(twice)), label=[f"r{i}" for i in range(len(twice))])
+    assert "gap, label" in " ".join(read_table(twice).notes)
 
 
 def test_seeds_that_are_all_different_are_runs_without_seeds():
@@ -195,3 +195,13 @@ def test_accuracies_are_no_losses():
         read_table(table)
     assert "accuracy" in caught.value.remedy
     assert read_table(table, loss_unit="accuracy").unit == "error"
+
+
+def test_what_a_run_measured_is_no_setting():
+    """Two members of a stack have equal seconds, other runs have others."""
+    rows = [(64, 2.0**-x, 3 + 0.1 * x + 0.01 * s, s, 1.0 + (x > 7)) for x in (6, 7, 8) for s in (0, 1)]
+    table = pd.DataFrame(rows, columns=["width", "lr", "loss", "seed", "summary/_runtime"])
+    table.loc[1, "summary/_runtime"] = 7.0
+    assert not read_table(table).notes
+    with pytest.raises(TableError, match="batch"):
+        read_table(table.rename(columns={"summary/_runtime": "batch"}))
