@@ -3,16 +3,16 @@
 Real ladders of sizes seldom follow an exact power law. What they do is taken for a random walk of
 the exponent: in log2 η* = a − β·x + d(x), x = log2 n, the slope of d changes by σ octaves an octave
 for each (octave of size)^½, an integrated Brownian motion (Wahba 1978: a smoothing spline is its
-posterior mean). σ is unknown: half of the prior says 0, an exact law; the other half is half-normal
+posterior mean). σ is unknown: a share EXACT of the prior says 0, an exact law; the rest is half-normal
 with scale DRIFT. The optima's distances from the law choose among them, and a curve through the
 optima, as stiff as that σ, corrects the law's prediction. Two sizes show no bend: the prior alone
 speaks.
 
 DRIFT is learned from public sweeps: 85 ladders of model size, tokens or batch size, 3 to 10 sizes
 each, of Li et al. 2025 (Step Law, arXiv 2503.04715, dense and mixture-of-experts models) are most
-likely with σ of 0.1 to 0.3 (restricted likelihood, a median of 0.2), and this prior holds 95 % of
-their 257 optima from the third size on, one step beyond; a bend quadratic in x, or one of η* itself
-as a random walk, explains them less well.
+likely with σ of 0.1 to 0.3 (restricted likelihood, a median of 0.2); a bend quadratic in x, or one of
+η* itself as a random walk, explains them less well. DRIFT and EXACT were then chosen by hand on these
+ladders, so what docs/coverage.md says of their held-out sizes is no test of this prior on others.
 
 The reducible loss has a bend of the same kind: its exponent α is taken to change by LOSS_DRIFT·α
 for each (octave)^½. No public ladder is long enough to learn that.
