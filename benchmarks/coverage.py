@@ -284,8 +284,9 @@ octave_error is 0, which its folded interval can only miss from below.
   to be covered in 92 to 98 % of the sweeps of each kind.
 - **Bends.** Real laws of η* are no exact power laws. What is assumed of their bends stands in
   `hpt/metrics/bend.py`, learned from 85 public ladders of learning rate × size (Li et al. 2025, arXiv
-  2503.04715; figures alone are used here), the ones below, which are no test of it on others. It makes the interval
-  of η* one octave beyond the largest width about 1.4 times as wide as an exact power law would need, two octaves beyond about 2.5 times.
+  2503.04715; figures alone are used here), the ones below, which are no test of it on others. It makes
+  the interval of η* one octave beyond the largest width about 1.4 times as wide as an exact power law
+  would need, two octaves beyond about 2.5 times.
   Bends of a kind that leaves no trace at the widths measured, such as a break just beyond them, are
   covered only as far as that prior reaches.
 - Where laws bend, β and α are their mean exponents over the widths measured, and the octave error's
