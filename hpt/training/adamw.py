@@ -38,13 +38,20 @@ def update(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_5: Ten
     """A step of all members, each at its rates; see :data:`hpt.training.optimizers.Update`."""
     lr_factor, decay_factor, _, debias1, debias2 = scalars_5
     grad_RxP = torch.cat([grad.flatten(1) for grad in grads], dim=1)
-    mean_RxP, square_RxP = group.moments
     lr_Rx1 = group.lr * lr_factor
-    group.weight.addcmul_(group.weight, lr_Rx1 * group.decay * decay_factor, value=-1)
+    shrink_Rx1 = lr_Rx1 * group.decay * decay_factor
+    tensors = (group.weight, *group.moments)
+    _step(tensors, grad_RxP, lr_Rx1, shrink_Rx1, group.eps, c, debias1, debias2)
+
+
+def _step(tensors, grad_RxP, lr_Rx1, shrink_Rx1, eps, c, debias1, debias2):
+    """A step of torch.optim.AdamW: weights, their mean gradient and its mean square change in place."""
+    weight_RxP, mean_RxP, square_RxP = tensors
+    weight_RxP.addcmul_(weight_RxP, shrink_Rx1, value=-1)
     mean_RxP.lerp_(grad_RxP, 1 - c.beta1)
     square_RxP.mul_(c.beta2).addcmul_(grad_RxP, grad_RxP, value=1 - c.beta2)
-    root_RxP = square_RxP.sqrt().div_(debias2.sqrt()).add_(group.eps)
-    group.weight.addcdiv_(lr_Rx1 / debias1 * mean_RxP, root_RxP, value=-1)
+    root_RxP = square_RxP.sqrt().div_(debias2.sqrt()).add_(eps)
+    weight_RxP.addcdiv_(lr_Rx1 / debias1 * mean_RxP, root_RxP, value=-1)
 
 
 @dataclasses.dataclass
@@ -79,19 +86,15 @@ class StackedGroup:
         """A step of torch.optim.AdamW at each member's rates; the scalars are a row of
         :func:`step_scalars`."""
         factor, debias1, debias2 = scalars_3
-        weight_RxP, mean_RxP, square_RxP, peak_Rx1, decay_Rx1 = self.state
+        *tensors, peak_Rx1, decay_Rx1 = self.state
         lr_Rx1 = peak_Rx1 * factor
-        weight_RxP.addcmul_(weight_RxP, lr_Rx1 * decay_Rx1, value=-1)
-        mean_RxP.lerp_(grad_RxP, 1 - c.beta1)
-        square_RxP.mul_(c.beta2).addcmul_(grad_RxP, grad_RxP, value=1 - c.beta2)
-        root_RxP = square_RxP.sqrt().div_(debias2.sqrt()).add_(self.eps)
-        weight_RxP.addcdiv_(lr_Rx1 / debias1 * mean_RxP, root_RxP, value=-1)
+        _step(tensors, grad_RxP, lr_Rx1, lr_Rx1 * decay_Rx1, self.eps, c, debias1, debias2)
 
 
 def step_scalars(c: TrainConfig, steps: int) -> Tensor:
     """What all members share at each step, Sx3: the schedule's factor, and Adam's bias corrections
     1 − β₁ᵗ and 1 − β₂ᵗ."""
-    rows = [(lr_factor(c, t - 1, steps), 1 - c.beta1**t, 1 - c.beta2**t) for t in range(1, steps + 1)]
+    rows = [(lr_factor(c, t - 1, steps), *corrections(c, t)) for t in range(1, steps + 1)]
     return torch.tensor(rows)
 
 
