@@ -182,14 +182,10 @@ def make_reference(
         for part in parts:
             left = (ends - time.monotonic()) / 60 if ends else None
             if left is None or left > 0:
-                part.study.run(store, **_time_limit(left), **options)
+                part.study.run(store, minutes=left, **options)
     finally:
         made = _pack(name, profile, parts, store, text, before)
     return made
-
-
-def _time_limit(minutes):
-    return {} if minutes is None else {"minutes": minutes}
 
 
 def _made_before(name, profile, folder, fingerprint):
