@@ -4,9 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-import torch.nn.functional as F
+from plain_training import plain_losses
 
-from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.runs.train_config import lr_factor
 from hpt.training.loop import build_model, rate_groups, train
@@ -22,23 +21,20 @@ def by_lion(run, **values):
 def test_a_run_is_that_of_the_papers_algorithm(tiny_run, weight_decay):
     """Chen et al. 2023, algorithm 2: u = sign(β₁m + (1 − β₁)g), w ← w − η(u + λw), m ← β₂m + (1 − β₂)g."""
     run = by_lion(dataclasses.replace(tiny_run, parameterization="SP+Embd"), weight_decay=weight_decay)
-    c, data, model = run.train, load(run.data), build_model(run)
+    c, model = run.train, build_model(run)
     groups = rate_groups(model, run)
     m = {p: torch.zeros_like(p) for p in model.parameters()}
-    losses = []
-    for step in range(c.steps):
-        inputs, targets = data.batch(0, step, 4, 16)
-        model.zero_grad()
-        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-        loss.backward()
-        losses.append(loss.item())
-        with torch.no_grad():
-            for group in groups:
-                eta = group["lr"] * lr_factor(c, step, c.steps)
-                for p in group["params"]:
-                    u = (0.95 * m[p] + 0.05 * p.grad).sign()
-                    p -= eta * (u + group["weight_decay"] * p)
-                    m[p] = 0.98 * m[p] + 0.02 * p.grad
+
+    @torch.no_grad()
+    def take_step(step):
+        for group in groups:
+            eta = group["lr"] * lr_factor(c, step, c.steps)
+            for p in group["params"]:
+                u = (0.95 * m[p] + 0.05 * p.grad).sign()
+                p -= eta * (u + group["weight_decay"] * p)
+                m[p] = 0.98 * m[p] + 0.02 * p.grad
+
+    losses = plain_losses(run, model, take_step)
     result = train(run, device="cpu")
     # A sign turns where two numbers differ in their last digits.
     assert result.train_loss == pytest.approx(losses, rel=1e-4)

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_training import plain_losses
 
-from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.runs.train_config import lr_factor
 from hpt.training.loop import build_model, rate_groups, train
@@ -25,7 +25,7 @@ def by_muon(run, **values):
 @pytest.mark.parametrize("values", [{}, {"weight_decay": 0.5, "momentum": 0.8}], ids=str)
 def test_a_run_is_that_of_torchs_muon_with_adamw_beside(tiny_run, optimizer, values):
     run = by_muon(tiny_run, optimizer=optimizer, **values)
-    c, data = run.train, load(run.data)
+    c = run.train
     model = build_model(run)
     groups = rate_groups(model, run)
     hidden = [{**g, "params": g["params"]} for g in groups if g["name"] == "hidden"]
@@ -38,17 +38,14 @@ def test_a_run_is_that_of_torchs_muon_with_adamw_beside(tiny_run, optimizer, val
     assert {g["lr"] for g in muon.param_groups} == {0.02}
     assert [g["lr"] for g in adamw.param_groups] == pytest.approx([0.002] * 3)
     peaks = [(g, g["lr"]) for o in (muon, adamw) for g in o.param_groups]
-    losses = []
-    for step in range(c.steps):
-        inputs, targets = data.batch(0, step, 4, 16)
-        model.zero_grad()
-        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-        loss.backward()
-        losses.append(loss.item())
+
+    def take_step(step):
         for group, peak in peaks:
             group["lr"] = peak * lr_factor(c, step, c.steps)
         muon.step()
         adamw.step()
+
+    losses = plain_losses(run, model, take_step)
     # The iteration runs in bf16.
     assert train(run, device="cpu").train_loss == pytest.approx(losses, rel=2e-3)
     assert losses[-1] < losses[0]

@@ -4,9 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-import torch.nn.functional as F
+from plain_training import plain_losses
 
-from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.runs.train_config import lr_factor
 from hpt.training.loop import build_model, rate_groups, train
@@ -20,23 +19,19 @@ def by_sgd(run, **values):
 
 def losses_by_torch(run, momentum):
     """The training losses by torch.optim.SGD, weights shrunk before each of its steps."""
-    c, data, model = run.train, load(run.data), build_model(run)
+    c, model = run.train, build_model(run)
     groups = rate_groups(model, run)
     sgd = torch.optim.SGD([{"params": g["params"], "lr": g["lr"]} for g in groups], momentum=momentum)
-    losses = []
-    for step in range(c.steps):
-        inputs, targets = data.batch(0, step, 4, 16)
-        model.zero_grad()
-        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-        loss.backward()
-        losses.append(loss.item())
-        with torch.no_grad():
-            for group, rates in zip(sgd.param_groups, groups, strict=True):
-                group["lr"] = rates["lr"] * lr_factor(c, step, c.steps)
-                for p in group["params"]:
-                    p *= 1 - group["lr"] * rates["weight_decay"]
+
+    @torch.no_grad()
+    def take_step(step):
+        for group, rates in zip(sgd.param_groups, groups, strict=True):
+            group["lr"] = rates["lr"] * lr_factor(c, step, c.steps)
+            for p in group["params"]:
+                p *= 1 - group["lr"] * rates["weight_decay"]
         sgd.step()
-    return losses
+
+    return plain_losses(run, model, take_step)
 
 
 @pytest.mark.parametrize(
