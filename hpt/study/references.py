@@ -136,10 +136,11 @@ def reference_parts(name: str, profile: str = "quick") -> list[Part]:
     # The whole grid, whatever the profile searches.
     base = to_dict(load_profile(profile)) | {"search": "grid", "best_seeds": 2, "best_neighbours": {}}
     rules = {rule: {"name": rule, **laws} for rule, laws in _file_of_definitions()["rules"].items()}
+    definition = reference_definition(name)
     parts = []
-    for part in reference_definition(name)["parts"]:
-        named = [rules.get(p, p) for p in part["parameterizations"]]
-        changes = {"name": name, **part, "parameterizations": named}
+    for part in definition["parts"]:
+        changes = _laid_over({"name": name, **definition.get("every_part", {})}, part)
+        changes["parameterizations"] = [rules.get(p, p) for p in changes["parameterizations"]]
         arm = changes.pop("arm", "")
         parts.append(Part(arm, from_dict(Study, _laid_over(base, changes))))
     return parts
@@ -219,11 +220,12 @@ def _pack(name, profile, parts, store, text, before):
     known = {result.run_id for result in before.results} if before else set()
     new = [result for result in made.values() if result.run_id not in known]
     history = before.manifest["made"] if before else []
+    definition = reference_definition(name)
     if new:
         history = [*history, environment_facts() | _cost(new)]
     manifest = {
         "name": name,
-        **{key: value for key, value in reference_definition(name).items() if key != "parts"},
+        **{key: definition[key] for key in ("question", "notebook", "expected")},
         "profile": profile,
         "command": f"make reference NAMES={name}" + (f" PROFILE={profile}" if profile != "quick" else ""),
         "text": {**text.facts, "fingerprint": text.fingerprint},
