@@ -14,6 +14,7 @@ from hpt.study.references import FOLDER, make_reference, reference, reference_na
 TINY = {
     "tiny": {
         "question": "Does it work?",
+        "expected": {},
         "notebook": "00_tour",
         "parts": [
             {
