@@ -285,4 +285,6 @@ def _laid_over(base, changes):
     for key, value in changes.items():
         sections = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "log2_lrs"
         merged[key] = _laid_over(base[key], value) if sections else value
+    if changes.get("tokens_per_parameter"):
+        merged["steps"] = None  # TOML has no word for it, and there is one budget
     return merged
