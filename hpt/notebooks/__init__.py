@@ -4,7 +4,8 @@ Read :mod:`~hpt.notebooks.main_job` (study, notebooks, claims, report), then
 :mod:`~hpt.notebooks.source`, :mod:`~hpt.notebooks.runner`, :mod:`~hpt.notebooks.claims`,
 :mod:`~hpt.notebooks.rendering` and :mod:`~hpt.notebooks.pages`;
 :mod:`~hpt.notebooks.replication` writes the paper that comes out of the reference studies;
-:mod:`~hpt.notebooks.exercises` and :mod:`~hpt.notebooks.expectations` are what the notebooks call.
+:mod:`~hpt.notebooks.exercises` and :mod:`~hpt.notebooks.expectations` are what the notebooks call, and
+:mod:`~hpt.notebooks.findings` computes what the latter compare.
 """
 
 from lazy_loader import attach_stub

@@ -3,6 +3,8 @@ from .claims import price_of_mistake as price_of_mistake
 from .exercises import check_function as check_function
 from .exercises import check_prediction as check_prediction
 from .expectations import outcomes as outcomes
+from .expectations import reference_claims as reference_claims
+from .findings import reference_report as reference_report
 from .main_job import replicate as replicate
 from .main_job import replication_cost as replication_cost
 from .replication import write_replication as write_replication

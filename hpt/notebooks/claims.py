@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,54 +27,84 @@ class Verdict(StrEnum):
     """What the runs say of a claim. The report's style sheet colours each by its name."""
 
     HOLDS = "holds"
-    PERHAPS = "points that way, within the noise"
     FAILS = "does not hold here"
-    UNDETERMINED = "not determined"
+    UNDETERMINED = "undetermined"
     NOT_RUN = "not run"
+
+
+class Answer(NamedTuple):
+    """What came out, the verdict, and where there is none, why."""
+
+    came_out: str
+    verdict: Verdict
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, what the paper says of it, what came out here, and the verdict."""
+    """A claim of a paper, held against runs.
 
+    Attributes
+    ----------
+    source: whose: "Kalra & Barkeshli" or "Lingle".
+    claim: in a sentence, with the paper's letter.
+    paper: what the paper found.
+    figure: the figure behind the verdict.
+    expected: what we expected before the runs; "" where nothing was written down.
+    answer: what came out.
+    runs: that it was tested on, with their size.
+    """
+
+    source: str
     claim: str
     paper: str
-    came_out: str
-    verdict: Verdict
+    figure: str
+    expected: str
+    answer: Answer
+    runs: str
 
 
-#: What came out, and the verdict.
-_NOT_RUN = "needs other parameterizations than this study has", Verdict.NOT_RUN
+#: Whose claims these are, as the report says it.
+KALRA = "Kalra & Barkeshli"
+_NOT_RUN = Answer("", Verdict.NOT_RUN, "this study lacks SP, SP+Embd or μP")
 
 
-def check_claims(results: Sequence[RunResult], report: TransferReport) -> list[Claim]:
-    """Each claim of the paper with what the results and the report of one study say of it.
+def check_claims(results: Sequence[RunResult], report: TransferReport, runs: str) -> list[Claim]:
+    """The claims (a) and (b) of Kalra & Barkeshli, held against the results and the report of one study.
 
-    The verdict is "not run" where the study lacks the runs that a claim is about.
+    Parameters
+    ----------
+    runs: what to call them, with their size.
     """
-    swept = report.basins[decay_column(report.group_columns)].nunique() > 1
-    needs = "see the table of E and κ" if swept else "needs several weight decays"
-    decays = needs, Verdict.NOT_RUN
-    return [
-        Claim(
-            "SP trains unstably, Embd alone smooths it",
+    asked = (
+        (
+            "(a, b) SP trains unstably, Embd alone smooths it",
             "SP's loss curves are rough and spike",
-            *_instability(results),
+            "price of two octaves too much; roughness",
+            _instability(results),
         ),
-        Claim("SP's optimal learning rate is poorly predictable", PAPER_E, *_fit_errors(report, "μP")),
-        Claim("Embd alone lowers E towards that of μP", PAPER_E, *_fit_errors(report, "SP+Embd")),
-        Claim(
-            "Embd alone brings the loss near that of μP",
+        (
+            "(a) SP's optimal learning rate is poorly predictable",
+            PAPER_E,
+            "E, SP against μP",
+            _fit_errors(report, "μP"),
+        ),
+        (
+            "(b) Embd alone lowers E towards that of μP",
+            PAPER_E,
+            "E, SP against SP+Embd",
+            _fit_errors(report, "SP+Embd"),
+        ),
+        (
+            "(b) Embd alone brings the loss near that of μP",
             "SP+Embd closes most of the gap from SP to μP",
-            *_share_of_gap(report, "SP+Embd", most=True),
+            "share of the gap at the largest width",
+            _share_of_gap(report),
         ),
-        Claim(
-            "μP without Embd loses its advantage",
-            "μP-Embd is no better than SP",
-            *_share_of_gap(report, "μP-Embd", most=False),
-        ),
-        Claim("weight decay lowers E for SP", "E falls as weight decay grows", *decays),
-        Claim("at fixed tokens per parameter weight decay raises κ", "κ rises with weight decay", *decays),
+    )
+    return [
+        Claim(KALRA, claim, paper, figure, expected="", answer=answer, runs=runs)
+        for claim, paper, figure, answer in asked
     ]
 
 
@@ -129,9 +160,9 @@ def _instability(results):
         f"moves {rough_sp:.3f} nats a step against μP's, SP+Embd's {rough_embd:.3f}"
     )
     if np.isnan([price_sp, price_embd, rough_sp, rough_embd]).any():
-        return came_out, Verdict.UNDETERMINED
+        return Answer(came_out, Verdict.UNDETERMINED, "the grid ends before")
     holds = price_sp > 2 * price_embd and rough_sp > 1.2 * rough_embd
-    return came_out, Verdict.HOLDS if holds else Verdict.FAILS
+    return Answer(came_out, Verdict.HOLDS if holds else Verdict.FAILS)
 
 
 def _price_text(price):
@@ -150,34 +181,35 @@ def _fit_errors(report, better):
         return _NOT_RUN
     sp = E["SP"]
     other = E[better]
-    for figure in (sp, other):
-        if not figure.determined:
-            return f"E is not determined: {figure.reason}", Verdict.UNDETERMINED
     ratio = sp.estimate / other.estimate
     came_out = f"E {sp} for SP and E {other} for {better}: {ratio:.1f}×"
+    for figure in (sp, other):
+        if not figure.determined:
+            return Answer(came_out, Verdict.UNDETERMINED, figure.reason)
     if sp.low > other.high:
-        return came_out, Verdict.HOLDS
-    return came_out, Verdict.PERHAPS if ratio > 1 else Verdict.FAILS
+        return Answer(came_out, Verdict.HOLDS)
+    if sp.high < other.low:
+        return Answer(came_out, Verdict.FAILS)
+    return Answer(came_out, Verdict.UNDETERMINED, "the intervals overlap")
 
 
-def _share_of_gap(report, by, most):
-    """Does a parameterization close most of the gap from SP to μP, or less than half of it?
-
-    At the largest width and the smallest weight decay.
-    """
-    if not {"SP", by, "μP"} <= set(report.basins["parameterization"]):
-        return f"needs SP, {by} and μP", Verdict.NOT_RUN
-    shares = gap_closed(report, by=by)
+def _share_of_gap(report):
+    """Does SP+Embd close most of the gap from SP to μP, at the largest width and least weight decay?"""
+    if not {"SP", "SP+Embd", "μP"} <= set(report.basins["parameterization"]):
+        return _NOT_RUN
+    shares = gap_closed(report)
     order = ["width", decay_column(report.group_columns)]
     widest = shares.sort_values(order, ascending=[False, True]).iloc[0]
-    width = widest["width"]
     low = widest["share_low"]
     high = widest["share_high"]
-    if not np.isfinite([low, high]).all():
-        return f"not determined at width {width}: {widest['reason']}", Verdict.UNDETERMINED
     came_out = (
-        f"at width {width} it closes {widest['share']:.0%} [{low:.0%}, {high:.0%}] "
+        f"at width {widest['width']} it closes {widest['share']:.0%} [{low:.0%}, {high:.0%}] "
         f"of a gap of {widest['gap']:.3f} nats"
     )
-    holds = low > 0.5 if most else high < 0.5
-    return came_out, Verdict.HOLDS if holds else Verdict.FAILS
+    if not np.isfinite([low, high]).all():
+        return Answer(came_out, Verdict.UNDETERMINED, widest["reason"])
+    if low > 0.5:
+        return Answer(came_out, Verdict.HOLDS)
+    if high < 0.5:
+        return Answer(came_out, Verdict.FAILS)
+    return Answer(came_out, Verdict.UNDETERMINED, "the interval holds one half")

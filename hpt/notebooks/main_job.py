@@ -18,6 +18,7 @@ from hpt.metrics.quantities import decay_column
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import check_claims
+from hpt.notebooks.expectations import reference_claims
 from hpt.notebooks.pages import write_report
 from hpt.notebooks.runner import choose_notebooks, earlier, notebooks_at_once, run_notebooks
 from hpt.notebooks.source import header, read_notebook
@@ -116,7 +117,7 @@ def replicate(
         pages,
         out,
         facts=facts(study, results, seconds),
-        claims=check_claims(results, report),
+        claims=[*check_claims(results, report, _runs_in_words(study, results)), *reference_claims()],
         summary_tables=summary_tables(report),
         more={phases.name: PHASES},
     )
@@ -192,6 +193,12 @@ def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, floa
         "this call": ", ".join(f"{part} {duration(took)}" for part, took in seconds.items()),
         **environment_facts(),
     }
+
+
+def _runs_in_words(study, results):
+    """Which runs these are, and how large."""
+    widths = study.widths
+    return f"yours: profile `{study.name}`, {len(results)} runs, widths {min(widths)} to {max(widths)}"
 
 
 def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:

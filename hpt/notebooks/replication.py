@@ -13,9 +13,17 @@ from hpt.analysis.published import rank_agreement
 from hpt.errors import StoreError
 from hpt.metrics.quantities import QUANTITIES
 from hpt.metrics.report import TransferReport
-from hpt.metrics.transfer import transfer_report
 from hpt.metrics.verdicts import Figure
-from hpt.notebooks.expectations import FINDERS, outcomes
+from hpt.notebooks.claims import Claim
+from hpt.notebooks.expectations import (
+    Finding,
+    claims_tested,
+    findings,
+    outcomes_of,
+    reference_claims,
+    write_reference_claims,
+)
+from hpt.notebooks.findings import reference_report
 from hpt.notebooks.rendering import environment
 from hpt.plots.figures import plot_basins
 from hpt.plots.phases import plot_phases
@@ -28,10 +36,16 @@ SHOWN = ("E", "kappa", "R")
 
 @dataclass(frozen=True)
 class Told:
-    """A reference study and the report of its table."""
+    """A reference study, the report of its table, and what came of its expectations."""
 
     reference: Reference
     report: TransferReport
+    findings: list[Finding]
+
+    @property
+    def claims(self) -> list[Claim]:
+        """The claims of the papers that it tests."""
+        return claims_tested(self.reference, self.report, self.findings)
 
 
 def write_replication(out: Path = Path("docs/replication.md"), bootstraps: int = 1000) -> Path:
@@ -47,21 +61,23 @@ def write_replication(out: Path = Path("docs/replication.md"), bootstraps: int =
     StoreError: where not one reference study is there.
     """
     studies = []
-    for name in FINDERS:
+    for name in reference_names():
         try:
             found = reference(name)
         except StoreError:
             continue
-        studies.append(Told(found, transfer_report(found.table, reference="SP", bootstraps=bootstraps)))
+        report = reference_report(found, bootstraps)
+        studies.append(Told(found, report, findings(found, report)))
     if not studies:
         raise StoreError("no reference study is there.", "none has been made", "make reference")
-    page = replication_page(studies, out.with_suffix(""))
+    write_reference_claims({study.reference.name: study.claims for study in studies})
+    page = replication_page(studies, reference_claims(), out.with_suffix(""))
     out.write_text(page, encoding="utf-8")
     return out
 
 
-def replication_page(studies: Iterable[Told], folder: Path) -> str:
-    """The page in Markdown; its figures are written into ``folder``."""
+def replication_page(studies: Iterable[Told], claims: Iterable[Claim], folder: Path) -> str:
+    """The page in Markdown, with the claims as a table; its figures are written into ``folder``."""
     studies = list(studies)
     folder.mkdir(parents=True, exist_ok=True)
     first = studies[0]
@@ -76,6 +92,7 @@ def replication_page(studies: Iterable[Told], folder: Path) -> str:
         widths=sorted(first.report.basins["width"].unique().tolist()),
         seeds=_seeds(first.report.table),
         text=_text(first.reference.manifest["text"]),
+        claims=markdown_table(claims_table(claims)),
         folder=folder.name,
         studies=[_section(study, folder) for study in studies],
         lacking={n: reference_definition(n)["question"] for n in reference_names() if n not in told},
@@ -150,8 +167,26 @@ def figures_table(report: TransferReport) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def claims_table(claims: Iterable[Claim]) -> pd.DataFrame:
+    """One row a claim: whose, what, what we expected, what came out, and the verdict with its reason."""
+    rows = []
+    for claim in claims:
+        came_out, verdict, reason = claim.answer
+        rows.append(
+            {
+                "claim": f"{claim.source}: {claim.claim}",
+                "they found": claim.paper,
+                "expected here": claim.expected or "nothing was written down",
+                "came out": came_out or "–",
+                "verdict": f"**{verdict}**" + (f": {reason}" if reason else ""),
+                "runs": claim.runs,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def _outcomes_table(study):
-    table = pd.DataFrame(map(vars, outcomes(study.reference, study.report)))
+    table = pd.DataFrame(map(vars, outcomes_of(study.findings)))
     return table.rename(columns=lambda name: name.replace("_", " "))
 
 

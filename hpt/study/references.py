@@ -107,7 +107,7 @@ def reference(name: str, profile: str = "quick", *, folder: StrPath = FOLDER) ->
     ConfigError: for an unknown name.  StoreError: for a study that is not there, or is damaged.
     """
     reference_definition(name)
-    file = _file(name, profile, folder)
+    file = reference_file(name, profile, folder)
     try:
         manifest = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         packed = pd.read_parquet(file, columns=["arm", "run_id", "record"])
@@ -191,7 +191,7 @@ def make_reference(
 
 def _made_before(name, profile, folder, fingerprint):
     """The packed study, None where there is none."""
-    if not _file(name, profile, folder).exists():
+    if not reference_file(name, profile, folder).exists():
         return None
     before = reference(name, profile, folder=folder)
     if {result.data_fingerprint for result in before.results} != {fingerprint}:
@@ -213,7 +213,7 @@ def _pack(name, profile, parts, store, text, before):
         planned |= {(arm, run) for run in study.plan({result.config: result.val_loss for result in found})}
     if not made:
         return None
-    file = _file(name, profile, store.path)
+    file = reference_file(name, profile, store.path)
     rows = [
         {"arm": arm, **result.row(), "record": encode(result).decode()} for (arm, _), result in made.items()
     ]
@@ -275,7 +275,8 @@ def reference_definition(name: str) -> dict[str, Any]:
     return known[name]
 
 
-def _file(name, profile, folder):
+def reference_file(name: str, profile: str, folder: StrPath) -> Path:
+    """The packed study of that name; its manifest has the suffix .json."""
     return Path(folder) / f"{name if profile == 'quick' else f'{name}-{profile}'}.parquet"
 
 

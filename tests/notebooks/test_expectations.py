@@ -1,15 +1,20 @@
 """What was expected, beside what came out: on sweeps whose truth is known."""
 
+import dataclasses
+import hashlib
+import json
+
 import numpy as np
-import pandas as pd
 import pytest
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.transfer import transfer_report
-from hpt.notebooks.claims import Verdict
-from hpt.notebooks.expectations import FINDERS, outcomes
+from hpt.notebooks import expectations as module
+from hpt.notebooks.claims import Answer, Verdict
+from hpt.notebooks.expectations import Finding, claims_of, outcomes, reference_claims, write_reference_claims
+from hpt.notebooks.findings import Found
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
-from hpt.study.references import Reference, reference_definition, reference_names
+from hpt.study.references import FOLDER, Reference, reference_definition, reference_names
 
 
 def of(name):
@@ -43,49 +48,54 @@ def test_what_came_out_is_the_truth(told):
     assert told["embd_E"].verdict != Verdict.HOLDS
 
 
-class Stub:
-    """A reference study of weight decay with a made-up table."""
-
-    name = "decay"
-
-    def __init__(self, table):
-        self.table = table
-        self.manifest = {"expected": reference_definition("decay")["expected"]}
-
-
-def decayed(arm, embedding_cost):
-    """Each variant at doses 0, 1, 10: a dose costs 0.01 nats of its ln(1 + dose), SP+Embd more."""
-    parts = []
-    for dose in (0.0, 1.0, 10.0):
-        cost = 0.01 * np.log1p(dose)
-        laws = {
-            "SP": Law(L_inf=2.8 + cost),
-            "SP+Embd": Law(L_inf=2.6 + cost + embedding_cost * dose / 10),
-            "μP": Law(L_inf=2.5 + cost),
-        }
-        sweep = synthetic_sweep(laws, widths=(16, 32, 64, 128), count=5, noise=0.002, seeds=2, seed=7)
-        parts.append(sweep.assign(dose=dose, weight_decay=dose / (300 * sweep["lr"]), arm=arm))
-    return pd.concat(parts)
+def test_each_verdict_is_read_from_the_whole_interval():
+    entry = {"question": "?", "expected": "so", "interval": [0, 1], "claim": "c", "claimed": [0, 1]}
+    entry |= {"source": "s", "paper": "p"}
+    answers = {}
+    for low, high, reason in ((0.2, 0.8, ""), (2, 3, ""), (0.5, 2, ""), (0.2, 0.8, "too few")):
+        for says in ("transfers", "fails"):
+            found = Finding(entry | {"says": says}, Found("f", low, high, reason))
+            (claim,) = claims_of([found], "runs")
+            answers[low, high, reason, says] = claim.answer.verdict
+            assert bool(claim.answer.reason) == (claim.answer.verdict == Verdict.UNDETERMINED)
+    assert list(answers.values()) == [
+        *(Verdict.HOLDS, Verdict.FAILS),
+        *(Verdict.FAILS, Verdict.HOLDS),
+        *[Verdict.UNDETERMINED] * 4,
+    ]
+    (missing,) = claims_of([Finding(entry, None)], "runs")
+    assert missing.answer.verdict == Verdict.NOT_RUN and missing.answer.reason
 
 
-def test_decay_is_told_from_its_share_on_the_embedding():
-    table = pd.concat([decayed("coupled", 0.1), decayed("hidden matrices only", 0.0)])
-    report = transfer_report(table, by="arm", bootstraps=60)
-    study = Stub(table)
-    told = dict(zip(study.manifest["expected"], outcomes(study, report), strict=True))
-    # ln 11 · 0.01 nats, below the 0.05 that were expected.
-    assert told["large_dose"].verdict == Verdict.FAILS and "+0.02" in told["large_dose"].came_out
-    assert told["confound"].verdict == Verdict.HOLDS and "+0.1" in told["confound"].came_out
-    # 0.1 of the 0.3 nats of gap are lost.
-    assert told["share"].verdict == Verdict.HOLDS and "-33%" in told["share"].came_out.replace("-34", "-33")
-    assert told["shift"].verdict != Verdict.FAILS
+def test_claims_are_read_from_what_is_kept_until_their_study_changes(tmp_path, monkeypatch):
+    """Without a packed study each of its claims is not run, and says how to run it."""
+    absent = reference_claims(tmp_path)
+    assert {claim.answer.verdict for claim in absent} == {Verdict.NOT_RUN}
+    assert all("make reference NAMES=" in claim.runs for claim in absent)
+    assert {claim.source for claim in absent} == {"Kalra & Barkeshli", "Lingle"}
+    (tmp_path / "sixteen.parquet").write_bytes(b"as it was")
+    told = dataclasses.replace(absent[0], answer=Answer("0.1", Verdict.FAILS), runs="sixteen")
+    write_reference_claims({"sixteen": [told]}, tmp_path)
+    assert reference_claims(tmp_path)[0] == told
+    (tmp_path / "sixteen.parquet").write_bytes(b"and changed")
+    monkeypatch.setattr(module, "_computed", lambda name, *_: [name])
+    assert reference_claims(tmp_path)[0] == "sixteen"
 
 
-def test_every_expectation_has_a_finder_and_a_range():
+def test_committed_claims_are_of_the_committed_studies():
+    """Else each report would compute them anew: `hpt replication` writes them."""
+    kept = json.loads((FOLDER / "claims.json").read_text(encoding="utf-8"))
+    made = [name for name in reference_names() if (FOLDER / f"{name}.parquet").exists()]
+    assert list(kept) == made
+    for name, of_study in kept.items():
+        packed = (FOLDER / f"{name}.parquet").read_bytes()
+        assert of_study["sha256"] == hashlib.sha256(packed).hexdigest(), f"{name}: hpt replication"
+
+
+def test_every_expectation_has_a_range():
     for name in reference_names():
-        expected = reference_definition(name)["expected"]
-        assert set(FINDERS.get(name, expected)) == set(expected)
-        for entry in expected.values():
-            low, high = map(float, entry["interval"])
-            assert low < high and not np.isnan([low, high]).any()
+        for entry in reference_definition(name)["expected"].values():
+            for key in ("interval", "claimed"):
+                low, high = map(float, entry.get(key, (0, 1)))
+                assert low < high and not np.isnan([low, high]).any()
             assert entry["question"].endswith("?") and entry["expected"]

@@ -19,7 +19,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from hpt.errors import NotebookError
-from hpt.notebooks.claims import Claim, Verdict
+from hpt.notebooks.claims import Answer, Claim, Verdict
 from hpt.notebooks.pages import external_references, is_wide, write_report
 from hpt.notebooks.runner import NotebookResult
 from hpt.runs.environment import environment_facts
@@ -139,8 +139,8 @@ def report(tmp_path_factory):
         )
     long = "6×, " + "and much more text than fits " * 5
     claims = [
-        Claim("E falls near $\\mu$P & more", "13×", long, Verdict.HOLDS),
-        Claim("λ lowers E", "yes", "no", Verdict.FAILS),
+        Claim("A", "E falls near $\\mu$P & more", "13×", "E", "so", Answer(long, Verdict.HOLDS), "ours"),
+        Claim("B", "λ lowers E", "yes", "E", "", Answer("no", Verdict.FAILS, "it does not"), "theirs"),
     ]
     figures = pd.DataFrame(
         {
@@ -266,6 +266,8 @@ def test_the_index_shows_facts_claims_tables_and_notebooks(report):
         "f" * 64,
         "13×",
         "λ lowers E",
+        "it does not",
+        "theirs",
         "0.500",
         "5.0 s",
         "1 min 05 s",

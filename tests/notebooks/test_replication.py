@@ -6,10 +6,15 @@ import pytest
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.transfer import transfer_report
+from hpt.notebooks.claims import Answer, Claim, Verdict
+from hpt.notebooks.expectations import findings
 from hpt.notebooks.replication import Told, figures_table, markdown_table, replication_page
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.study.references import Reference, reference_definition
 
+CLAIMS = [
+    Claim("Lingle", "it transfers", "yes", "drift", "", Answer("0.3", Verdict.UNDETERMINED, "few runs"), "r")
+]
 MADE = {"processor": "a processor", "date": "2026-11-26 12:00 +0000"}
 
 
@@ -28,11 +33,13 @@ def told():
         "text": {"packages": {"torch": "2.13.0"}, "train_tokens": 58_600_000},
         "made": [MADE],
     }
-    return Told(Reference("sixteen", "quick", manifest, (), ()), transfer_report(sweep, bootstraps=40))
+    study = Reference("sixteen", "quick", manifest, (), ())
+    report = transfer_report(sweep, bootstraps=40)
+    return Told(study, report, findings(study, report))
 
 
 def test_the_page_has_every_variant_figure_and_command(told, tmp_path):
-    page = replication_page([told], tmp_path / "replication")
+    page = replication_page([told], CLAIMS, tmp_path / "replication")
     for name in map(str, PARAMETERIZATIONS):
         assert f"| {name} | " in page
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", page)
@@ -43,6 +50,7 @@ def test_the_page_has_every_variant_figure_and_command(told, tmp_path):
         "58.6 million tokens",
         "`decay`: ",
         "16, 32, 64, 128",
+        "| Lingle: it transfers | yes | nothing was written down | 0.3 | **undetermined**: few runs | r |",
     ):
         assert words in page
     assert page.count("which share of the loss") == 1 and "holds" in page

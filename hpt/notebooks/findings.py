@@ -1,0 +1,377 @@
+"""What came out of each reference study, as figures with intervals: one for each of its expectations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from hpt.analysis.compare import common_widths, gap_closed, groups_of
+from hpt.analysis.factorial import effects
+from hpt.metrics.figures import kappa
+from hpt.metrics.report import TransferReport
+from hpt.metrics.transfer import transfer_report
+from hpt.metrics.verdicts import interval
+from hpt.study.references import Reference, reference_definition
+
+
+class Found(NamedTuple):
+    """What came out, in words, its interval, which the verdict is read from, and why the data do not
+    determine it, if they do not."""
+
+    came_out: str
+    low: float
+    high: float
+    reason: str = ""
+
+
+class NotRunError(LookupError):
+    """A reference study lacks the runs that a figure is made of."""
+
+
+Finder = Callable[[Reference, TransferReport], Found]
+
+
+def reference_report(reference: Reference, bootstraps: int) -> TransferReport:
+    """The report of a reference study, its arms apart; R is measured from SP, where all arms have it."""
+    table = reference.table
+    variants_of = table.groupby("arm")["parameterization"].unique()
+    if len(variants_of) > 1 and all(_has_one_decay(runs) for _, runs in table.groupby("arm")):
+        table = table.drop(columns=["weight_decay", "dose"], errors="ignore")
+    has_sp = all("SP" in variants for variants in variants_of)
+    return transfer_report(
+        table,
+        by="arm" if len(variants_of) > 1 else (),
+        reference="SP" if has_sp else None,
+        bootstraps=bootstraps,
+    )
+
+
+def _has_one_decay(runs):
+    """Whether all runs of an arm have one λ, or one dose."""
+    return any(runs[column].nunique() == 1 for column in ("weight_decay", "dose") if column in runs)
+
+
+def find(reference: Reference, report: TransferReport, name: str, expectation: Mapping) -> Found:
+    """What came of one expectation of a reference study.
+
+    Raises
+    ------
+    NotRunError: where its runs are not made yet.
+    """
+    finder = _drift(expectation["arm"]) if "arm" in expectation else FINDERS[reference.name][name]
+    return finder(reference, report)
+
+
+def _group(report, **wanted):
+    """The group that has these values in the group columns."""
+    for group in report.groups:
+        values = dict(zip(report.group_columns, group.key, strict=True))
+        if all(values[name] == value for name, value in wanted.items()):
+            return group
+    raise NotRunError(f"no runs of {wanted}")
+
+
+def _shown(drawn_B, level, unit, digits=3, reason=""):
+    """The median of replicates with its interval."""
+    low, high = interval(drawn_B, level)
+    middle = np.median(drawn_B)
+    text = f"{middle:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}] {unit}"
+    return Found(text, low, high, reason)
+
+
+def _row(found, kind, switch):
+    return found[(found["kind"] == kind) & (found["switch"] == switch)].iloc[0]
+
+
+def _share_of_loss(_, report, switch="Embd"):
+    """A switch's share of the loss from SP to μP, over every order of the switches."""
+    share = _row(effects(report, "loss"), "share", switch)
+    text = f"{share['estimate']:.0%} [{share['low']:.0%}, {share['high']:.0%}] at width {share['width']:g}"
+    return Found(text, share["low"], share["high"], share["reason"])
+
+
+def _part_of_loss(switch):
+    """A switch's Shapley value on the loss, nats."""
+
+    def find(_, report):
+        part = _row(effects(report, "loss"), "shapley", switch)
+        text = f"{part['estimate']:+.3f} [{part['low']:+.3f}, {part['high']:+.3f}] nats"
+        return Found(text, part["low"], part["high"], part["reason"])
+
+    return find
+
+
+def _factor_of_E(_, report):
+    """What Embd divides E by, over all settings of the other switches."""
+    effect = _row(effects(report, "E"), "main", "Embd")
+    factor, low, high = (2.0 ** -effect[end] for end in ("estimate", "high", "low"))
+    return Found(f"a factor of {factor:.1f} [{low:.1f}, {high:.1f}]", low, high, effect["reason"])
+
+
+def _gap_without_embd(_, report):
+    """The share of the gap from SP to μP that μP without Embd closes, at the largest width."""
+    share = gap_closed(report, by="μP-Embd").sort_values("width").iloc[-1]
+    low = share["share_low"]
+    high = share["share_high"]
+    text = f"{share['share']:.0%} [{low:.0%}, {high:.0%}] at width {share['width']:g}"
+    return Found(text, low, high, share["reason"])
+
+
+def _effect_on_kappa(_, report):
+    """Embd's main effect on κ."""
+    effect = _row(effects(report, "kappa"), "main", "Embd")
+    text = f"{effect['estimate']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
+    return Found(text, effect["low"], effect["high"], effect["reason"])
+
+
+def _between(reference, report, figure, condition, switch):
+    """The effect of the one thing, a column of two values, that differs among the runs of a condition."""
+    part = transfer_report(reference.table.query(condition), by="arm", bootstraps=report.bootstraps)
+    return _row(effects(part, figure, switches=(switch,)), "main", switch)
+
+
+def _cost(condition, switch, sign=1):
+    """What the larger value of a column, the later of two names, costs at the best learning rate of the
+    largest width, nats; with ``sign`` −1, the smaller value."""
+
+    def find(reference, report):
+        effect = _between(reference, report, "loss", condition, switch)
+        low, high = sorted(sign * effect[end] for end in ("low", "high"))
+        text = f"{sign * effect['estimate']:+.3f} [{low:+.3f}, {high:+.3f}] nats"
+        return Found(text, low, high, effect["reason"])
+
+    return find
+
+
+def _cost_of_a_small_dose(reference, report):
+    """What a dose of 1 costs each variant: the range over all of them."""
+    costs = [
+        _between(
+            reference,
+            report,
+            "loss",
+            COUPLED + f" and parameterization == '{name}' and dose in (0, 1)",
+            "dose",
+        )
+        for name in reference.table["parameterization"].unique()
+    ]
+    low = min(cost["low"] for cost in costs)
+    high = max(cost["high"] for cost in costs)
+    each = ", ".join(f"{cost['estimate']:+.3f}" for cost in costs)
+    reason = next((cost["reason"] for cost in costs if cost["reason"]), "")
+    return Found(f"{each} nats, all intervals within [{low:+.3f}, {high:+.3f}]", low, high, reason)
+
+
+def _factor_of_dose(reference, report):
+    """What a dose of 1 multiplies E of SP by."""
+    condition = COUPLED + " and parameterization == 'SP' and dose in (0, 1)"
+    effect = _between(reference, report, "E", condition, "dose")
+    factor, low, high = (2.0 ** effect[end] for end in ("estimate", "low", "high"))
+    return Found(f"a factor of {factor:.2f} [{low:.2f}, {high:.2f}]", low, high, effect["reason"])
+
+
+def _share_lost(reference, report):
+    """The share of the gap that SP+Embd closes at a dose of 10, less its share without decay."""
+    table = reference.table.query(COUPLED + " and dose in (0, 10)")
+    part = transfer_report(table, bootstraps=report.bootstraps)
+    found = {}
+    for (dose,), groups in groups_of(part, ("SP", "SP+Embd", "μP")).items():
+        w = [group.at(max(common_widths(groups)))[0] for group in groups]
+        sp, embd, mup = (group.drawn("loss_BxW", i) for group, i in zip(groups, w, strict=True))
+        found[dose] = (sp - embd) / (sp - mup)
+    lost_B = found[10] - found[0]
+    low, high = interval(lost_B, report.level)
+    return Found(f"{np.median(lost_B):+.0%} [{low:+.0%}, {high:+.0%}]", low, high)
+
+
+def _shift(reference, report):
+    """Octaves by which a dose of 10 moves η* of SP at the largest width."""
+    table = reference.table.query(COUPLED + " and parameterization == 'SP' and dose in (0, 10)")
+    without, with_decay = transfer_report(table, bootstraps=report.bootstraps).groups
+    before_B = without.drawn("log2_lr_BxW", -1)
+    after_B = with_decay.drawn("log2_lr_BxW", -1)
+    moved_B = after_B - before_B
+    low, high = interval(moved_B, report.level)
+    return Found(f"{np.median(moved_B):+.2f} [{low:+.2f}, {high:+.2f}] octaves", low, high)
+
+
+def _drift(arm, **wanted):
+    """Octaves between η* of an arm at the largest and at the smallest width."""
+
+    def find(_, report):
+        group = _group(report, arm=arm, **wanted) if arm else _group(report, **wanted)
+        drift_B = group.drawn("log2_lr_BxW", -1) - group.drawn("log2_lr_BxW", 0)
+        reason_W = group.fit.points.reason_W
+        return _shown(drift_B, report.level, "octaves", 2, reason_W[0] or reason_W[-1])
+
+    return find
+
+
+def _drifts(reference, report, verdict):
+    """The drift of each arm of which Lingle has this verdict."""
+    expected = reference_definition(reference.name)["expected"]
+    arms = [each["arm"] for each in expected.values() if each.get("says") == verdict]
+    return [_drift(arm)(reference, report) for arm in arms]
+
+
+def _moves(found):
+    """Whether a drift is an octave or more, whatever the noise."""
+    return not found.reason and (found.low > 1 or found.high < -1)
+
+
+def _count_of_moves(verdict):
+    """How many of the arms of a verdict drift by an octave or more."""
+
+    def find(reference, report):
+        drifts = _drifts(reference, report, verdict)
+        count = sum(_moves(found) for found in drifts)
+        return Found(f"{count} of {len(drifts)}", count, count)
+
+    return find
+
+
+def _loss_B(report, **wanted):
+    """Replicates of the loss at the best learning rate, largest width, nats."""
+    return _group(report, **wanted).drawn("loss_BxW", -1)
+
+
+def _gain_B(report, of, over):
+    return _loss_B(report, **over) - _loss_B(report, **of)
+
+
+def _gain(of, over):
+    """By how many nats one arm ends below another, at the largest width."""
+
+    def find(_, report):
+        return _shown(_gain_B(report, of, over), report.level, "nats")
+
+    return find
+
+
+def _part_of_gain(of, over, whole):
+    """What one arm gains over another, as a share of what a third one gains over it."""
+
+    def find(_, report):
+        share_B = _gain_B(report, of, over) / _gain_B(report, whole, over)
+        low, high = interval(share_B, report.level)
+        return Found(f"{np.median(share_B):.0%} [{low:.0%}, {high:.0%}]", low, high)
+
+    return find
+
+
+def _gain_of_short_warmup(_, report):
+    """What Embd gains with 8 steps of warm-up, less what it gains with 120."""
+    gain_B = {}
+    for arm in ("8 steps", "120 steps"):
+        sp = {"arm": arm, "parameterization": "SP"}
+        gain_B[arm] = _gain_B(report, sp | {"parameterization": "SP+Embd"}, sp)
+    return _shown(gain_B["8 steps"] - gain_B["120 steps"], report.level, "nats")
+
+
+def _change_of_kappa(arm):
+    """By how much the decay of an arm changes κ of SP+Embd, at a token a parameter."""
+
+    def find(_, report):
+        plain = _group(report, arm="no decay", parameterization="SP+Embd")
+        decayed = _group(report, arm=arm, parameterization="SP+Embd")
+        change_B = _kappa_B(decayed) - _kappa_B(plain)
+        rows = report.to_frame().set_index(["arm", "parameterization"])["kappa_reason"]
+        reason = rows["no decay", "SP+Embd"] or rows[arm, "SP+Embd"]
+        return _shown(change_B, report.level, "", 2, reason)
+
+    return find
+
+
+def _kappa_B(group):
+    return kappa(group.drawn("theta_Bx7"))
+
+
+def _exponent_of_ratio(arm):
+    """The power of the width with which the best ratio of embedding to hidden rate grows: in each
+    replicate, the bottom of the parabola through the three best losses, over log2 of the ratio."""
+
+    def find(_, report):
+        names = {0: "SP"} | {i: f"SP, embedding × {4**i}" for i in (1, 2, 3, 4)}
+        groups = [_group(report, arm=arm, parameterization=name) for name in names.values()]
+        loss_RxBxW = np.stack([group.drawn("loss_BxW") for group in groups])
+        best_BxW = bottom_of_parabolas(loss_RxBxW) * 2
+        width_W = groups[0].fit.points.scale_W
+        slope_B = np.polyfit(np.log2(width_W), best_BxW.T, 1)[0]
+        at_edge = np.isin(loss_RxBxW.mean(1).argmin(0), (0, len(names) - 1)).any()
+        return _shown(slope_B, report.level, "", 2, "the best ratio lies at the edge" if at_edge else "")
+
+    return find
+
+
+def bottom_of_parabolas(loss_Rx: np.ndarray) -> np.ndarray:
+    """Where the parabola through the lowest of R losses and its two neighbours has its bottom, in steps
+    from the first; at the edge of the R, the edge."""
+    middle = np.clip(loss_Rx.argmin(0), 1, len(loss_Rx) - 2)
+    left, mid, right = (np.take_along_axis(loss_Rx, (middle + i)[None], 0)[0] for i in (-1, 0, 1))
+    step = (left - right) / 2 / np.maximum(left - 2 * mid + right, 1e-12)
+    return np.clip(middle + step, 0, len(loss_Rx) - 1)
+
+
+#: The arm of the study of weight decay in which torch's AdamW decays.
+COUPLED = "arm == 'coupled'"
+#: SP, and SP with the switch Embd, in the study of when the embedding needs its rate.
+PLAIN = {"arm": "always", "parameterization": "SP"}
+ALWAYS = {"arm": "always", "parameterization": "SP+Embd"}
+#: For each study, what finds the outcome of each expectation.
+FINDERS: dict[str, dict[str, Finder]] = {
+    "sixteen": {
+        "embd_share": _share_of_loss,
+        "ln_loss": _part_of_loss("LN"),
+        "last_loss": _part_of_loss("Last"),
+        "embd_E": _factor_of_E,
+        "without_embd": _gap_without_embd,
+        "embd_kappa": _effect_on_kappa,
+    },
+    "decay": {
+        "small_dose": _cost_of_a_small_dose,
+        "large_dose": _cost(COUPLED + " and parameterization == 'SP' and dose in (0, 10)", "dose"),
+        "E_of_SP": _factor_of_dose,
+        "confound": _cost(
+            "parameterization == 'SP+Embd' and dose == 10 and arm in ('coupled', 'hidden matrices only')",
+            "arm",
+            sign=-1,
+        ),
+        "share": _share_lost,
+        "shift": _shift,
+    },
+    "lingle": {"failures": _count_of_moves("fails"), "successes": _count_of_moves("transfers")},
+    "vocabulary": {
+        "rho_large": _exponent_of_ratio("vocabulary 4096"),
+        "rho_small": _exponent_of_ratio("vocabulary 320"),
+        "root": _gain(
+            {"arm": "vocabulary 4096", "parameterization": "SP, embedding × √n"},
+            {"arm": "vocabulary 4096", "parameterization": "SP+Embd"},
+        ),
+    },
+    "tokens_per_parameter": {
+        "lambda_fixed": _change_of_kappa("λ fixed"),
+        "dose_fixed": _change_of_kappa("dose fixed"),
+    },
+    "dynamic": {
+        "early": _part_of_gain({"arm": "early"}, PLAIN, ALWAYS),
+        "late": _part_of_gain({"arm": "late"}, PLAIN, ALWAYS),
+    },
+    "warmup": {
+        "short": _gain_of_short_warmup,
+        "long": _gain(
+            {"arm": "120 steps", "parameterization": "SP+Embd"},
+            {"arm": "120 steps", "parameterization": "SP"},
+        ),
+        "exponential": _part_of_gain(
+            {"arm": "exponential, 120 steps"},
+            {"arm": "60 steps", "parameterization": "SP"},
+            {"arm": "60 steps", "parameterization": "SP+Embd"},
+        ),
+    },
+    "muon": {
+        "gain": _gain({"parameterization": "SP+Embd"}, {"parameterization": "SP"}),
+        "width_free": _drift(None, parameterization="SP"),
+    },
+}
