@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from hpt.errors import ConfigError
 from hpt.parameterization import named_rules
 from hpt.parameterization.coordinates import CoordCheck, coord_check
+from hpt.parameterization.copies import RoleMap
 from hpt.parameterization.description import Description, describe
 from hpt.parameterization.groups import AnyRule
 from hpt.parameterization.layers import unwrap
-from hpt.parameterization.roles import RoleMap
 
 
 @dataclass(frozen=True)

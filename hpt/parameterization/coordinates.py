@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from hpt.errors import ConfigError
 from hpt.model.transformer import Attention, Transformer
 from hpt.parameterization import named_rules
+from hpt.parameterization.copies import RoleMap
 from hpt.parameterization.groups import AnyRule, assigning, init_weights, param_groups
 from hpt.parameterization.layers import is_lookup, plain_name, unwrap
-from hpt.parameterization.roles import RoleMap, find_roles
+from hpt.parameterization.roles import find_roles
 from hpt.parameterization.rules import KEPT_ROLES
 
 MEASURED = {

@@ -1,7 +1,6 @@
 """What a rule asks of a model's forward, which optimizer groups cannot give: multipliers and the
 attention scale."""
 
-import inspect
 import math
 import re
 from typing import NamedTuple
@@ -10,8 +9,8 @@ from torch import nn
 
 from hpt.errors import ConfigError
 from hpt.model.transformer import Attention, Transformer
-from hpt.parameterization.layers import input_table, is_lookup, plain_name, unwrap
-from hpt.parameterization.roles import ParameterRole
+from hpt.parameterization.growth import ParameterRole
+from hpt.parameterization.layers import input_table, is_lookup, plain_name, source_of, unwrap
 from hpt.parameterization.rules import Rule
 
 #: How attention layers call the size of a head; the sizes that it is a ratio of; and their scale.
@@ -103,17 +102,10 @@ def _scale_in_code(layer, head):
     """1/√head where the layer is torch's, or its code calls torch's attention or takes a root."""
     if isinstance(layer, nn.MultiheadAttention):
         return head**-0.5
-    code = _source(layer)
+    code = source_of(layer)
     calls_torch = "scaled_dot_product_attention" in code and "scale=" not in code
     takes_root = re.search(r"sqrt\(|\*\*\s*\(?-?0?\.5", code)
     return head**-0.5 if calls_torch or takes_root else None
-
-
-def _source(layer):
-    try:
-        return inspect.getsource(type(layer))
-    except (OSError, TypeError):
-        return ""
 
 
 def _attentions(model):
@@ -174,7 +166,7 @@ def embedding_note(model: nn.Module) -> str:
             continue
         factor = float(getattr(layer, "scalar_embed_scale", 1.0))
         holder = unwrap(model).get_submodule(name.rpartition(".")[0])
-        by_root = re.search(r"(size|d_model|n_embd|dim)\s*\*\*\s*\(?0?\.5", _source(holder))
+        by_root = re.search(r"(size|d_model|n_embd|dim)\s*\*\*\s*\(?0?\.5", source_of(holder))
         if factor != 1 or by_root:
             by = f"{factor:.4g}" if factor != 1 else "a root of the width, it seems"
             return (

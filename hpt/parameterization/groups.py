@@ -11,11 +11,13 @@ from torch import nn
 from hpt.errors import ConfigError, ForwardWarning, RoleError
 from hpt.model.transformer import Transformer, wider_copy
 from hpt.parameterization import named_rules
+from hpt.parameterization.copies import RoleMap, same_width
 from hpt.parameterization.depth import with_depth
 from hpt.parameterization.forward import attention_note, refuse_multiplier
+from hpt.parameterization.growth import ParameterRole
 from hpt.parameterization.layers import is_lookup, unwrap
 from hpt.parameterization.optimizers import Optimizer, absorb, check_optimizer, for_optimizer, is_muon
-from hpt.parameterization.roles import ParameterRole, RoleMap, find_roles, same_width
+from hpt.parameterization.roles import find_roles
 from hpt.parameterization.rules import KEPT_ROLES, Decay, DecayOn, Rule, Scales, unknown_name
 from hpt.parameterization.sixteen import Parameterization
 from hpt.parameterization.wider import huggingface_width, wider_huggingface_copy

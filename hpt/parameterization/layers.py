@@ -5,6 +5,7 @@ Known by their type: the layers of torch, and those that say their sizes (``in_f
 ``out_features``), as Hugging Face's do. Of a raw ``nn.Parameter`` nothing is known.
 """
 
+import inspect
 import re
 from typing import NamedTuple
 
@@ -152,3 +153,27 @@ def _said_by(model, method):
         return None
     weight = layer if isinstance(layer, nn.Parameter) else getattr(layer, "weight", None)
     return weight if isinstance(weight, nn.Parameter) else None
+
+
+def attention_names(model: nn.Module) -> tuple[str, ...]:
+    """What the names of all in an attention layer start with."""
+    found = []
+    for name, part in model.named_modules():
+        kind = type(part).__name__.lower()
+        if name and "att" in kind:
+            found.append(plain_name(f"{name}."))
+    return tuple(found)
+
+
+def source_of(layer: nn.Module) -> str:
+    """The code of a layer's class; "" where there is none to read."""
+    try:
+        return inspect.getsource(type(layer))
+    except (OSError, TypeError):
+        return ""
+
+
+def block_of(name: str) -> str:
+    """The repeated block that a layer stands in; "" outside."""
+    found = re.match(r"(.*?\.\d+)\..*\.", name)
+    return found[1] if found else ""

@@ -12,7 +12,8 @@ import hpt
 from hpt.errors import ConfigError, RoleError
 from hpt.model.transformer import ModelConfig, Transformer, wider_copy
 from hpt.parameterization.groups import assign, init_weights, param_groups
-from hpt.parameterization.roles import find_roles, unwrap
+from hpt.parameterization.layers import unwrap
+from hpt.parameterization.roles import find_roles
 from hpt.parameterization.sixteen import PARAMETERIZATIONS, Parameterization
 
 CONFIG = ModelConfig(width=64, depth=2, d_head=16, vocab_size=50, context=12, bias=True)
