@@ -3,8 +3,9 @@
 Each causal, masked and sequence-to-sequence class is built at its configuration's sizes, two layers
 deep, on the meta device, once as it is and once twice as wide (the sizes that a user would type, by
 name). The wide one is asked by ``base_width`` and by ``base_model``. Right is: the input table an
-embedding, the output matrix a readout or tied, the matrices of attention and MLPs hidden, next to
-nothing fixed, and both ways agree. A refusal counts as such if the call that it prints works.
+embedding, the output matrix a readout or tied, the matrices of attention and MLPs hidden, every layer of
+torch what its growing axes say, next to nothing fixed, and both ways agree. A refusal counts as such if
+the call that it prints works, and what comes of it is right as well.
 
 ``python benchmarks/breadth.py [CLASS …]``
 """
@@ -21,11 +22,12 @@ import torch
 import transformers
 from torch import nn
 from transformers.models.auto import modeling_auto
+from transformers.pytorch_utils import Conv1D
 
 from hpt.errors import ConfigError, HptError
 from hpt.parameterization.groups import assign
 from hpt.parameterization.layers import input_table, output_matrix
-from hpt.parameterization.wider import wider_huggingface_copy
+from hpt.parameterization.wider import huggingface_width, wider_huggingface_copy
 
 #: Twenty families of unlike make, for the tests.
 SAMPLE = (
@@ -105,8 +107,8 @@ def widened(config, factor):
             ):
                 if type(value) is int:
                     setattr(part, key, factor * value)
-                elif isinstance(value, list) and all(type(each) is int for each in value):
-                    setattr(part, key, [factor * each for each in value])
+                elif isinstance(value, list | tuple) and all(type(each) is int for each in value):
+                    setattr(part, key, type(value)(factor * each for each in value))
     return config
 
 
@@ -124,20 +126,59 @@ NEEDS = {
 }
 
 
-def configuration(name):
+def configurations(name):
+    """The configuration two layers deep, and as it is for a class that needs all its layers."""
     kind = getattr(transformers, name)
-    return shallow(kind.config_class(**NEEDS.get(name, {})))
+    needs = NEEDS.get(name, {})
+    yield shallow(kind.config_class(**needs))
+    yield kind.config_class(**needs)
 
 
 def build(name, factor):
     kind = getattr(transformers, name)
-    config = configuration(name)
-    with torch.device("meta"):
-        return kind(widened(config, factor) if factor > 1 else config)
+    for config in configurations(name):
+        try:
+            with torch.device("meta"):
+                return kind(widened(config, factor) if factor > 1 else config)
+        except Exception as error:
+            failed = error
+    raise failed
 
 
-def faults(model, assigned):
-    """What is wrong with the roles of a model."""
+def by_growth(model, other):
+    """The role of each layer of torch by what grows of it, as name → role (Yang et al. 2022)."""
+    shapes = {name: tuple(p.shape) for name, p in other.named_parameters(remove_duplicate=False)}
+    axes = {nn.Linear: (1, 0), nn.Embedding: (0, 1), Conv1D: (0, 1)}
+    roles = {(True, True): "hidden", (False, True): "embedding", (True, False): "readout"}
+    for name, layer in model.named_modules():
+        own = next((axes[kind] for kind in axes if isinstance(layer, kind)), None)
+        if own and f"{name}.weight" in shapes:
+            grown = tuple(layer.weight.shape[i] != shapes[f"{name}.weight"][i] for i in own)
+            yield f"{name}.weight", layer.weight, roles.get(grown, "fixed")
+
+
+def growth_faults(model, other, role_of):
+    """Layers that have another role than their growth says; keys and values may be hidden with heads
+    whose number stays, and a tied matrix has one of two roles."""
+    for name, weight, expected in by_growth(model, other):
+        role = role_of[id(weight)]
+        is_key = expected == "readout" and role.role == "hidden" and role.note
+        if role.role != expected and not role.tied_to and not is_key:
+            yield f"{name} {role.role}, and grows as {expected}"
+
+
+def single_axis_faults(model, other, assigned):
+    """What is called hidden though one axis grows at most."""
+    shapes = dict(other.named_parameters(remove_duplicate=False))
+    for name, each in assigned.items():
+        pairs = zip(model.get_parameter(name).shape, shapes[name].shape, strict=True)
+        grown = sum(here != there for here, there in pairs)
+        if each.role.role == "hidden" and grown < 2 and not each.role.note:
+            yield f"{name} hidden, and {grown} of its axes grow"
+
+
+def faults(model, assigned, other):
+    """What is wrong with the roles of a model, by what differs from its other copy."""
     named = dict(model.named_parameters())
     role_of = {id(named[name]): each.role for name, each in assigned.items()}
     table, output = input_table(model), output_matrix(model)
@@ -147,12 +188,12 @@ def faults(model, assigned):
         role = role_of[id(output)]
         if role.role != "readout" and not role.tied_to and output is not table:
             yield f"output matrix {role.role}"
+    yield from growth_faults(model, other, role_of)
+    yield from single_axis_faults(model, other, assigned)
     for name, each in assigned.items():
-        if (
-            INSIDE.search(name)
-            and each.role.role != "hidden"
-            and isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Linear)
-        ):
+        layer = model.get_submodule(name.rpartition(".")[0])
+        is_inside = INSIDE.search(name) and isinstance(layer, nn.Linear | Conv1D)
+        if is_inside and each.role.role != "hidden":
             yield f"{name} {each.role.role}"
     elements = Counter()
     for name, each in assigned.items():
@@ -199,16 +240,16 @@ def examine(name: str) -> Outcome:
         base, model = build(name, 1), build(name, 2)
     except Exception as error:
         return Outcome(name, "unbuildable", f"{type(error).__name__}: {str(error).splitlines()[0][:100]}")
-    config = base.config.get_text_config()
-    width = getattr(config, "hidden_size", None) or input_table(base).shape[-1]
+    width = huggingface_width(base)
     try:
         by_width, refused_width = ask(model, base_width=width)
         by_model, refused_model = ask(model, base_model=base)
     except Exception as error:
         return Outcome(name, "wrong", f"{type(error).__name__}: {str(error)[:1500]}")
-    why = list(faults(model, by_model))
+    why = list(faults(model, by_model, base))
     if by_width:
-        why += [f"by base_width {fault}" for fault in faults(model, by_width)]
+        wider = wider_huggingface_copy(model)
+        why += [f"by base_width {fault}" for fault in faults(model, by_width, wider)]
         roles = [{name: a.role.role for name, a in each.items()} for each in (by_width, by_model)]
         differ = [n for n in roles[0] if roles[0][n] != roles[1][n] and n in grown_alike(model, base)]
         why += [f"{n}: by base_width {roles[0][n]}, by base_model {roles[1][n]}" for n in differ]

@@ -98,7 +98,7 @@ def _check_names(names, others):
         raise RoleError(
             f"{len(missing) + len(extra)} parameters stand in one copy alone: {name!r} is missing in {here}.",
             "the two models differ in more than width (one is wrapped, has adapters, a head of its own)",
-            "param_groups(model, …, base_model=the model built and wrapped alike, at a smaller width)",
+            "param_groups(model, …, base_model=base), where base is wrapped alike and narrower",
         )
 
 

@@ -22,6 +22,7 @@ class Description:
     Attributes
     ----------
     title: model, rule and what ``lr`` means.
+    advice: which base width and which ``lr`` to give, at this width and at others.
     frame: one row a parameter: name, shape, elements, role, fan_in, fan_out, m, lr, weight_decay,
         init_std, multiplier (what the model's forward has to apply), tied_to, and start: "drawn" by
         the rule, or why init_weights keeps it.
@@ -35,6 +36,7 @@ class Description:
     totals: pd.DataFrame = field(repr=False)
     notes: tuple[str, ...] = ()
     input_embedding: str = ""
+    advice: str = ""
 
     def to_frame(self) -> pd.DataFrame:
         """The table, one row a parameter."""
@@ -53,7 +55,7 @@ class Description:
         return short.sort_values("role", key=lambda role: role != "fixed", kind="stable")
 
     def _lines(self):
-        return [f"input embedding: {self.input_embedding}", *self.notes]
+        return [self.advice, f"input embedding: {self.input_embedding}", *self.notes]
 
     def __str__(self) -> str:
         table = self._short().to_string(index=False, float_format=_NUMBER)
@@ -95,13 +97,13 @@ def describe(model: nn.Module, rule: AnyRule, *, lr: float, **options: Any) -> D
         totals=totals,
         notes=tuple(note for note in notes if note),
         input_embedding=_input_embedding(model, frame),
+        advice=_advice(rule, _hidden_m(frame)),
     )
 
 
 def _meaning(rule, lr, frame):
     """What ``lr`` is, and what it would be under a rule that counts it otherwise."""
-    hidden = frame[frame["role"] == "hidden"]
-    m = hidden["m"].max()
+    m = _hidden_m(frame)
     text = f"lr {lr:g} {LR_IS[rule.lr_is]}"
     if not m > 1:
         return text
@@ -109,6 +111,19 @@ def _meaning(rule, lr, frame):
     if rule.lr_is == "base":
         there, of = lr / m, "of a hidden matrix here, which mup takes"
     return f"{text} (as much as {there:.4g} {of}; m = {m:.4g})"
+
+
+def _hidden_m(frame):
+    return frame.loc[frame["role"] == "hidden", "m"].max()
+
+
+def _advice(rule, m):
+    """Which base width and which ``lr`` to give."""
+    tuned = "base width (m = 1): the one at which you tuned; lr: what was best there"
+    if rule.lr_is == "base":
+        return f"{tuned}, at every width."
+    here = f", {m:.4g} here" if m > 1 else ""
+    return f"{tuned}, divided by m{here}."
 
 
 def _input_embedding(model, frame):

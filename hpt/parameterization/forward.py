@@ -5,6 +5,7 @@ import math
 import re
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from hpt.errors import ConfigError
@@ -14,10 +15,27 @@ from hpt.parameterization.layers import input_table, is_lookup, plain_name, sour
 from hpt.parameterization.rules import Rule
 
 #: How attention layers call the size of a head; the sizes that it is a ratio of; and their scale.
-_HEAD_SIZES = ("head_dim", "attention_head_size", "head_size", "key_value_proj_dim", "d_head", "d_kv", "d_k")
+_HEAD_SIZES = (
+    "head_dim",
+    "attention_head_size",
+    "hidden_size_per_attention_head",
+    "head_size",
+    "key_value_proj_dim",
+    "dim_head",
+    "d_head",
+    "d_kv",
+    "d_k",
+)
 _ALL_HEADS = ("embed_dim", "n_embd", "hidden_size", "d_model", "all_head_size", "dim")
 _HEADS = ("num_heads", "n_head", "n_heads", "num_attention_heads", "heads", "nhead")
 _SCALES = ("scaling", "scale", "softmax_scale", "attn_scale", "inv_norm_factor", "norm_factor")
+
+_EMBEDDING_SCALES = ("scalar_embed_scale", "embed_scale", "embedding_multiplier", "scale_emb")
+#: Code that takes a root of the size of a head, of the width, and that calls attention by its name.
+_HEAD = r"(head\w*|size\(-1\)|shape\[-1\]|d_k|dim)"
+_ROOT_OF_HEAD = re.compile(rf"(?<!r)sqrt\([^\n]*{_HEAD}|{_HEAD}\)?\s*\*\*\s*\(?-?\s*0?\.5")
+_ROOT_OF_WIDTH = re.compile(r"\*\s*(\w+\.)*sqrt\(|\*\s*[^\n]*\*\*\s*\(?0?\.5")
+_CALLS_ATTENTION = re.compile(r"scaled_dot_product_attention\(|flash_attn_func\(|flex_attention\(")
 
 
 def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float, model: nn.Module) -> None:
@@ -68,20 +86,29 @@ class _Attention(NamedTuple):
 
 
 def _number(layer, names):
-    """The first of the attributes that is a number, and its name."""
+    """The first of the attributes that is a number, in a tensor or not, and its name."""
     for name in names:
         value = getattr(layer, name, None)
+        if torch.is_tensor(value) and value.numel() == 1 and not value.is_meta:
+            value = value.item()
         if type(value) in (int, float) and value > 0:
             return value, name
     return None, None
 
 
+def _is_attention(layer):
+    """Whether a layer has matrices, and attention by its name or in its code."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return True
+    if not any(parameter.ndim > 1 for part in layer.children() for parameter in part.parameters(False)):
+        return False
+    is_named = re.search(r"att(ention|n)|mha", type(layer).__name__, re.IGNORECASE)
+    return bool(is_named or _CALLS_ATTENTION.search(source_of(layer)))
+
+
 def _attention_of(layer):
     """An attention layer as it describes itself; None for any other module."""
-    kind = type(layer).__name__
-    has_matrix = any(parameter.ndim > 1 for part in layer.children() for parameter in part.parameters(False))
-    has_matrix |= isinstance(layer, nn.MultiheadAttention)
-    if not re.search(r"att(ention|n)|mha", kind, re.IGNORECASE) or not has_matrix:
+    if not _is_attention(layer):
         return None
     head, head_named = _number(layer, _HEAD_SIZES)
     if head is None:
@@ -95,17 +122,20 @@ def _attention_of(layer):
         scale_named = None
     if scale is None and head:
         scale = _scale_in_code(layer, head)
+    kind = type(layer).__name__
     return _Attention(kind=kind, head=head, head_named=head_named, scale=scale, scale_named=scale_named)
 
 
 def _scale_in_code(layer, head):
-    """1/√head where the layer is torch's, or its code calls torch's attention or takes a root."""
+    """1/√head where the layer is torch's, or its code calls torch's attention without a scale or
+    takes a root of the size of a head."""
     if isinstance(layer, nn.MultiheadAttention):
         return head**-0.5
     code = source_of(layer)
-    calls_torch = "scaled_dot_product_attention" in code and "scale=" not in code
-    takes_root = re.search(r"sqrt\(|\*\*\s*\(?-?0?\.5", code)
-    return head**-0.5 if calls_torch or takes_root else None
+    if re.search(r"\bscale=(?!None)", code):
+        return None
+    is_root = _CALLS_ATTENTION.search(code) or _ROOT_OF_HEAD.search(code)
+    return head**-0.5 if is_root else None
 
 
 def _attentions(model):
@@ -158,19 +188,30 @@ def _note(rule, name, attention, base_head):
 
 
 def embedding_note(model: nn.Module) -> str:
-    """That a model multiplies its embedding, by the layer's own word or in the code of what holds
-    it; "" where it does not."""
-    table = input_table(model)
-    for name, layer in unwrap(model).named_modules():
-        if table is None or getattr(layer, "weight", None) is not table or not is_lookup(layer):
+    """That a model multiplies its embedding, by the word of the layer or of what holds it, or in
+    their code; "" where it does not."""
+    inner = unwrap(model)
+    said = input_table(model)
+    for name, layer in inner.named_modules():
+        is_table = is_lookup(layer) and (said is None or getattr(layer, "weight", None) is said)
+        if not is_table:
             continue
-        factor = float(getattr(layer, "scalar_embed_scale", 1.0))
-        holder = unwrap(model).get_submodule(name.rpartition(".")[0])
-        by_root = re.search(r"(size|d_model|n_embd|dim)\s*\*\*\s*\(?0?\.5", source_of(holder))
-        if factor != 1 or by_root:
-            by = f"{factor:.4g}" if factor != 1 else "a root of the width, it seems"
+        path, _, leaf = name.rpartition(".")
+        holder = inner.get_submodule(path)
+        factors = [_number(part, _EMBEDDING_SCALES)[0] for part in (layer, holder)]
+        factor = next((each for each in factors if each not in (None, 1)), None)
+        by = f"{factor:.4g}" if factor else "a root of the width, it seems"
+        if factor or _is_multiplied(leaf, source_of(holder) + source_of(inner)):
             return (
                 f"{name}: the model multiplies what it gives by {by}. Rules are of tables whose rows come as "
                 "they are; a factor of √width does a part of what the embedding's rate does."
             )
     return ""
+
+
+def _is_multiplied(leaf, code):
+    """Whether code multiplies by a root what the table gives, where it is called or a line below."""
+    call = rf"\.{re.escape(leaf)}\("
+    named = re.findall(rf"(\w+) = [^\n]*{call}", code)
+    uses = "|".join([call, *(rf"\b{name} \*" for name in named)])
+    return any(re.search(uses, line) and _ROOT_OF_WIDTH.search(line) for line in code.splitlines())

@@ -3,7 +3,8 @@
 import warnings
 from dataclasses import replace
 from numbers import Real
-from typing import Any, Literal, NamedTuple, get_args
+from statistics import mode
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, get_args
 
 import torch
 from torch import nn
@@ -27,10 +28,21 @@ Tied = Literal["embedding", "readout"]
 AnyRule = str | Parameterization | Rule
 
 
-def assigning(options):
+class Asking(TypedDict, total=False):
+    """The arguments of :func:`param_groups` that decide roles and scales."""
+
+    base_model: nn.Module | None
+    base_width: int | None
+    roles: RoleMap | None
+    tied: Tied
+    forward: Forward
+    optimizer: Optimizer
+    warn: bool
+
+
+def assigning(options: dict[str, Any]) -> Asking:
     """Those of the options that decide roles and scales."""
-    names = {"base_model", "base_width", "roles", "tied", "forward", "optimizer", "warn"}
-    return {name: options[name] for name in names & options.keys()}
+    return {name: options[name] for name in Asking.__annotations__.keys() & options.keys()}
 
 
 class Assignment(NamedTuple):
@@ -183,17 +195,7 @@ def _rates(scales, lr, weight_decay, decay):
 
 @torch.no_grad()
 def init_weights(
-    model: nn.Module,
-    rule: AnyRule,
-    *,
-    base_model: nn.Module | None = None,
-    base_width: int | None = None,
-    generator: torch.Generator | None = None,
-    roles: RoleMap | None = None,
-    tied: Tied = "embedding",
-    forward: Forward = None,
-    optimizer: Optimizer = "adamw",
-    warn: bool = True,
+    model: nn.Module, rule: AnyRule, *, generator: torch.Generator | None = None, **options: Unpack[Asking]
 ) -> None:
     """Draw the weights of ``model`` anew, in place.
 
@@ -204,22 +206,13 @@ def init_weights(
     All rules draw the same normal numbers from the same generator, which is on the weights' device,
     and differ in scale alone; after fully_shard every process draws the whole tensor, so that the
     weights are those of one process. Residual branches of a foreign model get no factor of depth.
-    Arguments are those of :func:`param_groups`.
+    Options are the arguments of :func:`param_groups` that decide roles and scales: base_model,
+    base_width, roles, tied, forward, optimizer, warn.
     """
     inner = unwrap(model)
     factors = inner.init_factors() if isinstance(inner, Transformer) else {}
     parameters = dict(inner.named_parameters())
-    assigned = assign(
-        model=model,
-        rule=rule,
-        base_model=base_model,
-        base_width=base_width,
-        roles=roles,
-        tied=tied,
-        forward=forward,
-        optimizer=optimizer,
-        warn=warn,
-    )
+    assigned = assign(model, rule, **options)
     padding = {
         layer.weight: layer.padding_idx
         for layer in inner.modules()
@@ -300,10 +293,12 @@ def assign(
             remedy='tied="embedding" or "readout"; forward="absorb", "in_model" or None',
         )
     inner = unwrap(model)
+    _check_models(inner, base_model)
     other, model_m = _other_width(inner, base_model, rule, base_width)
     found = find_roles(inner, other, roles)
-    # A scalar has no size that grows: it follows the model as a whole.
-    largest = max((role.growth for role in found.values() if role.growth), default=1.0)
+    # What has no size that grows follows the model as a whole.
+    growths = [role.growth for role in found.values() if role.growth]
+    commonest = mode(growths) if growths else 1.0
     note = attention_note(rule, inner, base_model) if warn else ""
     if note:
         warnings.warn(note, ForwardWarning, stacklevel=3)
@@ -311,7 +306,7 @@ def assign(
     for name, role in found.items():
         if role.tied_to and role.role == "embedding" and tied == "readout":
             role = replace(role, role="readout", fan_in=role.fan_out, fan_out=role.fan_in)
-        m = model_m or role.growth or largest
+        m = model_m or role.growth or commonest
         # By base_width all that grows grows as the width does.
         ratio = 1.0 if model_m else role.growth_ratio
         stacked = inner.get_parameter(name).ndim != 2
@@ -349,6 +344,16 @@ def _scales(rule, role, m, tied, forward, optimizer, model):
     return absorb(scales, optimizer, role.role) if forward == "absorb" else scales
 
 
+def _check_models(model, base_model):
+    for name, given in (("model", model), ("base_model", base_model)):
+        if not isinstance(given, nn.Module | None):
+            raise ConfigError(
+                f"{name}={given!r:.80} is no model.",
+                "a width, a class or a configuration in its place",
+                "param_groups(model, …, base_model=base), where base is the same and narrower",
+            )
+
+
 def _other_width(model, base_model, rule, base_width):
     """The copy to compare shapes with, and m where it is the same for all parameters."""
     is_base = base_model is not None and same_width(model, base_model)
@@ -361,11 +366,13 @@ def _other_width(model, base_model, rule, base_width):
         return _at_the_base(model, base_model, width), 1.0
     if width and (base_width or rule.base_width > 1):
         return wider_huggingface_copy(model), rule.multiplier(width)
-    given = "base_width=…" if width else "base_model=the same architecture at a smaller width"
+    given = "base_width=256)"
+    if not width:
+        given = "base_model=base), where base is the same and narrower"
     raise ConfigError(
         f"the roles of {type(model).__name__} need a narrower copy to compare with.",
         "shapes tell the roles, and its width the multiplier m",
-        f"param_groups(model, …, {given})",
+        f"param_groups(model, …, {given}",
     )
 
 
@@ -402,7 +409,7 @@ def embedding_lr_groups(
         raise RoleError(
             f"{type(inner).__name__} has no nn.Embedding.",
             "its embedding is a plain parameter",
-            'param_groups(model, "sp+embd", base_model=…, roles={its name: ("embedding", "in out")})',
+            'param_groups(model, "sp+embd", lr=…, base_model=base), where base is the same and narrower',
         )
     groups = {
         name: {"name": name, "params": [], "lr": lr, "weight_decay": weight_decay}

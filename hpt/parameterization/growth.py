@@ -116,7 +116,7 @@ class Sizes:
                 raise RoleError(
                     f"the rows of {name!r} change from {there} to {here}, as the width does.",
                     "the copies differ in more than width (a vocabulary, a context)",
-                    f"param_groups(model, …, base_model=a copy with {here} rows there too)",
+                    f"param_groups(model, …, base_model=base), where base has {here} rows there too",
                 )
 
     def grows(self, seen, axis, pair):

@@ -7,6 +7,7 @@ al. 2025 (CompleteP), arXiv 2505.01618.  [UM] Blake et al. 2024 (u-μP), arXiv 2
 """
 
 from dataclasses import replace
+from numbers import Real
 
 from hpt.errors import ConfigError
 from hpt.parameterization.rules import GROWING, SHRINKING, UNIT_SUM, PowerLaw, RoleLaws, Rule, unknown_name
@@ -125,7 +126,7 @@ def rule(name: str | Parameterization | Rule, base_width: int | None = None) -> 
     ------
     ConfigError: for any other name, with all of them.
     """
-    if base_width is not None and base_width < 1:
+    if base_width is not None and not (isinstance(base_width, Real) and base_width >= 1):
         raise ConfigError(f"{base_width=} is no width.", "the width at which m is 1", "base_width=256")
     if isinstance(name, str):
         name = NAMED_RULES.get(name.strip().lower().replace("_", "-"), name)

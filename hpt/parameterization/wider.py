@@ -20,6 +20,7 @@ from hpt.parameterization.layers import (
     EACH,
     axes_of,
     input_table,
+    is_lookup,
     output_matrix,
     place_of,
     plain_name,
@@ -70,7 +71,7 @@ def _no_copy(kind, cause):
     return ConfigError(
         f"no wider copy of {kind.__name__} can be made from its configuration.",
         cause,
-        "param_groups(model, …, base_model=the same model, wrapped alike, at a smaller width)",
+        "param_groups(model, …, base_model=base), where base is wrapped alike and narrower",
     )
 
 
@@ -99,8 +100,8 @@ def _numbers(config, path=()):
 
 
 def _sizes(value):
-    """The sizes that a value holds; none where it is no number or list of numbers."""
-    values = value if isinstance(value, list) else [value]
+    """The sizes that a value holds; none where it is no number, or list or tuple of numbers."""
+    values = value if isinstance(value, list | tuple) else [value]
     return values if values and all(type(each) is int and each > 1 for each in values) else []
 
 
@@ -133,7 +134,8 @@ class _Search:
         for *path, key in doubled:
             part = functools.reduce(_part, path, config)
             value = self.numbers[*path, key]
-            value = [2 * each for each in value] if isinstance(value, list) else 2 * value
+            is_list = isinstance(value, list | tuple)
+            value = type(value)(2 * each for each in value) if is_list else 2 * value
             part.update({key: value}) if isinstance(part, dict) else setattr(part, key, value)
         with torch.device("meta"):
             return self.built.kind(config)
@@ -165,14 +167,7 @@ class _Search:
 
     def widest(self):
         """The copy with all numbers doubled that are found."""
-        table = input_table(self.model)
-        if table is None:
-            raise _no_copy(self.built.kind, "it does not say what its input embedding is")
-        width = table.shape[-1]
-        wanted = set()
-        for name, each in self.model.named_parameters(remove_duplicate=False):
-            if each is table:
-                wanted.add((name, table.ndim - 1))
+        width, wanted = self._tables()
         doubled, grown = self._start(width, wanted)
         if doubled is None:
             raise _no_copy(self.built.kind, f"no number of it widens the input embedding of width {width}")
@@ -186,6 +181,22 @@ class _Search:
         for keys, accepts in ((rest, self._is_inner), (heads, self._widens), (rest, self._is_inner)):
             doubled, grown = self._add(keys, accepts, doubled, grown)
         return self._build(doubled)
+
+    def _tables(self):
+        """The width of the input embedding, and the axes, as (name, index), that are to grow; where the
+        model does not say what that is, all tables as wide as its configuration says."""
+        table = input_table(self.model)
+        width = huggingface_width(self.model) if table is None else table.shape[-1]
+        if not width:
+            raise _no_copy(self.built.kind, "it does not say what its input embedding is")
+        wanted = set()
+        for name, each in self.model.named_parameters(remove_duplicate=False):
+            is_wanted = each is table
+            if table is None:
+                is_wanted = is_lookup(place_of(self.model, name).layer) and each.shape[-1] == width
+            if is_wanted:
+                wanted.add((name, each.ndim - 1))
+        return width, wanted
 
     def _add(self, keys, accepts, doubled, grown):
         """The numbers, and what grows with them, with those of the keys that are accepted, as long as

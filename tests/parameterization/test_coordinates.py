@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import hpt
 from hpt.errors import ConfigError
@@ -194,6 +195,31 @@ class Scheduled(Plain):
         self.rates = [rate.item() for rate in torch.linspace(0, 0.1, 3)]
 
 
+class Checkpointed(Plain):
+    """Its body runs twice, the second time in the backward pass."""
+
+    def forward(self, ids):
+        return self.out(checkpoint(self.body, self.words(ids), use_reentrant=False))
+
+
+def compiled_block(n):
+    model = Plain(n)
+    model.body = torch.compile(model.body, backend="eager")
+    return model
+
+
+class Attended(Plain):
+    """Its body is torch's attention, which uses its matrices without calling their layers."""
+
+    def __init__(self, n):
+        super().__init__(n)
+        self.body = nn.MultiheadAttention(n, n // 4, bias=False, batch_first=True)
+
+    def forward(self, ids):
+        x = self.words(ids)
+        return self.out(x + self.body(x, x, x, need_weights=False)[0])
+
+
 def in_bf16(model):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         return loss(model)
@@ -207,11 +233,37 @@ def small_check(make, loss=loss, **options):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda n: Plain(n).to("cpu"), Scheduled, lambda n: torch.compile(Plain(n), backend="eager")],
-    ids=["moved", "item", "compiled"],
+    [
+        lambda n: Plain(n).to("cpu"),
+        Scheduled,
+        lambda n: torch.compile(Plain(n), backend="eager"),
+        compiled_block,
+        Checkpointed,
+    ],
+    ids=["moved", "item", "compiled", "block", "checkpointed"],
 )
 def test_models_as_they_are_in_scripts(make):
     assert small_check(make)["rms"].to_list() == small_check(Plain)["rms"].to_list()
+
+
+def test_matrices_of_torchs_attention_are_measured():
+    """Each by the most that its change can do to an input of size 1."""
+    last = small_check(Attended).query("step == 1 and quantity == 'update' and width == 16")
+    sizes = last.set_index("layer")["rms"]
+    torch.manual_seed(0)
+    model = Attended(16)
+    hpt.init_weights(
+        model, "mup-table3", base_model=Attended(8), warn=False, generator=torch.Generator().manual_seed(0)
+    )
+    groups = hpt.param_groups(model, "mup-table3", lr=1e-3, base_model=Attended(8), warn=False)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    loss(model).backward()
+    optimizer.step()
+    for layer, name, fan_out in (("body", "in_proj_weight", 48), ("body.out_proj", "out_proj.weight", 16)):
+        delta = model.body.get_parameter(name).detach() - before[f"body.{name}"]
+        most = torch.linalg.matrix_norm(delta, ord=2) * (16 / fan_out) ** 0.5
+        assert sizes[layer] == pytest.approx(most.item(), rel=1e-3)
 
 
 def test_under_autocast_the_sizes_are_those_of_fp32():

@@ -55,3 +55,18 @@ def test_description_says_what_groups_cannot_do():
     assert any('forward="absorb"' in n for n in d.notes)
     settled = hpt.describe(Transformer(CONFIG), "mup-table8", lr=0.01, base_width=16, forward="absorb")
     assert (settled.frame["multiplier"] == 1).all() and not settled.notes
+
+
+def test_the_head_says_which_lr_and_which_base_width():
+    """The advice keeps the hidden rate of μP: η of the base over m, by either convention."""
+    model = Transformer(CONFIG)
+    best_at_base, m = 0.01, 4
+    base, hidden = (hpt.describe(model, rule, lr=0.01, base_width=16) for rule in ("mup-table3", "sp+embd"))
+    assert "at which you tuned; lr: what was best there, at every width" in str(base)
+    assert (
+        f"what was best there, divided by m, {m} here" in str(hidden)
+        and hidden.advice in hidden._repr_html_()
+    )
+    followed = hpt.describe(model, "mup", lr=best_at_base / m, base_width=16).frame
+    rates = hpt.describe(model, "mup-table3", lr=best_at_base, base_width=16).frame["lr"]
+    assert followed["lr"].to_list() == rates.to_list()

@@ -115,7 +115,7 @@ def test_init_has_the_sizes_of_the_rule():
 
 
 def test_a_foreign_model_needs_a_base():
-    with pytest.raises(ConfigError, match="base_width=…"):
+    with pytest.raises(ConfigError, match="base_width=256"):
         hpt.param_groups(build("llama", device="meta"), "sp+embd", lr=0.1)
     at_base = hpt.param_groups(build("llama", device="meta"), "mup-table3", lr=0.1, base_width=WIDTH)
     assert {g["lr"] for g in at_base} == {0.1}
