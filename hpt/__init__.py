@@ -20,6 +20,7 @@ analysis:          effects, design, gap_closed, gap_steps, compare_exponents, sh
                    synthetic_sweep
 plots:             plot_optimum, plot_metrics, plot_gap, plot_waterfall, plot_effects,
                    plot_loss_curves, plot_excess, plot_coord_check, plot_diagnostics
+exercises:         Game
 
 Each wing (``hpt.metrics``, …) says in its docstring what it is and in which order to read it. A
 name is loaded when it is first used, so that ``import hpt`` and the worker processes start at once.

@@ -9,6 +9,7 @@ from .analysis import predict_lr as predict_lr
 from .analysis import share_exponents as share_exponents
 from .analysis import synthetic_sweep as synthetic_sweep
 from .data import DataConfig as DataConfig
+from .exercises import Game as Game
 from .metrics import TransferReport as TransferReport
 from .metrics import basins as basins
 from .metrics import lr_sensitivity as lr_sensitivity

@@ -1,13 +1,12 @@
-"""Checks of a reader's own answers in the notebooks: they encourage, hint, and never stop a batch
-run."""
+"""Checks of a reader's own answers in the notebooks that bring their own truth."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hpt.metrics.quantities import value_text
+from hpt.exercises.checking import told_of
+from hpt.exercises.tasks import Task
 
 
 def check_function(answer: Callable, truth: Callable, cases: Iterable[tuple], hint: str) -> None:
@@ -20,12 +19,9 @@ def check_function(answer: Callable, truth: Callable, cases: Iterable[tuple], hi
     cases: arguments to try.
     hint: printed where they differ.
     """
-    for case in cases:
-        mistake = _mistake(answer, truth, case)
-        if mistake:
-            print(f"{mistake}\n  hint: {hint}")
-            return
-    print(f"✓ {answer.__name__} is right")
+    task = Task(answer.__name__, truth, tuple(cases))
+    told = told_of(task, answer)
+    print(f"{told}\n  hint: {hint}" if told else f"✓ {answer.__name__} is right")
 
 
 def check_prediction(given: Any, came_out: Any, because: str) -> None:
@@ -44,27 +40,3 @@ def check_prediction(given: Any, came_out: Any, because: str) -> None:
     else:
         verdict = f"✗ you predicted {given}; what came out:"
     print(f"{verdict} {came_out}. {because}")
-
-
-def _mistake(answer, truth, case):
-    """What is wrong with a reader's function on one case, or ""."""
-    name = answer.__name__
-    call = f"{name}({', '.join(map(value_text, case))})"
-    try:
-        given = answer(*case)
-    # whatever a reader's code raises is part of the lesson
-    except Exception as error:
-        return f"✗ {call} raised {type(error).__name__}: {error}"
-    if given is None or given is ...:
-        return f"… {name} is still yours to write."
-    expected = truth(*case)
-    if _same(given, expected):
-        return ""
-    return f"✗ {call} gave {given!r}, expected {expected!r}"
-
-
-def _same(given, expected):
-    try:
-        return math.isclose(given, expected, rel_tol=1e-9, abs_tol=1e-12)
-    except TypeError:
-        return given == expected

@@ -1,11 +1,11 @@
-"""Checks of a reader's answers."""
+"""Checks that bring their own truth."""
 
 from hpt.notebooks.exercises import check_function, check_prediction
 
 
 def test_checks_encourage_and_never_raise(capsys):
     def double(x):
-        return {1: 2.0, 2: 4.0}[x]
+        return {1: 2.0, 2: [4.0]}[x]
 
     check_function(double, lambda x: 2 * x, [(1,), (2,)], "twice")
     assert "✓ double" in capsys.readouterr().out
