@@ -47,7 +47,7 @@ def check(name: str, answer: Callable) -> Callable:
         print(f"✓ {name} is right: the notebook goes on with yours.")
         return answer
     print(told)
-    print(f"  Until it is right, the notebook goes on with ours. Stuck? hint({name!r}, 1)")
+    print(f"  Until it is right, the notebook goes on with ours. Stuck? hpt.exercises.hint({name!r}, 1)")
     return task.truth
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from solved import solution
 
 from hpt.errors import ConfigError
 from hpt.exercises import Game
@@ -69,3 +70,17 @@ def test_a_seed_draws_a_map_whose_law_nobody_has_seen():
     runs = _drawn(1, [16, 128])
     best = runs.groupby("width")["loss"].idxmin()
     assert runs["log2_lr"][best[16]] > runs["log2_lr"][best[128]] and np.isfinite(runs["loss"]).all()
+
+
+def test_the_solution_beats_scaling_by_the_width_within_the_budget():
+    module = solution("14")
+    regret = {"strategy": [], "one_over_n": []}
+    for seed in range(8):
+        for name, regrets in regret.items():
+            game = Game(seed=seed)
+            log2_lr = getattr(module, name)(game)
+            assert game.left >= 0
+            truth = _drawn(seed, [128])
+            best = truth.loc[truth["loss"].idxmin()]
+            regrets.append(abs(log2_lr - best["log2_lr"]))
+    assert np.mean(regret["strategy"]) < 0.5 < np.mean(regret["one_over_n"])

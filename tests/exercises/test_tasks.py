@@ -1,27 +1,19 @@
 """Each exercise has its answer in solutions/, which is right, and mistakes, each of which is caught."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from solved import solution
 
 from hpt.exercises import TASKS, check
 from hpt.exercises.checking import told_of
 
-FOLDER = Path(__file__).parents[2] / "solutions"
+#: Notebooks whose exercises are these.
+DONE = ["04", "05", "11", "12", "13", "14"]
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
-
-def solutions(number):
-    """The module of solutions of a notebook."""
-    (path,) = FOLDER.glob(f"{number}_*.py")
-    spec = importlib.util.spec_from_file_location(f"solutions_{number}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SOLUTIONS = {number: solutions(number) for number in sorted({name[:2] for name in TASKS})}
+SOLUTIONS = {number: solution(number) for number in sorted({name[:2] for name in TASKS})}
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -54,3 +46,22 @@ def test_an_exercise_has_three_hints_stars_and_minutes(task):
     assert len(set(task.hints)) == 3 and task.stars in (1, 2, 3) and task.minutes > 0
     assert str(task).count("★") == task.stars
     assert len(task.cases) >= 1 and told_of(task, task.truth).startswith("… that is ours")
+
+
+def test_each_exercise_is_in_its_notebook_with_stars_and_minutes():
+    for name in [name for name in TASKS if name[:2] in DONE]:
+        task = TASKS[name]
+        (path,) = NOTEBOOKS.glob(f"{name[:2]}_*.ipynb")
+        text = path.read_text(encoding="utf-8")
+        function = task.truth.__name__
+        assert f"**Exercise {name}** {task}" in text, name
+        assert f'{function} = check(\\"{name}\\", {function})' in text, name
+
+
+@pytest.mark.parametrize("number", DONE)
+def test_a_notebook_has_exercises_a_bet_and_an_open_question(number):
+    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    text = path.read_text(encoding="utf-8")
+    assert 1 <= text.count("**Exercise") <= 3
+    assert "bets.place(" in text and "bets.reveal(" in text
+    assert text.count("**Open question.**") == 1
