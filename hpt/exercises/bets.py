@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from hpt.cache_folder import StrPath, cache_root, write_whole
-from hpt.errors import did_you_mean
 
 #: What share of a reader's intervals should hold what comes out.
 LEVEL = 0.8
@@ -49,17 +48,15 @@ class Bets:
         """
         kept = self._read().get(name)
         wanted = "(low, high), which hold it with 80 %"
-        meant = ""
         if choices:
             wanted = f"one of {', '.join(choices)}"
-            meant = did_you_mean(str(bet), choices)
-        read = _choice(bet, choices) if choices else _interval(bet)
+        read = _read_bet(bet, choices)
         if kept and (bet is None or "came_out" in kept):
             print(f"your bet: {_said(kept['bet'])}")
         elif bet is None:
             print(f"… your bet, in place of None: {wanted}")
         elif read is None:
-            print(f"✗ {bet!r} is no bet here; {wanted}. {meant}")
+            print(f"✗ {bet!r} is no bet here; {wanted}")
         else:
             self._keep(name, {"bet": read, "choices": list(choices), "naive": list(naive)})
             print(f"your bet: {_said(read)}")
@@ -101,8 +98,10 @@ class Bets:
         chosen = done["choices"].astype(bool)
         done["kind of bet"] = np.where(chosen, "named choice", f"{LEVEL:.0%} interval")
         kinds = done.groupby("kind of bet")
-        table = kinds[["right", "knowing_nothing", "score_over_naive"]].mean()
+        table = kinds[["right", "knowing_nothing"]].mean()
         table.insert(0, "made", kinds.size())
+        if not chosen.all():
+            table["score_over_naive"] = kinds["score_over_naive"].mean()
         return table
 
     def _read(self):
@@ -113,8 +112,7 @@ class Bets:
         except FileNotFoundError:
             return {}
         except (ValueError, AttributeError):
-            aside = self.path.with_suffix(".damaged")
-            self.path.replace(aside)
+            aside = self.path.replace(self.path.with_suffix(".damaged"))
             print(f"{self.path} cannot be read: it is {aside} now, and your bets start anew.")
             return {}
 
@@ -127,17 +125,11 @@ class Bets:
             write_whole(self.path, json.dumps(bets, indent=1).encode())
 
 
-def _choice(bet, choices):
-    """The choice that is meant, whatever its case; None where none is."""
-    wanted = str(bet).strip().casefold()
-    for choice in choices:
-        if choice.casefold() == wanted:
-            return choice
-    return None
-
-
-def _interval(bet):
-    """The two ends, in order; None where they are none."""
+def _read_bet(bet, choices):
+    """The choice that is meant, whatever its case, or the two ends in order; None where it is no bet."""
+    if choices:
+        known = {choice.casefold(): choice for choice in choices}
+        return known.get(str(bet).strip().casefold())
     try:
         low, high = sorted(float(end) for end in bet)
     except (TypeError, ValueError):
@@ -148,18 +140,13 @@ def _interval(bet):
 def _judged(kept, came_out):
     """What a bet was worth."""
     if kept["choices"]:
-        guessing = 1 / len(kept["choices"])
         right = kept["bet"] == came_out
-        return {"came_out": came_out, "right": right, "knowing_nothing": guessing, "score_over_naive": None}
+        return {"came_out": came_out, "right": right, "knowing_nothing": 1 / len(kept["choices"])}
     value = float(came_out)
     missed, score = _missed(kept["bet"], value)
     missed_naive, score_naive = _missed(kept["naive"], value)
-    return {
-        "came_out": value,
-        "right": missed == 0,
-        "knowing_nothing": float(missed_naive == 0),
-        "score_over_naive": score / score_naive,
-    }
+    judged = {"came_out": value, "right": missed == 0, "knowing_nothing": float(missed_naive == 0)}
+    return judged | {"score_over_naive": score / score_naive}
 
 
 def _missed(interval, value):

@@ -123,7 +123,7 @@ def _mistake(task, answer):
     for every in task.cases:
         # A reader's function may change its arguments.
         case = copy.deepcopy(every)
-        where = f"✗ {task.name}{_text(every)}"
+        where = f"✗ {task.name}{_text(tuple(every))}"
         expected = task.read(task.truth(*case), *case)
         given = answer(*case)
         if given is None or given is ...:
