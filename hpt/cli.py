@@ -19,6 +19,7 @@ from click import argument, echo, option
 # Wings are light; what a command names of them is loaded when it runs.
 import hpt.notebooks
 import hpt.parameterization
+import hpt.plots
 import hpt.runs
 import hpt.study
 from hpt.cache_folder import check_writable
@@ -241,6 +242,14 @@ def reference(names, profile, device, workers, minutes, folder) -> None:
 def replication(out) -> None:
     """Write what the reference studies say of the paper: docs/replication.md."""
     echo(hpt.notebooks.write_replication(Path(out)))
+
+
+@main.command()
+@option("--out", default="docs/play.html", help="The page, one HTML file.")
+def play(out) -> None:
+    """Write the page to play with, of the reference study of all sixteen: docs/play.html."""
+    study = hpt.reference("sixteen")
+    echo(hpt.plots.write_play_page(study.results, out))
 
 
 @main.command()

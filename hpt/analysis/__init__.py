@@ -1,6 +1,7 @@
 """Analysis: questions put to a report.
 
-What learning rate does a larger model want (:mod:`~hpt.analysis.predict`)? Do two variants differ
+What learning rate does a larger model want (:mod:`~hpt.analysis.predict`), and what
+does it cost to use the small model's (:mod:`~hpt.analysis.regret`)? Do two variants differ
 (:mod:`~hpt.analysis.compare`)? Which switch does the work
 (:mod:`~hpt.analysis.factorial`), and what does each step from one variant to another gain
 (:mod:`~hpt.analysis.path`)? What did others find (:mod:`~hpt.analysis.published`)? Which

@@ -9,5 +9,6 @@ from .predict import predict_lr as predict_lr
 from .published import kalra_2026 as kalra_2026
 from .published import kalra_2026_by_decay as kalra_2026_by_decay
 from .published import rank_agreement as rank_agreement
+from .regret import transfer_regret as transfer_regret
 from .synthetic import Law as Law
 from .synthetic import synthetic_sweep as synthetic_sweep

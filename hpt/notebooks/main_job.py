@@ -27,11 +27,11 @@ from hpt.plots.phase_page import write_phase_page
 from hpt.runs.environment import environment_facts
 from hpt.runs.result import RunResult
 from hpt.runs.store import Store
+from hpt.study.controls import constant_study, warmup_studies
 from hpt.study.cost import duration
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
 from hpt.study.together import Todo, cost_together, run_together
-from hpt.study.warmups import warmup_studies
 
 PHASES = "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
 
@@ -146,8 +146,11 @@ def replication_cost(
 def _studies(study, sources):
     """The study, and what else notebooks take from the store, so that the same workers train it."""
     asked = {path.stem[:2] for path in sources}
-    names = {p.name for p in study.parameterizations}
-    return [study, *(warmup_studies(study) if "01" in asked and "SP" in names else [])]
+    if not {"SP", "SP+Embd", "μP"} <= {p.name for p in study.parameterizations}:
+        return [study]
+    warmups = warmup_studies(study) if "01" in asked else []
+    constants = [constant_study(study)] if "03" in asked else []
+    return [study, *warmups, *constants]
 
 
 def _with_earlier(executed, source, out):

@@ -9,6 +9,7 @@ from .figures import plot_metrics as plot_metrics
 from .figures import plot_optimum as plot_optimum
 from .phase_page import write_phase_page as write_phase_page
 from .phases import plot_phases as plot_phases
+from .play_page import write_play_page as write_play_page
 from .style import STYLE as STYLE
 from .style import color_of as color_of
 from .waterfall import plot_waterfall as plot_waterfall

@@ -5,6 +5,7 @@ Nothing trains here.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,16 +26,22 @@ from hpt.plots.style import (
     color_of,
     draw_over_width,
     error_bars,
+    label_ends,
     new_figure,
     shades,
     width_figure,
 )
+from hpt.plots.wells import well_curve
 from hpt.runs.result import RunResult
 from hpt.runs.stability import excess_loss
 
 if TYPE_CHECKING:
     from hpt.parameterization.coordinates import CoordCheck
 
+#: A coordinate check shows so many octaves at least: a slope of −0.05 is not to look like a cliff.
+LEAST_OCTAVES = 5
+#: How the axis of a learning rate is called, by convention.
+CONVENTIONS = {"hidden": "log₂ η (hidden)", "mup": "log₂ η·n/n_base (μP's convention)"}
 SIZES = {"activation": "activations", "change": "their change", "update": "the layer's own ΔW·x"}
 
 
@@ -89,13 +96,14 @@ def plot_basins(
     regret: bool = False,
     mine: pd.DataFrame | None = None,
 ) -> Figure:
-    """Final loss against the learning rate, a panel a parameterization, a colour a width.
+    """Final loss against the learning rate, a panel a parameterization, a colour a width: mean losses as
+    points, the fitted well as a line, its optimum as a diamond with the interval.
 
     Parameters
     ----------
     data: a report, or a sweep's table.
-    convention: the axis: "hidden", the hidden learning rate η at that width; or "mup", the learning
-        rate in μP's own convention, η_μ = η·width/base_width.
+    convention: the axis: "hidden", the hidden learning rate η at that width; "mup", the learning rate in
+        μP's own convention, η_μ = η·width/base_width; or "both", a panel each.
     base_width: for the "mup" axis.
     regret: draw the loss above the width's own best, so that widths compare.
     mine: the table of further runs, drawn as rings: your own over a reference study's.
@@ -105,19 +113,26 @@ def plot_basins(
     wells = by_parameterization(report.basins)
     own = {} if mine is None or mine.empty else by_parameterization(mine)
     widths = sorted(report.basins["width"].unique())
-    mup = convention == "mup"
-    xlabel = "log₂ η·n/n_base (μP's convention)" if mup else "log₂ η (hidden)"
-    figure, axes = new_figure(len(wells), sharey=True)
-    for ax, name in zip(axes, wells, strict=True):
+    conventions = [convention]
+    if convention == "both":
+        conventions = list(CONVENTIONS)
+    panels = list(itertools.product(wells, conventions))
+    figure, axes = new_figure(len(panels), sharey=True)
+    for ax, (name, axis) in zip(axes, panels, strict=True):
         for width, color in zip(widths, shades(len(widths)), strict=True):
             well = wells[name].query("width == @width")
-            shift = np.log2(width / base_width) if mup else 0.0
-            floor = well["loss"].sum() if regret else 0.0
-            _draw_basin(ax, rows[name].query("width == @width"), well, (shift, -floor), color)
+            shift = 0.0
+            if axis == "mup":
+                shift = np.log2(width / base_width)
+            floor = 0.0
+            if regret:
+                floor = well["loss"].sum()
+            runs = rows[name].query("width == @width")
+            _draw_basin(ax, report, runs, well, (shift, -floor), color)
             rings = own[name].query("width == @width") if name in own else ()
             if len(rings):
                 _draw_rings(ax, rings, (shift, -floor), color)
-        ax.set(title=name, xlabel=xlabel)
+        ax.set(title=name, xlabel=CONVENTIONS[axis])
     lowest, highest = report.basins["loss"].agg(["min", "max"])
     axes[0].set_ylim((-0.02, 0.5) if regret else (lowest - 0.05, highest + 0.8))
     for ax in axes[::PANELS_A_ROW]:
@@ -128,12 +143,16 @@ def plot_basins(
     return figure
 
 
-def _draw_basin(ax, rows, well, shift, color):
-    """Mean losses of one width, and its optimum where the data determine it; moved by ``shift``."""
+def _draw_basin(ax, report, rows, well, shift, color):
+    """Mean losses of one width, its fitted well, and the optimum where the data determine it; moved by
+    ``shift``."""
     x, y = shift
     means = rows.groupby("log2_lr")["loss"].mean()
     label = f"{rows['width'].iloc[0]:g}" if len(rows) else None
-    ax.plot(means.index + x, means + y, "o-", color=color, ms=3.5, lw=1.2, label=label)
+    ax.plot(means.index + x, means + y, "o:", color=color, ms=3.5, lw=0.7, label=label)
+    for each in well.to_dict("records"):
+        log2_lr, loss = well_curve(report, each)
+        ax.plot(log2_lr + x, loss + y, color=color, lw=1.4)
     known = well.query("determined")
     bars = error_bars(known, "log2_lr")
     looks = {"color": color, "ms": 6, "mec": "black", "capsize": 3, "zorder": 5}
@@ -224,32 +243,51 @@ def plot_gap(shares: pd.DataFrame) -> Figure:
 
 
 def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:
-    """Sizes at the last step against width, a panel a quantity, a line a role.
+    """Sizes at the last step against width, a panel a quantity, a line a role, all on one scale, with the
+    slopes n^0 and n^−1 as dotted guides.
 
-    The legend gives each line's slope with its interval.
+    Each line is labelled with its slope; the intervals are in ``check.slopes``.
     """
-    figure, axes = width_figure(3)
+    figure, axes = width_figure(3, sharey=True)
     steps = check.table["step"].max()
     last = check.table.query("step == @steps and rms > 0")
+    axes[0].set_yscale("log", base=2)
     for ax, (quantity, name) in zip(axes, SIZES.items(), strict=True):
         sizes = last[last["quantity"] == quantity]
-        for fit in check.slopes.query("quantity == @quantity").itertuples():
-            _draw_sizes(ax, sizes.query("role == @fit.role"), fit)
-        ax.set_yscale("log", base=2)
+        fits = check.slopes.query("quantity == @quantity")
+        ends = [_draw_sizes(ax, sizes.query("role == @fit.role"), fit) for fit in fits.itertuples()]
+        label_ends(ax, ends)
         ax.set_title(name)
-        ax.legend(fontsize=7)
+    low, high = np.log2(axes[0].get_ylim())
+    octaves = high - low
+    more = max(0.0, LEAST_OCTAVES - octaves) / 2
+    axes[0].set_ylim(2 ** (low - more), 2 ** (high + more))
+    for ax in axes:
+        _draw_guides(ax, sorted(set(last["width"])))
     axes[0].set_ylabel(f"root mean square after {steps} steps")
     figure.suptitle(title or f"coordinate check of {check.rule}")
     return figure
 
 
+def _draw_guides(ax, widths):
+    """How n^0 and n^−1 would fall, from the panel's upper left."""
+    _, top = ax.get_ylim()
+    relative = np.array(widths) / widths[0]
+    for power in (0.0, -1.0):
+        sizes = 0.8 * top * relative**power
+        ax.plot(widths, sizes, ":", color=GREY, lw=1, zorder=0, scaley=False)
+
+
 def _draw_sizes(ax, rows, fit):
-    """Geometric mean over layers and seeds at each width, with the spread of seeds."""
+    """Geometric mean over layers and seeds at each width, with the spread of seeds; its last point, label
+    and colour."""
     log_of_seed = np.log2(rows["rms"]).groupby([rows["width"], rows["seed"]]).mean()
     by_width = log_of_seed.groupby("width")
     mean = by_width.mean()
     spread = by_width.std(ddof=0)
     sizes = pd.DataFrame({"rms": mean, "rms_low": mean - spread, "rms_high": mean + spread})
     sizes = np.exp2(sizes).reset_index()
-    label = f"{fit.role}: n^{fit.slope:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
-    draw_over_width(ax, sizes, "rms", fmt="o-", ms=4, color=ROLE_COLORS[fit.role], label=label)
+    color = ROLE_COLORS[fit.role]
+    draw_over_width(ax, sizes, "rms", fmt="o-", ms=4, color=color)
+    label = f"{fit.role} n^{fit.slope:.2f}".replace("-", "−")
+    return sizes["width"].iloc[-1], sizes["rms"].iloc[-1], label, color

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jinja2.utils import htmlsafe_json_dumps
-
-from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.quantities import DECAYS, QUANTITIES, decay_column, estimate_text, group_name, value_text
 from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import Figure
+from hpt.plots.html_page import plain, write_html_page
 from hpt.plots.phases import AXES, figure_range
 from hpt.plots.style import color_of
+from hpt.plots.wells import well_curve
 
-MARK = "/*DATA*/null"
 TOLD = (*AXES, "beta", "octave_error")
-REACH = 2.5  # octaves about an optimum within which its well is drawn
-CURVE_POINTS = 81
 
 
 def write_phase_page(
@@ -38,19 +31,14 @@ def write_phase_page(
     -------
     The path written.
     """
-    page = resources.files("hpt.plots").joinpath("phases.html").read_text(encoding="utf-8")
-    data = htmlsafe_json_dumps(page_data(report, title), allow_nan=False, separators=(",", ":"))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.replace(MARK, data), encoding="utf-8")
-    return path
+    return write_html_page("phases.html", page_data(report, title), path)
 
 
 def page_data(report: TransferReport, title: str) -> dict[str, Any]:
     """What the page draws, as plain numbers; None for nan, ±1e308 for ±inf."""
     frame = report.to_frame()
     groups = zip(report.groups, frame.to_dict("records"), strict=True)
-    return _plain(
+    return plain(
         {
             "title": title,
             "scale": report.scale,
@@ -64,19 +52,6 @@ def page_data(report: TransferReport, title: str) -> dict[str, Any]:
             "notes": report.notes,
         }
     )
-
-
-def _plain(value):
-    """A value as JSON can hold it, numbers to seven digits."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if not isinstance(value, float):
-        return value
-    if math.isnan(value):
-        return None
-    return float(f"{np.clip(value, -1e308, 1e308):.7g}")
 
 
 def _group(report, group, row):
@@ -106,16 +81,5 @@ def _wells(report, group):
         optimum = well["log2_lr"], well["log2_lr_low"], well["log2_lr_high"]
         well["text"] = estimate_text(*optimum, well["determined"])
         well["runs"] = runs[["log2_lr", "loss"]].to_numpy().tolist()
-        well["curve"] = _curve(well, runs["log2_lr"], group.fit.skew)
+        well["curve"] = well_curve(report, well).T.tolist()
     return wells
-
-
-def _curve(well, tried, skew):
-    """The fitted well near its optimum, as far as rates were tried: points (log2 η, nats)."""
-    if math.isnan(well["curvature"]):
-        return []
-    best = well["log2_lr"]
-    ends = np.clip([best - REACH, best + REACH], tried.min(), tried.max())
-    log2_lr = np.linspace(*ends, CURVE_POINTS)
-    loss = well_loss((log2_lr - best) * LN2, well["loss"], well["curvature"], skew)
-    return np.stack([log2_lr, loss], axis=1).tolist()

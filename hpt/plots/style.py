@@ -37,6 +37,7 @@ GREY = "#a8a8a8"  # what the data do not determine
 NOTE_COLOR = "#777777"
 MARKERS = "osD^vP*X"
 PANELS_A_ROW = 4
+LABEL_OCTAVES = 0.6  # between two labels
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -76,9 +77,9 @@ def new_figure(panels: int, *, height: float = 3.6, sharey: bool = False):
     return figure, list(axes.flat[:panels])
 
 
-def width_figure(panels: int):
+def width_figure(panels: int, *, sharey: bool = False):
     """A new figure whose x axes are widths: logarithmic to base 2, with plain numbers."""
-    figure, axes = new_figure(panels)
+    figure, axes = new_figure(panels, sharey=sharey)
     for ax in axes:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter("{x:g}")
@@ -115,6 +116,19 @@ def add_note(ax, text, at, offset, **style):
     """Small grey text, `offset` points from a place in the panel."""
     looks = {"fontsize": 7, "color": NOTE_COLOR} | style
     ax.annotate(text, at, xytext=offset, textcoords="offset points", **looks)
+
+
+def label_ends(ax, ends):
+    """Names of lines at their last points, (x, y, text, colour) each, pushed apart where they would run
+    into each other. Both axes are logarithmic."""
+    lowest = -np.inf
+    for x, y, text, color in sorted(ends, key=lambda end: end[1]):
+        height = max(np.log2(y), lowest)
+        lowest = height + LABEL_OCTAVES
+        looks = {"fontsize": 7, "color": color, "va": "center", "annotation_clip": False}
+        ax.annotate(text, (x, 2**height), xytext=(6, 0), textcoords="offset points", **looks)
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high * (high / low) ** 0.45)
 
 
 def by_parameterization(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -1,7 +1,8 @@
 """Study: a grid of runs: what is missing, what it costs, who trains it.
 
 Read :mod:`~hpt.study.study` and the named ones in :mod:`~hpt.study.profiles`; ours that are finished
-are in :mod:`~hpt.study.references`, and :mod:`~hpt.study.warmups` has shorter warm-ups. Then which runs:
+are in :mod:`~hpt.study.references`, and :mod:`~hpt.study.controls` has what
+notebooks train beside one. Then which runs:
 :mod:`~hpt.study.plan` and :mod:`~hpt.study.adaptive`; several studies at once, and in how many minutes:
 :mod:`~hpt.study.together` and :mod:`~hpt.study.time_limit`; who trains them: :mod:`~hpt.study.executor`, this
 machine in :mod:`~hpt.study.executor_local`, by a :mod:`~hpt.study.worker` each, or a Ray cluster in

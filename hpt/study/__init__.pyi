@@ -1,3 +1,5 @@
+from .controls import constant_study as constant_study
+from .controls import warmup_studies as warmup_studies
 from .cost import duration as duration
 from .profiles import load_profile as load_profile
 from .profiles import profile_names as profile_names
@@ -9,4 +11,3 @@ from .references import reference_names as reference_names
 from .references import reference_parts as reference_parts
 from .study import Study as Study
 from .together import run_together as run_together
-from .warmups import warmup_studies as warmup_studies

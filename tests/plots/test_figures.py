@@ -9,6 +9,7 @@ from hpt.analysis.compare import gap_closed
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.transfer import transfer_report
 from hpt.parameterization.coordinates import CoordCheck
+from hpt.plots.style import LABEL_OCTAVES, label_ends, width_figure
 
 LAWS = {"SP": Law(L_inf=2.8), "SP+Embd": Law(L_inf=2.55), "μP": Law(L_inf=2.5)}
 
@@ -105,6 +106,24 @@ def test_loss_curves_and_excess(runs):
     np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), hpt.excess_loss(runs[1], runs[0]))
 
 
+def test_labels_at_the_ends_of_lines_do_not_run_into_each_other():
+    _, (ax,) = width_figure(1)
+    ax.set_yscale("log", base=2)
+    label_ends(ax, [(128, 1.0, "a", "red"), (128, 1.01, "b", "blue"), (128, 8.0, "c", "green")])
+    heights = {text.get_text(): np.log2(text.xy[1]) for text in ax.texts}
+    assert heights["a"] == 0 and heights["c"] == 3
+    assert heights["b"] == pytest.approx(LABEL_OCTAVES)
+
+
+def test_both_conventions_are_two_panels_of_the_same_runs(report):
+    figure = hpt.plot_basins(report, convention="both")
+    assert [ax.get_title() for ax in figure.axes] == ["SP"] * 2 + ["SP+Embd"] * 2 + ["μP"] * 2
+    hidden, mup = figure.axes[:2]
+    moved = mup.get_lines()[0].get_xdata() - hidden.get_lines()[0].get_xdata()
+    np.testing.assert_allclose(moved, np.log2(32))
+    assert "hidden" in hidden.get_xlabel() and "μP" in mup.get_xlabel()
+
+
 def test_sizes_of_a_coordinate_check_are_geometric_means_with_the_spread_of_seeds():
     quantities = ("activation", "change", "update")
     kinds = [{"role": "hidden", "quantity": quantity} for quantity in quantities]
@@ -120,5 +139,7 @@ def test_sizes_of_a_coordinate_check_are_geometric_means_with_the_spread_of_seed
     np.testing.assert_allclose(bars.lines[0].get_xydata(), [(32, 2), (64, 2), (128, 2)])
     (lengths,) = bars.lines[2]
     np.testing.assert_allclose(lengths.get_segments()[0], [(32, 1), (32, 4)])
-    assert bars.get_label() == "hidden: n^0.00 [-0.10, 0.10]"
+    assert [text.get_text() for text in figure.axes[2].texts] == ["hidden n^0.00"]
+    low, high = np.log2(figure.axes[0].get_ylim())
+    assert high - low >= 5 and len({ax.get_ylim() for ax in figure.axes}) == 1
     assert figure._suptitle.get_text() == "coordinate check of SP"

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -40,29 +39,6 @@ def test_numbers_that_json_lacks_are_told(doubtful_report):
     lost = next(g for g in page_data(doubtful_report, "t")["groups"] if g["name"] == "SP λ=0.1")
     assert lost["figures"]["E"]["estimate"] is None and lost["figures"]["E"]["text"] == "—"
     assert lost["wells"][-1]["curve"] == [] and lost["wells"][-1]["runs"][0][1] == 1e308
-
-
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver")
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver_path = shutil.which("chromedriver")
-    if not binary or not driver_path:
-        pytest.skip("no chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=1300,1000",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
-    yield driver
-    driver.quit()
 
 
 def test_the_page_under_real_clicks(doubtful_report, browser, tmp_path):

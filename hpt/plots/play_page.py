@@ -1,0 +1,87 @@
+"""A page to play with before any install: plant a flag at the optimum of the widest model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hpt.plots.html_page import plain, write_html_page
+from hpt.runs.result import RunResult
+
+TITLE = "Where is the best learning rate of the wide model?"
+#: The three of the story come first, the others behind.
+FIRST = ("SP", "SP+Embd", "μP")
+
+
+def write_play_page(results: Sequence[RunResult], path: str | os.PathLike, *, title: str = TITLE) -> Path:
+    """Write finished runs as one HTML file to play with, without network.
+
+    The widest model's basin is hidden until the reader has planted a flag; then the page says what the
+    flag costs in nats, and what the rate of the smallest width would, as it is and scaled by 1/n.
+
+    Parameters
+    ----------
+    results: runs of several widths and of any variants; those of one warm-up belong together.
+    path: the file to write.
+    """
+    return write_html_page("play.html", page_data(results, title), path)
+
+
+def page_data(results: Sequence[RunResult], title: str = TITLE) -> dict[str, Any]:
+    """What the page draws: mean losses over seeds of each variant, warm-up, width and rate.
+
+    Variants that lack a width are left out, and so is the warm-up of which none has all.
+    """
+    rows = [result.row() for result in results]
+    warmups = [result.config.train.warmup_steps for result in results]
+    table = pd.DataFrame(rows).assign(warmup=warmups)
+    table = table[~table["diverged"]]
+    widths = sorted(set(table["width"].tolist()))
+    variants = {}
+    for (name, warmup), runs in table.groupby(["parameterization", "warmup"], sort=False):
+        if set(runs["width"]) == set(widths):
+            variants.setdefault(name, {})[int(warmup)] = _basins(runs)
+    first = [name for name in FIRST if name in variants]
+    others = [name for name in variants if name not in FIRST]
+    shown = [{"name": name, "basins": variants[name]} for name in first + others]
+    steps = results[0].config.train.steps
+    known = set().union(*variants.values())
+    known = sorted(known, reverse=True)
+    return plain(
+        {
+            "title": title,
+            "widths": widths,
+            "variants": shown,
+            "warmups": known,
+            "warmup_names": {warmup: f"{warmup} of {steps} steps" for warmup in known},
+            "about": _about(results, table),
+        }
+    )
+
+
+def _basins(runs):
+    """For each width the rates in order with their mean losses."""
+    basins = {}
+    for width, of_width in runs.groupby("width"):
+        means = of_width.groupby("log2_lr")["loss"].mean()
+        basins[int(width)] = [[rate, loss] for rate, loss in means.items()]
+    return basins
+
+
+def _about(results, table):
+    config = results[0].config
+    model = config.model
+    train = config.train
+    cells = table.groupby(["parameterization", "warmup", "width", "log2_lr"])
+    seeds = int(cells["seed"].nunique().median())
+    return (
+        f"{len(results)} runs of hpt, seeds a rate: {seeds}. The models have {model.depth} layers and train "
+        f"for {train.steps} steps "
+        f"of {train.batch_size} × {model.context} tokens. "
+        "Small models and short runs: the prices are theirs. Between two rates "
+        "that were tried the price is read off the straight line."
+    )

@@ -1,0 +1,66 @@
+"""What notebooks train beside a study: shorter warm-ups (01), a constant multiplier (03)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from hpt.parameterization.named_rules import rule
+from hpt.parameterization.rules import PowerLaw
+
+#: A stress test warms up for the study's steps divided by these.
+SHORTER = (8, 3)
+NAMES = ("SP", "SP+Embd", "μP")
+
+
+def warmup_studies(study, parameterizations: Iterable[str] = NAMES) -> list:
+    """Studies of runs with ever longer warm-ups, the last that of the study itself: three learning rates
+    two octaves apart, so that a mistake of two octaves is among them wherever the optimum lies, at its
+    second largest width, which costs a fraction of the largest.
+
+    Parameters
+    ----------
+    study: a :class:`hpt.Study`.
+    parameterizations: which of its own.
+    """
+    width = study.widths[-2:][0]
+    lowest = study.log2_lrs[width][-5:][0]
+    rates = tuple(lowest + octaves for octaves in (0, 2, 4))
+    part = _part(study.select(parameterizations, [width]), {width: rates})
+    steps = study.base.train.warmup_steps
+    warmups = sorted({max(1, steps // k) for k in (*SHORTER, 1)})
+    return [_with_warmup(part, warmup) for warmup in warmups]
+
+
+def constant_study(study):
+    """Runs in which the embedding trains at its multiplier of the smallest width, whatever the width:
+    the same as SP+Embd there, and ever less at larger ones. Three learning rates from the grid's middle
+    upwards.
+
+    Parameters
+    ----------
+    study: a :class:`hpt.Study`.
+    """
+    smallest, *widths = study.widths
+    name = f"SP, embedding × {smallest}"
+    constant = rule("sp").with_laws("embedding", name=name, lr=PowerLaw(constant=smallest))
+    rates = {}
+    for width in widths:
+        grid = study.log2_lrs[width]
+        middle = len(grid) // 2
+        upwards = grid[middle:]
+        rates[width] = upwards[:3]
+    part = dataclasses.replace(study, name="constant", parameterizations=(constant,))
+    return _part(part, rates)
+
+
+def _part(study, log2_lrs):
+    """These learning rates and no more, one seed each."""
+    fixed = {"search": "grid", "seeds": 1, "best_seeds": 1, "best_neighbours": {}, "only": {}, "extend": 0}
+    return dataclasses.replace(study, log2_lrs=log2_lrs, **fixed)
+
+
+def _with_warmup(study, steps):
+    train = dataclasses.replace(study.base.train, warmup_steps=steps)
+    base = dataclasses.replace(study.base, train=train)
+    return dataclasses.replace(study, name=f"warm-up {steps}", base=base)

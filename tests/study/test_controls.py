@@ -1,0 +1,43 @@
+"""What notebooks train beside a study: shorter warm-ups, a constant multiplier."""
+
+import dataclasses
+
+from hpt.parameterization.named_rules import rule
+from hpt.study.controls import constant_study, warmup_studies
+from hpt.study.profiles import load_profile
+
+
+def test_shorter_warmups_of_the_same_runs():
+    quick = load_profile("quick")
+    studies = warmup_studies(quick)
+    assert [study.base.train.warmup_steps for study in studies] == [7, 20, 60]
+    runs = [run for study in studies for run in study.plan({})]
+    assert len(set(runs)) == 27 and {run.model.width for run in runs} == {64}
+    assert {run.parameterization.name for run in runs} == {"SP", "SP+Embd", "μP"}
+    # Two octaves apart, all within the grid.
+    assert list(studies[0].log2_lrs[64]) == [-8, -6, -4]
+    # With the study's own warm-up they are runs of its grid.
+    every = dataclasses.replace(quick, search="grid").plan({})
+    assert set(studies[-1].plan({})) < set(every) and not set(studies[0].plan({})) & set(every)
+    assert all(
+        set(study.plan(dict.fromkeys(study.plan({}), 3.0))) == set(study.plan({})) for study in studies
+    )
+
+
+def test_a_warmup_of_a_few_steps_is_not_shortened_below_one(tiny_study):
+    assert [s.base.train.warmup_steps for s in warmup_studies(tiny_study, ["μP"])] == [1, 2]
+    assert {p.name for s in warmup_studies(tiny_study, ["μP"]) for p in s.parameterizations} == {"μP"}
+
+
+def test_a_constant_multiplier_is_that_of_the_smallest_width():
+    quick = load_profile("quick")
+    study = constant_study(quick)
+    (constant,) = study.parameterizations
+    plan = study.plan({})
+    assert {run.model.width for run in plan} == {32, 64, 128} and len(plan) == 9
+    for width in quick.widths:
+        law = constant.embedding.lr
+        m = width / constant.base_width
+        assert law.constant * m**law.m == 16
+    # Nothing else differs from SP.
+    assert dataclasses.replace(rule("sp"), embedding=constant.embedding, name=constant.name) == constant
