@@ -18,7 +18,7 @@ COMPILE = $(PYTHON) -m uv pip compile pyproject.toml --extra hub --extra lab --e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env notebooks study reference test lint bench lab lock clean
+.PHONY: help env notebooks notebook study reference test lint bench lab lock clean
 
 help: ## what there is
 	@echo "usage: make TARGET [PROFILE=quick] [DRY_RUN=1: only say what it costs] [MINUTES=10: stop in time]"
@@ -26,6 +26,8 @@ help: ## what there is
 
 notebooks: $(READY) ## train what is missing, execute all notebooks, write reports/PROFILE/index.html
 	$(BIN)/hpt notebooks --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DRY_RUN),--dry-run)
+
+notebook: notebooks
 
 study: $(READY) ## the profile's runs alone, no notebooks
 	$(BIN)/hpt study --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DRY_RUN),--dry-run)
@@ -52,6 +54,7 @@ env: $(READY) ## the environment alone, in .venv
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "hpt needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV): some 2 GB on disk, a minute or two on a fast line, once."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
 	@echo "No NVIDIA driver found: looking for the CPU build of torch first (the default build downloads GBs of CUDA)."
@@ -60,6 +63,10 @@ endif
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	@# mup asks for torchvision, which it does not use; PyPI's does not import beside the CPU build of torch
 	$(BIN)/python -m pip install --quiet --no-deps mup==1.0.0 --editable .
+	@# JupyterLab's first start asks nothing
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' \
+	  > $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@
 
 lock: ## renew requirements.lock from pyproject.toml

@@ -45,9 +45,10 @@ class _Group(click.Group):
             return super().invoke(context)
         except HptError as error:
             raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             again = shlex.join(["hpt", *sys.argv[1:]])
-            echo(f"interrupted; what is finished is kept. The same command goes on: {again}", err=True)
+            said = str(stop) or "interrupted; what is finished is kept."
+            echo(f"{said} The same command goes on: {again}", err=True)
             context.exit(130)
 
 
@@ -131,6 +132,7 @@ def _check_file(file):
 @option("--source", default="notebooks", help="Folder of the notebooks.")
 @option("--out", help="Folder of the report; by default reports/PROFILE.")
 @option("--again", is_flag=True, help="Execute unchanged notebooks too.")
+@option("--verbose", is_flag=True, help="Show what the cells print, not a line a notebook alone.")
 @option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a notebook's parameter.")
 def notebooks(names, profile, store, device, workers, dry_run, source, out, parameter, **options) -> None:
     """Train what is missing, execute the notebooks (all, or those whose NAMES begin so), write the
@@ -259,10 +261,13 @@ def profiles() -> None:
         chosen = hpt.load_profile(name)
         runs = chosen.plan({})
         flops = sum(map(hpt.runs.run_flops, runs))
+        how_long = f"`hpt study --profile {name} --dry-run` says how long here"
+        if chosen.needs == "cuda":
+            how_long = f"{hpt.study.duration(flops / 4e14)} at 400 TFLOP/s"
         echo(
             f"{name:8} {len(runs):4d} grid runs, "
             f"widths {min(chosen.widths)} to {max(chosen.widths)}, "
-            f"{flops:.1e} training FLOPs ({hpt.study.duration(flops / 4e14)} at 400 TFLOP/s)"
+            f"{flops:.1e} training FLOPs ({how_long})"
         )
 
 

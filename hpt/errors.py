@@ -65,6 +65,13 @@ class NotebookError(HptError, RuntimeError):
     """A notebook failed; names the notebook and the cell."""
 
 
+class StudyInterrupted(KeyboardInterrupt):
+    """Somebody interrupted a study; a notebook shows its one line in place of a traceback."""
+
+    def _render_traceback_(self):
+        return [str(self)]
+
+
 class CompileWarning(UserWarning):
     """A training step could not be compiled and runs operation by operation."""
 

@@ -48,6 +48,7 @@ def replicate(
     parameters: Mapping[str, str] | None = None,
     again: bool = False,
     minutes: float | None = None,
+    verbose: bool = False,
 ) -> Path | None:
     """Run a profile's study, then its notebooks, side by side, and write one page each, the phase diagrams
     and an index.
@@ -63,6 +64,7 @@ def replicate(
     parameters: for the notebooks, beside ``profile`` and ``store``.
     again: execute also the notebooks that are unchanged since their last execution.
     minutes: how long this call may take; the same call goes on.
+    verbose: show what the cells print, not a line a notebook alone.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def replicate(
         minutes=left,
         state=" ".join(r.run_id for r in _stored(study, store)),
         again=again,
-        echo=sys.stdout,
+        echo=sys.stdout if verbose else None,
     )
     if len(executed) < len(sources):
         print(f"time is out: {len(sources) - len(executed)} of {len(sources)} notebooks are left")

@@ -10,17 +10,21 @@ import io
 from collections.abc import Sequence
 
 import ipywidgets
+import numpy as np
 
-from hpt.plots.figures import plot_loss_curves
+from hpt.plots.style import add_note, new_figure
 from hpt.runs.result import RunResult
+
+#: A first look is at a rate so many octaves above the best: there is something to see.
+FIRST_OCTAVES = 2
 
 
 class RunExplorer(ipywidgets.VBox):
-    """Loss curves of one parameterization and width, with a slider over the learning rate.
+    """The basin of one parameterization and width, and beside it the loss curve at a learning rate.
 
     Parameters
     ----------
-    runs: finished runs of a study.
+    runs: finished runs of a study, any parameterizations and widths; the first seed of each is shown.
     """
 
     def __init__(self, runs: Sequence[RunResult]):
@@ -30,40 +34,77 @@ class RunExplorer(ipywidgets.VBox):
             cell = self._runs.setdefault((row["parameterization"], row["width"]), {})
             cell.setdefault(row["log2_lr"], run)
         names, widths = zip(*self._runs, strict=True)
-        self._name = ipywidgets.ToggleButtons(options=list(dict.fromkeys(names)))
+        self._name = ipywidgets.Dropdown(description="variant", options=list(dict.fromkeys(names)))
         self._width = ipywidgets.SelectionSlider(
             description="width", options=sorted(set(widths)), value=max(widths)
         )
         self._lr = ipywidgets.SelectionSlider(description="log₂ η", options=[0.0], continuous_update=False)
         self._image = ipywidgets.Image(format="png")
-        super().__init__([self._name, self._width, self._lr, self._image])
+        controls = [self._name, self._width, self._lr]
+        if len(self._name.options) == 1:
+            controls.remove(self._name)
+        super().__init__([*controls, self._image])
         self._name.observe(self._new_cell, "value")
         self._width.observe(self._new_cell, "value")
         self._lr.observe(self._draw, "value")
         self._new_cell()
 
+    @property
+    def _cell(self):
+        return self._runs.get((self._name.value, self._width.value), {})
+
     def _new_cell(self, _=None):
-        rates = sorted(self._runs[self._name.value, self._width.value])
+        """The rates of another variant or width, and one picture."""
+        cell = self._cell
+        rates = sorted(cell)
+        if not rates:
+            return
+        best = min(cell, key=lambda rate: cell[rate].val_loss)
+        wanted = best + FIRST_OCTAVES
+        # Options and value are set at once, so that nothing between them is drawn.
+        self._lr.unobserve(self._draw, "value")
         self._lr.options = rates
-        self._lr.value = rates[len(rates) // 2]
+        self._lr.value = min(rates, key=lambda rate: abs(rate - wanted))
+        self._lr.observe(self._draw, "value")
         self._draw()
 
     def _draw(self, _=None):
-        name = self._name.value
-        width = self._width.value
-        cell = self._runs[name, width]
-        best_lr, best = min(cell.items(), key=lambda tried: tried[1].val_loss)
-        chosen = cell[self._lr.value]
-        losses = f"final loss {chosen.val_loss:.3f} (best {best.val_loss:.3f})"
-        figure = plot_loss_curves(
-            [best, chosen],
-            [f"best: log₂ η = {best_lr:g}", f"yours: log₂ η = {self._lr.value:g}"],
-            title=f"{name}, width {width}: {losses}",
-        )
+        figure, (left, right) = new_figure(2)
+        cell = self._cell
+        chosen = self._lr.value
+        best = min(cell, key=lambda rate: cell[rate].val_loss)
+        _draw_cell(left, cell, chosen)
+        _draw_curves(right, cell, best, chosen)
+        price = cell[chosen].val_loss - cell[best].val_loss
+        title = f"{self._name.value}, width {self._width.value}: log₂ η = {chosen:g} costs {price:.3f} nats"
+        figure.suptitle(title.replace("-", "−"))
         png = io.BytesIO()
-        figure.savefig(png, format="png", bbox_inches="tight")
+        figure.savefig(png, format="png")
         self._image.value = png.getvalue()
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         return bundle | {"image/png": base64.b64encode(self._image.value).decode()}
+
+
+def _draw_cell(ax, cell, chosen):
+    """Final losses against the rate, the chosen one ringed."""
+    rates = sorted(cell)
+    losses = np.array([cell[rate].val_loss for rate in rates])
+    ax.plot(rates, losses, "o-", color="black", lw=1)
+    ax.plot(chosen, cell[chosen].val_loss, "o", color="#c1443c", mfc="none", ms=12, mew=2)
+    ax.set(xlabel="log₂ η (hidden)", ylabel="validation loss, nats")
+
+
+def _draw_curves(ax, cell, best, chosen):
+    """The curve of the chosen rate over that of the best, each named where it ends."""
+    for rate, color, name in ((best, "black", "best"), (chosen, "#c1443c", "yours")):
+        curve = np.asarray(cell[rate].train_loss)
+        steps = np.arange(len(curve))
+        # The mean of the last ten steps.
+        sums = np.cumsum(np.insert(curve, 0, 0.0))
+        starts = np.maximum(steps - 9, 0)
+        smooth = (sums[steps + 1] - sums[starts]) / (steps + 1 - starts)
+        ax.plot(steps, smooth, color=color, lw=1.3)
+        add_note(ax, name, (steps[-1], smooth[-1]), (5, 0), color=color, annotation_clip=False)
+    ax.set(xlabel="step", ylabel="training loss, nats (mean of 10 steps)")

@@ -37,9 +37,7 @@ def load_profile(name: str, file: StrPath | None = None) -> Study:
     profiles = _read(file)
     if name not in profiles:
         raise ConfigError(
-            f"no profile is named {name!r}.",
-            did_you_mean(name, profiles),
-            f"load_profile(one of {', '.join(profiles)})",
+            f"no profile is named {name!r}.", did_you_mean(name, profiles), f"one of {', '.join(profiles)}"
         )
     values = profiles[name]
     if not isinstance(values, dict):

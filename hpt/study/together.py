@@ -12,7 +12,7 @@ import pandas as pd
 
 from hpt.cache_folder import StrPath
 from hpt.data.source import DataConfig, load
-from hpt.errors import ConfigError, did_you_mean
+from hpt.errors import ConfigError, StudyInterrupted, did_you_mean
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_flops
 from hpt.runs.store import Store
@@ -80,9 +80,16 @@ def _train(todo, trainer, limit, quiet):
         runs = limit.runs_in_time(missing, cost)
         if not runs:
             break
-        for result in trainer.run(runs):
-            todo.results[result.config] = result
-            progress.finished(result)
+        try:
+            for result in trainer.run(runs):
+                todo.results[result.config] = result
+                progress.finished(result)
+        except KeyboardInterrupt:
+            kept = len(todo.results)
+            planned = len(todo.missing) + kept
+            raise StudyInterrupted(
+                f"interrupted: {kept} of {planned} runs are kept; run it again to go on."
+            ) from None
         missing = todo.missing
     progress.close(missing)
 

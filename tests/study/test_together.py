@@ -90,3 +90,20 @@ def test_cost_of_several_counts_shared_runs_once(tmp_path, pair, monkeypatch):
     monkeypatch.setattr(LocalExecutor, "run_seconds", 1.0, raising=False)
     cost = cost_together(pair, tmp_path)
     assert cost.now == len(Todo(pair, None).missing) == 9 and cost.name == "tiny"
+
+
+def test_an_interrupted_study_says_in_a_line_what_is_kept(tmp_path, here, tiny_study, monkeypatch):
+    """In a notebook too, which shows the line in place of a traceback."""
+    run_one = Here.run
+
+    def broken_off(self, configs):
+        yield from run_one(self, configs[:2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Here, "run", broken_off)
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted: 2 of \d+ runs are kept; run it again") as stop:
+        run_together([tiny_study], tmp_path, quiet=True)
+    assert stop.value._render_traceback_() == [str(stop.value)] and stop.value.__suppress_context__
+    monkeypatch.setattr(Here, "run", run_one)
+    run_together([tiny_study], tmp_path, quiet=True)
+    assert not Todo([tiny_study], Store(tmp_path)).missing
