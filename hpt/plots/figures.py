@@ -261,7 +261,8 @@ def plot_coord_check(check: CoordCheck, *, title: str = "") -> Figure:
     low, high = np.log2(axes[0].get_ylim())
     octaves = high - low
     more = max(0.0, LEAST_OCTAVES - octaves) / 2
-    axes[0].set_ylim(2 ** (low - more), 2 ** (high + more))
+    # Labels of lines that end together are pushed upwards.
+    axes[0].set_ylim(2 ** (low - more), 2 ** (high + more + 1))
     for ax in axes:
         _draw_guides(ax, sorted(set(last["width"])))
     axes[0].set_ylabel(f"root mean square after {steps} steps")
