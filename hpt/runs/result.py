@@ -32,6 +32,14 @@ CURVE = re.compile(rb'"train_loss": \[([-+.0-9eEnul, ]+)\]')
 MOST_LATER = 8
 
 
+def _refuse(constant):
+    raise ValueError(f"it holds {constant}")
+
+
+#: What would be computed with NaN is refused.
+JSON = json.JSONDecoder(parse_constant=_refuse)
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What one run gave.
@@ -129,12 +137,19 @@ def decode(record: bytes, run_id: str, where: object) -> RunResult:
     ValueError, KeyError, TypeError, AttributeError: for a damaged record, or one of another run.
     StoreError: for a sound record that only a newer hpt understands.
     """
+    return _decoded(_unsealed(record), run_id, where)
+
+
+def _unsealed(record):
     checksum, _, body = record.partition(b"\n")
     body = body.removesuffix(b"\n")
     if _checksum(body) != checksum:
         raise ValueError("its checksum does not match its content")
-    # Of two keys of a name the last would count, of NaN the rest would be computed with.
-    values = json.loads(body, parse_constant=_refuse)
+    return body
+
+
+def _decoded(body, run_id, where):
+    values = JSON.decode(body.decode())
     if values["run_id"] != run_id:
         raise ValueError(f"it holds run {values['run_id']}")
     record_format, version = values.pop("format", 1), values.pop("results_version", RESULTS_VERSION)
@@ -158,10 +173,6 @@ def decode(record: bytes, run_id: str, where: object) -> RunResult:
         values["val_loss"] = math.inf
     values["train_loss"] = _curve(values["train_loss"])
     return RunResult(**values, extra=extra)
-
-
-def _refuse(constant):
-    raise ValueError(f"it holds {constant}")
 
 
 def _check_types(values):
@@ -211,14 +222,13 @@ def _leaves(values):
 def decode_row(record: bytes, run_id: str, where: object) -> dict[str, Any]:
     """The row of a record's result, as :func:`decode` gives it; most of a record is its loss curve, which is
     counted here and not read."""
-    curves = list(CURVE.finditer(record))
-    checksum, _, body = record.partition(b"\n")
-    if len(curves) != 1 or _checksum(body.removesuffix(b"\n")) != checksum:
-        return decode(record, run_id, where).row()
-    losses = curves[0][1]
-    short = body.removesuffix(b"\n").replace(losses, b"", 1)
-    row = decode(b"%s\n%s" % (_checksum(short), short), run_id, where).row()
-    return row | {"steps": losses.count(b",") + 1}
+    body = _unsealed(record)
+    curves = list(CURVE.finditer(body))
+    if len(curves) != 1:
+        return _decoded(body, run_id, where).row()
+    start, end = curves[0].span(1)
+    row = _decoded(body[:start] + body[end:], run_id, where).row()
+    return row | {"steps": body.count(b",", start, end) + 1}
 
 
 def _newer(where, what):
@@ -243,8 +253,10 @@ def _pop_extra(values, cls):
     extra = {name: values.pop(name) for name in values.keys() - field_types(cls).keys()}
     for name, classes in _config_classes(cls).items():
         if name in values:
-            # Of several classes that it may have, the one with most of its keys.
-            kind = max(classes, key=lambda c: len(field_types(c).keys() & values[name].keys()))
+            kind = classes[0]
+            if len(classes) > 1:
+                # Of several classes that it may have, the one with most of its keys.
+                kind = max(classes, key=lambda c: len(field_types(c).keys() & values[name].keys()))
             beyond = _pop_extra(values[name], kind)
             if beyond:
                 extra[name] = beyond

@@ -29,6 +29,7 @@ from hpt.runs.train_config import TrainConfig
 RESULTS_VERSION = 2
 #: The first that has a file of its fields.
 OLDEST_VERSION = 2
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def parse_parameterization(value: Any) -> Any:
@@ -101,8 +102,7 @@ class RunConfig:
         changed = merged(to_dict(self, changed_only=True), later or {})
         hashed = _hashed(self.to_dict(), changed, _frozen_fields(version))
         content = {"config": hashed, "data": data_fingerprint, "version": version}
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:20]
+        return hashlib.sha256(CANONICAL.encode(content).encode()).hexdigest()[:20]
 
 
 @functools.cache

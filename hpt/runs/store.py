@@ -109,9 +109,9 @@ class Store:
         if record is None:
             if run_id not in self._packed:
                 return None
-            file, record = self._packed[run_id]
+            file, record, _ = self._packed[run_id]
         try:
-            return decode(record, run_id, self._where(file))
+            return decode(record, run_id, f"{self.path}/{file}")
         except DAMAGE as error:
             aside = self._set_aside(name, record) if file == name else ""
             warnings.warn(
@@ -125,7 +125,7 @@ class Store:
         """Of a file of the store; None where there is none, nothing for what is no file."""
         try:
             if self._local:
-                return read_regular(Path(self._files.path, name), follow=True)
+                return read_regular(f"{self._files.path}/{name}", follow=True)
             return self._files.cat_file(name)
         except FileNotFoundError:
             return None
@@ -236,12 +236,10 @@ class Store:
                 keep(writable("tables") / name, json.dumps(fresh).encode())
 
     def _stamps(self):
-        """What changes when a loose record does: of each run, its file's number, size and times."""
-        stamps = {}
-        for entry in os.scandir(Path(self._files.path, "records")):
-            status = entry.stat()
-            stamp = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-            stamps[entry.name.removesuffix(".json")] = stamp
+        """What changes when a record does: of each run, its file's number, size and times."""
+        stamps = {run_id: stamp for run_id, (_, _, stamp) in self._packed.items()}
+        for entry in os.scandir(f"{self._files.path}/records"):
+            stamps[entry.name.removesuffix(".json")] = _stamp(entry.stat())
         return stamps
 
     def pack(self, run_ids: Iterable[str], file: StrPath) -> Path:
@@ -254,16 +252,17 @@ class Store:
         return file
 
     @cached_property
-    def _packed(self) -> dict[str, tuple[str, bytes]]:
-        """File and record of each packed run; what is no pack, and rows of no run, are left out."""
+    def _packed(self) -> dict[str, tuple[str, bytes, list[int] | None]]:
+        """File, record and stamp of each packed run; what is no pack, and rows of no run, are left out."""
         packed = {}
         for file in sorted(self._names("", ".parquet")):
             try:
+                stamp = _stamp(os.stat(f"{self._files.path}/{file}")) if self._local else None
                 frame = pd.read_parquet(io.BytesIO(self._content(file) or b""), columns=PACKED)
                 rows = list(frame.itertuples(index=False))
                 sound = [row for row in rows if all(isinstance(text, str) for text in row)]
                 sound = [row for row in sound if RUN_ID.fullmatch(row.run_id)]
-                packed |= {run_id: (file, record.encode()) for run_id, record in sound}
+                packed |= {run_id: (file, record.encode(), stamp) for run_id, record in sound}
                 left_out = f"{len(rows) - len(sound)} of its rows" if len(sound) < len(rows) else ""
             except (*DAMAGE, OSError, MemoryError) as error:
                 first_line = str(error).partition("\n")[0]
@@ -298,6 +297,10 @@ class Store:
         aside = f"{name}.{uuid.uuid4().hex}.tmp"
         self._files.pipe_file(aside, content)
         self._files.mv(aside, name)
+
+
+def _stamp(status):
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _name(run_id):

@@ -399,6 +399,13 @@ def test_rows_of_many_records_are_kept_and_read_again_where_a_file_changed(tmp_p
     monkeypatch.setattr(stores, "decode_row", lambda *a: opened.append(a[1]) or decode_row(*a))
     pd.testing.assert_frame_equal(store.table(), table)
     assert not opened
+    # Packed records count too.
+    (tmp_path / "packed").mkdir()
+    store.pack(store.run_ids(), tmp_path / "packed/all.parquet")
+    for _ in range(2):
+        pd.testing.assert_frame_equal(Store(tmp_path / "packed").table(), table)
+    assert len(opened) == 5
+    opened.clear()
     store.save(dataclasses.replace(store.load(run_id), seconds=7.0))
     assert sorted(store.table()["seconds"]) == [0, 1, 2, 3, 7] and opened == [run_id]
     file = tmp_path / "store/records" / f"{run_id}.json"
