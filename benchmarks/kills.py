@@ -12,6 +12,7 @@ first round where that does not hold; its folder stays.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -33,17 +34,21 @@ from hpt.data.source import DataConfig
 from hpt.study.study import Study
 
 TIMES = ["seconds", "tokens_per_second"]
+#: What no study of this size takes, however slow the machine.
+SECONDS = 1800
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 def small_study() -> Study:
-    """A part of smoke's study on the synthetic source: some twenty runs of a second or less."""
+    """A part of smoke's study on the synthetic source: some thirty runs of about a second."""
     study = hpt.load_profile("smoke")
     study = study.select(["SP", "μP"], study.widths[:2])
     base = study.base
     model = dataclasses.replace(base.model, vocab_size=64)
     data = DataConfig(source="synthetic", vocab_size=64)
-    return dataclasses.replace(study, base=dataclasses.replace(base, model=model, data=data))
+    # Long enough that most kills hit a run and not an import.
+    train = dataclasses.replace(base.train, steps=400)
+    return dataclasses.replace(study, base=dataclasses.replace(base, model=model, data=data, train=train))
 
 
 def start(study: Study, folder: Path) -> subprocess.Popen:
@@ -70,14 +75,23 @@ def disturb(process: subprocess.Popen, chance: random.Random, patience: float) -
         pass
     workers = psutil.Process(process.pid).children()
     if workers and chance.random() < 0.3:
-        victim = chance.choice(workers)
-        victim.kill()
-        process.wait()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            chance.choice(workers).kill()
+        wait(process)
         return "a worker killed"
     number = chance.choice(SIGNALS)
     process.send_signal(number)
-    process.wait()
+    wait(process)
     return number.name
+
+
+def wait(process: subprocess.Popen) -> None:
+    """Until it ends; AssertionError where it does not."""
+    try:
+        process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise AssertionError(f"it hung for {SECONDS} s") from None
 
 
 def damage(folder: Path, chance: random.Random) -> str:

@@ -1,25 +1,36 @@
 """Inputs that nobody would write by hand: hpt takes them, or refuses them by one of its own errors."""
 
+import ast
 import contextlib
 import dataclasses
+import functools
 import json
 import warnings
 
+import nbformat
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from known_laws import noisy
+from nbformat.v4 import new_code_cell, new_notebook
+from papermill.translators import PythonTranslator
 
+import hpt
 from hpt import cli
+from hpt.analysis.synthetic import Law
 from hpt.config import field_types
 from hpt.data.source import DataConfig
 from hpt.data.synthetic import SyntheticSource
 from hpt.errors import HptError
 from hpt.metrics.transfer import transfer_report
 from hpt.model.transformer import ModelConfig
+from hpt.notebooks.exercises import check_prediction
+from hpt.notebooks.source import check_parameters
 from hpt.parameterization.groups import param_groups
 from hpt.runs.run_config import RunConfig, load_run
+from hpt.runs.store import Store
 from hpt.runs.train_config import TrainConfig
 from hpt.study.profiles import load_profile, profile_names
 from hpt.study.study import Study
@@ -45,6 +56,8 @@ def fuzzed(*strategies, few=FEW):
                 database=None,
                 derandomize=count == few,
                 suppress_health_check=list(HealthCheck),
+                # To explain a failure takes minutes.
+                phases=set(Phase) - {Phase.explain},
             )
             checked(given(st.tuples(*strategies))(lambda inputs: test(*fixtures, *inputs)))()
 
@@ -178,8 +191,84 @@ def test_the_command_line(tmp_path, words):
 
 @fuzzed(VALUES, VALUES)
 def test_rates_of_groups(tmp_path, lr, weight_decay):
-    import hpt
-
     model = hpt.Transformer(hpt.ModelConfig(width=8, depth=1, d_head=8, vocab_size=4, context=4))
     with contextlib.suppress(HptError):
         assert param_groups(model, "sp+embd", lr=lr, weight_decay=weight_decay)
+
+
+PARAMETERS = """profile = "quick"
+smoke = True
+steps = 10
+lr = 1e-3
+widths = [32, 64]
+none = []
+limit = None
+"""
+NAMES = st.sampled_from(["profile", "smoke", "steps", "lr", "widths", "none", "limit"]) | VALUES.filter(
+    lambda value: not isinstance(value, list | dict)
+)
+TYPED = st.sampled_from(
+    [
+        "{[]: 1}",
+        "(" * 300,
+        "-" * 9999 + "1",
+        "9" * 5000,
+        "1_0",
+        "[",
+        "'",
+        "\0",
+        "\ud800",
+        "a\n%cd /",
+        "1e999",
+        "[[1]]",
+    ]
+)
+
+
+@fuzzed(NAMES, VALUES | TYPED)
+def test_parameters_of_notebooks(tmp_path, name, value):
+    notebook = tmp_path / "00_a.ipynb"
+    if not notebook.exists():
+        cell = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+        nbformat.write(new_notebook(cells=[cell]), notebook)
+    with contextlib.suppress(HptError):
+        checked = check_parameters(notebook, {name: value})
+        # What papermill puts in is that value and no code.
+        (assigned,) = ast.parse(PythonTranslator.codify(checked, "")).body
+        assert assigned.targets[0].id == name and ast.literal_eval(assigned.value) == checked[name]
+
+
+@fuzzed(
+    st.text(max_size=9) | st.sampled_from(["a =", "a = \0", "(" * 300, "a = " + "-" * 9999 + "1", "\ud800"])
+)
+def test_parameters_cells(tmp_path, cell):
+    notebook = tmp_path / "00_a.ipynb"
+    content = new_notebook(cells=[new_code_cell(cell, metadata={"tags": ["parameters"]})])
+    notebook.write_text(json.dumps(content))
+    with contextlib.suppress(HptError):
+        check_parameters(notebook, {})
+
+
+@functools.cache
+def small_report():
+    return transfer_report(noisy(), bootstraps=20)
+
+
+@fuzzed(VALUES | TYPED, few=60)
+def test_what_notebooks_make_of_their_parameters(tmp_path, value):
+    # As papermill hands it over, where nobody checked it; so many replicates would only take their time.
+    value = 20 if isinstance(value, int) and 20 < value <= 10**6 else value
+    doors = (
+        load_profile,
+        lambda value: Store(f"{tmp_path}/{value}" if isinstance(value, str) else value),
+        lambda value: check_prediction(value, "rises", "so it is"),
+        lambda value: transfer_report(noisy(), bootstraps=value),
+        lambda value: transfer_report(noisy(), scale=value, bootstraps=20),
+        lambda value: transfer_report(value, bootstraps=20),
+        lambda value: hpt.predict_lr(small_report(), width=value),
+        lambda value: hpt.synthetic_sweep(Law(), widths=(16, 32), count=3, noise=value),
+    )
+    for door in doors:
+        with contextlib.suppress(HptError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            door(value)

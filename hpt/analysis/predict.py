@@ -21,6 +21,7 @@ from numpy import arange, array, clip, exp, isfinite, log, log2, nan, sqrt, wher
 from hpt.errors import TableError
 from hpt.metrics.basin import LN2, well_loss
 from hpt.metrics.law import GAMMA_LOG, LN_H
+from hpt.metrics.quantities import is_between
 from hpt.metrics.replicates import GRID, NOISE_UNKNOWN
 from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import FEW_WIDTHS, SLOPE_AT_BOUND, Figure, interval, optimum, plain_number, table_of
@@ -29,6 +30,8 @@ BEYOND = "at least this: further from the optimum than the runs reach"
 LOST = "the replicates lose their optima: the basins are too flat for the noise"
 NO_FURTHER = "every width up to this one is next to a measured one"
 NO_HELP = "no single width shrinks the interval by the share asked for"
+#: Of anything that grows.
+LARGEST = 2**63
 # Learning rates around the predicted optimum that a further width gets.
 RUNS_A_WIDTH = 5
 # Replicates with all figures finite, from which a covariance is taken.
@@ -65,9 +68,10 @@ def predict_lr(
     ------
     TableError: for a width that is not positive, or a small one that the sweep lacks.
     """
-    if not width > 0:
+    if not is_between(width, 0, LARGEST):
         raise TableError(
-            f"predict_lr(width={width!r}): a width is positive.", remedy="predict_lr(report, width=4096)"
+            f"predict_lr(width={width!r}): a width is a positive number, below {LARGEST:g}.",
+            remedy="predict_lr(report, width=4096)",
         )
     known = sorted(set(report.basins[report.scale]))
     if small is not None and small not in known:

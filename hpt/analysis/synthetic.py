@@ -164,8 +164,12 @@ def synthetic_sweep(
     ------
     ConfigError: for a count, noise or share out of range.
     """
-    noise_W = np.broadcast_to(noise, len(widths))
-    if min(seeds, count) < 1 or np.min(noise) < 0 or not 0 <= common <= 1 or spacing <= 0:
+    try:
+        noise_W = np.broadcast_to(np.asarray(noise, dtype=float), len(widths))
+    except (TypeError, ValueError, OverflowError):
+        noise_W = np.array([np.nan])
+    known = np.all((noise_W >= 0) & (noise_W < inf))
+    if min(seeds, count) < 1 or not known or not 0 <= common <= 1 or spacing <= 0:
         raise ConfigError(
             f"{seeds=}, {count=}, {noise=}, {common=} or {spacing=} is out of range.",
             remedy="synthetic_sweep(law, seeds=2, count=9, noise=0.01, common=0.0, spacing=1.0)",

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
+from numbers import Real
 from typing import Any
 
 import numpy as np
+
+
+def is_between(value: Any, low: float = -inf, high: float = inf) -> bool:
+    """Whether a value is a number within bounds that are not themselves within."""
+    return isinstance(value, Real) and low < value < high
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,8 @@ def read_table(
     """
     notes: list[str] = []
     by, ignore = _listed(by), _listed(ignore)
+    if not isinstance(scale, str):
+        raise TableError(f"scale={scale!r} is no name of a column.", remedy='scale="width"')
     frame = unpivoted(read_frame(table), scale, notes)
     wanted = [scale, "lr", "log2_lr", "loss"]
     for column in (*GROUPS, "seed", "diverged"):

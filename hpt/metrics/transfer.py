@@ -21,6 +21,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,14 @@ from hpt.errors import TableError, did_you_mean
 from hpt.metrics.basin import EDGE, LN2, MOST_RUNS, gather
 from hpt.metrics.group import fit_group
 from hpt.metrics.noise import CommonNoise, common_noise, noise_of
-from hpt.metrics.quantities import group_name
+from hpt.metrics.quantities import group_name, is_between
 from hpt.metrics.replicates import SharedDraws, replicate, seeds_to_resample
 from hpt.metrics.report import TransferReport
 from hpt.metrics.table import GROUPS, read_table
 from hpt.metrics.verdicts import Group, basin_rows, figure_row, penalty_rows, plain_number, table_of
 
+#: Beyond, replicates would fill the memory.
+MOST_BOOTSTRAPS = 10**6
 NO_NAME_NEEDED = "reference=None compares with the best group"
 
 
@@ -98,11 +101,7 @@ def transfer_report(
     TableError: for a table that cannot be analysed, a reference that is not in it, or seeds to
         resample that are not.
     """
-    if bootstraps < 20 or not 0 < level < 1 or not octaves > 0:
-        raise TableError(
-            f"transfer_report(bootstraps={bootstraps}, level={level}, octaves={octaves}) gives no interval.",
-            remedy="transfer_report(table, bootstraps=1000, level=0.95, octaves=1.0)",
-        )
+    _check_replicates(bootstraps, level, octaves)
     reading = {"fix": fix, "ignore": ignore, "lr": lr, "loss": loss, "loss_unit": loss_unit}
     sweep = read_table(table, scale=scale, by=by, least_scales=2, **reading)
     groups = _fit_groups(sweep, bootstraps, seed, resample, octaves)
@@ -136,6 +135,7 @@ def basins(
 ) -> pd.DataFrame:
     """The basins alone, as in :class:`TransferReport`; one width is enough. Arguments as
     :func:`transfer_report`."""
+    _check_replicates(bootstraps, level, octaves)
     sweep = read_table(table, scale=scale, by=by, **reading)
     groups = _fit_groups(sweep, bootstraps, seed, resample, octaves)
     rows = {group.key: basin_rows(group, level, scale) for group in groups}
@@ -146,6 +146,17 @@ def with_groups(report: TransferReport, groups: list[Group], notes: list[str]) -
     """The report with other groups in the place of its own, all tables made anew."""
     tables = _tables(groups, report.group_columns, report.scale, report.level)
     return replace(report, **tables, notes=tuple(notes), groups=tuple(groups))
+
+
+def _check_replicates(bootstraps, level, octaves):
+    """Raise TableError unless these give intervals."""
+    whole = isinstance(bootstraps, Integral) and is_between(bootstraps, 19, MOST_BOOTSTRAPS)
+    wide = is_between(octaves, 0) or octaves == inf
+    if not whole or not wide or not is_between(level, 0, 1):
+        raise TableError(
+            f"transfer_report({bootstraps=}, {level=}, {octaves=}) gives no interval.",
+            remedy="transfer_report(table, bootstraps=1000, level=0.95, octaves=1.0)",
+        )
 
 
 def _fit_groups(sweep, bootstraps, seed, resample, octaves):

@@ -25,6 +25,8 @@ from hpt.errors import NotebookError, did_you_mean
 HEADER_LABELS = ("Question", "Claim", "Prerequisites", "Time")
 #: Tags of the cells that papermill puts in.
 ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
+#: What parsing text as Python raises.
+_NO_LITERAL = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
 #: What checks and parses a value of each type that papermill passes on unchanged.
 _TYPES = {kind: TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)) for kind in (bool, int, float, str)}
 
@@ -80,8 +82,8 @@ def read_parameters(source: Path) -> dict[str, Any]:
         raise NotebookError(f"{name} has {len(tagged)} code cells tagged 'parameters', not one.")
     try:
         statements = ast.parse(tagged[0].source).body
-    except SyntaxError as error:
-        raise NotebookError(f"{name}: the parameters cell is no Python: {error}.") from error
+    except _NO_LITERAL as error:
+        raise NotebookError(f"{name}: the parameters cell is no Python: {error!r}.") from error
     return dict(_assignment(statement, name) for statement in statements)
 
 
@@ -120,7 +122,7 @@ def _assignment(statement, notebook):
     """Name and value of ``name = literal``; NotebookError for anything else."""
     match statement:
         case ast.Assign(targets=[ast.Name(id=key)]) | ast.AnnAssign(target=ast.Name(id=key)):
-            with suppress(TypeError, ValueError):
+            with suppress(*_NO_LITERAL):
                 value = ast.literal_eval(statement.value)
                 if _is_plain(value):
                     return key, value
@@ -175,7 +177,7 @@ def _plain(value):
     if isinstance(value, str):
         if value.lower() in ("none", "null"):
             return None
-        with suppress(ValueError, SyntaxError):
+        with suppress(*_NO_LITERAL):
             value = ast.literal_eval(value)
     if not _is_plain(value):
         raise ValueError

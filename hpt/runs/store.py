@@ -55,6 +55,8 @@ class Store:
     """
 
     def __init__(self, path: StrPath):
+        if not isinstance(path, str | os.PathLike):
+            raise StoreError(f"Store({path!r}): no path.", "", 'Store("runs/store")')
         self._local = not (isinstance(path, str) and "://" in path)
         self.path: Path | str = Path(path) if self._local else path.rstrip("/")
         try:
@@ -65,7 +67,7 @@ class Store:
             #: The files of the store, by names like ``records/x.json``.
             self._files = DirFileSystem(root, files)
             self._files.makedirs("records", exist_ok=True)
-        except (ImportError, ValueError, OSError) as error:
+        except (ImportError, ValueError, OSError, TypeError) as error:
             raise StoreError(
                 f"cannot use {str(path)!r} as a run store: {error}.",
                 "a file is in the way, a misspelt URL, no rights, or no package for such storage",

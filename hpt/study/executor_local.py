@@ -122,8 +122,10 @@ class LocalExecutor(Executor):
         context = multiprocessing.get_context("spawn")
         self._pool = futures.ProcessPoolExecutor(self.workers, context, start_worker)
         # One worker starts for each, while this process goes on.
-        for _ in range(self.workers):
-            self.submit(os.getpid)
+        # If one dies at once, whoever asks for something next replaces it.
+        with contextlib.suppress(BrokenProcessPool):
+            for _ in range(self.workers):
+                self.submit(os.getpid)
 
     def submit(self, task: Callable, *args) -> futures.Future:
         """Have a worker do ``task(*args)``."""

@@ -35,7 +35,7 @@ def load_profile(name: str, file: StrPath | None = None) -> Study:
     ConfigError: for an unknown name, or a profile with an unknown field or a bad value.
     """
     profiles = _read(file)
-    if name not in profiles:
+    if not isinstance(name, str) or name not in profiles:
         raise ConfigError(
             f"no profile is named {name!r}.", did_you_mean(name, profiles), f"one of {', '.join(profiles)}"
         )

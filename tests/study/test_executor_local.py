@@ -1,5 +1,6 @@
 """The local executor: how many workers, and what becomes of their jobs."""
 
+import functools
 import os
 import signal
 
@@ -11,6 +12,7 @@ from hpt.runs.store import Store
 from hpt.study import executor_local
 from hpt.study.executor_local import LocalExecutor, choose_workers
 from hpt.study.timing import shape_of
+from hpt.study.worker import start_worker
 from hpt.training.memory import SHARE, step_bytes
 
 
@@ -76,3 +78,26 @@ def test_workers_that_keep_dying_end_the_study(tmp_path, runs, monkeypatch):
         executor.prepare(runs, runs, quiet=True)
         with pytest.raises(StudyError, match=r"died 2 times, with 12 runs left(.|\n)*finished"):
             list(executor.run(runs))
+
+
+def die_once(marker):
+    """What a worker starts with; the first is killed."""
+    try:
+        with open(marker, "x"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    except FileExistsError:
+        start_worker()
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_worker_dying_before_its_first_run_is_replaced(tmp_path, runs, monkeypatch, ready):
+    marker = tmp_path / "died"
+    with LocalExecutor(Store(tmp_path), 1, "cpu", stack=False) as executor:
+        if ready:
+            executor.prepare(runs[:1], runs[:1], quiet=True)
+            os.kill(executor.submit(os.getpid).result(), signal.SIGKILL)
+        else:
+            monkeypatch.setattr(executor_local, "start_worker", functools.partial(die_once, str(marker)))
+            executor.prepare(runs[:1], runs[:1], quiet=True)
+        assert [result.config for result in executor.run(runs[:1])] == runs[:1]
+        assert executor._deaths == 1 and marker.exists() != ready
