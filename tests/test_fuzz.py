@@ -249,9 +249,12 @@ def test_parameters_cells(tmp_path, cell):
         check_parameters(notebook, {})
 
 
+known_sweep = functools.cache(noisy)
+
+
 @functools.cache
 def small_report():
-    return transfer_report(noisy(), bootstraps=20)
+    return transfer_report(known_sweep(), bootstraps=20)
 
 
 @fuzzed(VALUES | TYPED, few=60)
@@ -262,8 +265,8 @@ def test_what_notebooks_make_of_their_parameters(tmp_path, value):
         load_profile,
         lambda value: Store(f"{tmp_path}/{value}" if isinstance(value, str) else value),
         lambda value: check_prediction(value, "rises", "so it is"),
-        lambda value: transfer_report(noisy(), bootstraps=value),
-        lambda value: transfer_report(noisy(), scale=value, bootstraps=20),
+        lambda value: transfer_report(known_sweep(), bootstraps=value),
+        lambda value: transfer_report(known_sweep(), scale=value, bootstraps=20),
         lambda value: transfer_report(value, bootstraps=20),
         lambda value: hpt.predict_lr(small_report(), width=value),
         lambda value: hpt.synthetic_sweep(Law(), widths=(16, 32), count=3, noise=value),
