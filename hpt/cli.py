@@ -248,10 +248,14 @@ def replication(out) -> None:
 
 @main.command()
 @option("--out", default="docs/play.html", help="The page, one HTML file.")
-def play(out) -> None:
-    """Write the page to play with, of the reference study of all sixteen: docs/play.html."""
+@option("--picture", default="docs/basins.svg", help="The picture of three basins.")
+def play(out, picture) -> None:
+    """Write the page to play with, of the reference study of all sixteen, and the README's picture."""
     study = hpt.reference("sixteen")
     echo(hpt.plots.write_play_page(study.results, out))
+    three = study.table.query("parameterization in ['SP', 'SP+Embd', 'μP']")
+    report = hpt.transfer_report(three, reference="μP", bootstraps=200)
+    echo(hpt.plots.write_basins_picture(report, picture))
 
 
 @main.command()

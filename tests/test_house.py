@@ -68,22 +68,32 @@ def test_make_refuses_an_old_python(tmp_path):
     assert not (tmp_path / "venv").exists()
 
 
-def test_readme_shows_the_table_of_the_code():
-    assert markdown_table() in (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_readme_names_what_exists():
-    readme = (ROOT / "README.md").read_text()
-    for target in re.findall(r"`make (\w+)", readme):
+def test_the_pages_show_the_table_of_the_code():
+    assert markdown_table() in (ROOT / "docs" / "studies.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_what_exists(page):
+    text = page.read_text()
+    for target in re.findall(r"`make (\w+)", text):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
-    for path in re.findall(r"\]\(((?:notebooks|hpt|docs|runs)[^)#]*)\)", readme):
-        assert (ROOT / path).exists(), path
-    for name in re.findall(r"\bhpt\.(\w+)\(", readme):
+    for path in re.findall(r"\]\((?!\w+:|#)([^)#]*)", text):
+        assert (page.parent / path).exists(), path
+    for name in re.findall(r"\bhpt\.(\w+)\(", text):
         assert name in hpt.__all__, name
 
 
-def test_readme_names_the_whole_public_surface_once():
-    section = (ROOT / "README.md").read_text().partition("## Names")[2].partition("## The code")[0]
+def test_the_readme_is_a_page_or_two():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 95
+    assert "docs/play.html" in "".join(lines[:5]) and "![" in "".join(lines[:8])
+
+
+def test_the_names_name_the_whole_public_surface_once():
+    section = (ROOT / "docs" / "code.md").read_text().partition("## Names")[2].partition("## The code")[0]
     named = [
         name
         for cell in re.findall(r"\| ((?:`\w+`(?:, )?)+) \|", section)
@@ -138,9 +148,9 @@ def test_no_module_is_called_as_a_public_function():
     assert not {module.partition("/")[2] for module in modules()} & set(hpt.__all__)
 
 
-def tree_of_readme():
-    """Every path of the tree in the README, with what is said of it."""
-    text = (ROOT / "README.md").read_text().partition("\n## The code\n")[2]
+def tree():
+    """Every path of the tree in docs/code.md, with what is said of it."""
+    text = (ROOT / "docs" / "code.md").read_text().partition("\n## The code\n")[2]
     lines = text.partition("```\n")[2].partition("```")[0].splitlines()
     folders, found = [], []
     for line in lines:
@@ -153,11 +163,10 @@ def tree_of_readme():
     return found
 
 
-def test_readme_names_every_file_once_and_says_what_for():
-    tree = tree_of_readme()
-    named = [path for path, _ in tree]
+def test_the_tree_names_every_file_once_and_says_what_for():
+    named = [path for path, _ in tree()]
     assert len(named) == len(set(named))
-    assert all(purpose for _, purpose in tree)
+    assert all(purpose for _, purpose in tree())
     files = [
         *(ROOT / "hpt").rglob("*.py"),
         *(ROOT / "benchmarks").glob("*.py"),

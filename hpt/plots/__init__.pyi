@@ -7,6 +7,7 @@ from .figures import plot_gap as plot_gap
 from .figures import plot_loss_curves as plot_loss_curves
 from .figures import plot_metrics as plot_metrics
 from .figures import plot_optimum as plot_optimum
+from .figures import write_basins_picture as write_basins_picture
 from .phase_page import write_phase_page as write_phase_page
 from .phases import plot_phases as plot_phases
 from .play_page import write_play_page as write_play_page

@@ -6,9 +6,12 @@ Nothing trains here.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -163,6 +166,16 @@ def _draw_rings(ax, runs, shift, color):
     """Further runs as rings around their place."""
     x, y = shift
     ax.plot(runs["log2_lr"] + x, runs["loss"] + y, "o", color=color, mfc="none", ms=8, mew=1.2)
+
+
+def write_basins_picture(report: TransferReport, path: str | os.PathLike) -> Path:
+    """The basins of a report as an SVG, the same bytes for the same report; the path written."""
+    figure = plot_basins(report)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context({"svg.hashsalt": "hpt"}):
+        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+    return path
 
 
 def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:

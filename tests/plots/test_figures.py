@@ -9,6 +9,7 @@ from hpt.analysis.compare import gap_closed
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.transfer import transfer_report
 from hpt.parameterization.coordinates import CoordCheck
+from hpt.plots.figures import write_basins_picture
 from hpt.plots.style import LABEL_OCTAVES, label_ends, width_figure
 
 LAWS = {"SP": Law(L_inf=2.8), "SP+Embd": Law(L_inf=2.55), "μP": Law(L_inf=2.5)}
@@ -113,6 +114,11 @@ def test_labels_at_the_ends_of_lines_do_not_run_into_each_other():
     heights = {text.get_text(): np.log2(text.xy[1]) for text in ax.texts}
     assert heights["a"] == 0 and heights["c"] == 3
     assert heights["b"] == pytest.approx(LABEL_OCTAVES)
+
+
+def test_the_picture_of_basins_is_the_same_bytes_each_time(report, tmp_path):
+    first, second = (write_basins_picture(report, tmp_path / name / "basins.svg") for name in "ab")
+    assert first.read_bytes() == second.read_bytes() and b"<svg" in first.read_bytes()
 
 
 def test_both_conventions_are_two_panels_of_the_same_runs(report):
