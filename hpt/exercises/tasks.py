@@ -85,6 +85,7 @@ _TRUTHS = {
     "00.octaves": lambda lr, other: np.log2(other / lr),
     "00.guessing_loss": np.log,
     "01.price": _price,
+    "01.switched": lambda step, switch, early, late: early if step < switch else late,
     "02.update_size": lambda lr, fan_in, lookup: lr if lookup else lr * fan_in,
     "02.hidden_rate": lambda width, tuned_lr, tuned_width: tuned_lr * tuned_width / width,
     "02.one_token_update": lambda delta, x, lr: -lr * np.sign(delta) * np.abs(x).sum(),

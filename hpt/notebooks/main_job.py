@@ -14,6 +14,7 @@ from hpt.analysis.compare import gap_closed
 from hpt.cache_folder import StrPath, check_writable
 from hpt.data.source import load
 from hpt.errors import NotebookError
+from hpt.exercises.bets import Bets
 from hpt.metrics.quantities import decay_column
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
@@ -33,6 +34,7 @@ from hpt.study.profiles import load_profile
 from hpt.study.study import Study
 from hpt.study.together import Todo, cost_together, run_together
 
+BETS = "Your bets: the share that was right (four in five, of 80 % intervals), beside knowing nothing"
 PHASES = "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
 
 
@@ -120,7 +122,7 @@ def replicate(
         out,
         facts=facts(study, results, seconds),
         claims=[*check_claims(results, report, _runs_in_words(study, results)), *reference_claims()],
-        summary_tables=summary_tables(report),
+        summary_tables=summary_tables(report) | your_bets(store),
         more={phases.name: PHASES},
     )
 
@@ -218,6 +220,12 @@ def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
     caption = f"E, κ and R(∞) against {report.reference}, with {report.level:.0%} intervals"
     tables[caption] = _shown(report.to_frame(), metrics)
     return tables
+
+
+def your_bets(store: StrPath) -> dict[str, pd.DataFrame]:
+    """How well the reader of the notebooks has bet so far; empty before any bet has its result."""
+    table = Bets(store).calibration()
+    return {} if table.empty else {BETS: table}
 
 
 def _stored(study, store):

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.cli import main
+from hpt.exercises.bets import Bets
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks import main_job
 from hpt.notebooks.main_job import summary_tables
@@ -46,6 +47,7 @@ def test_the_main_job(tmp_path, monkeypatch):
     monkeypatch.setenv("HPT_HEADLESS", "1")
     folders = {"--store": tmp_path / "store", "--out": tmp_path / "report", "--source": NOTEBOOKS[0].parent}
     arguments = ["notebooks", "--profile", "smoke", *(str(x) for pair in folders.items() for x in pair)]
+    Bets(folders["--store"]).place("05.common", (0.2, 0.8))
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     pages = sorted((tmp_path / "report").glob("*.html"))
@@ -54,6 +56,7 @@ def test_the_main_job(tmp_path, monkeypatch):
     index = (tmp_path / "report" / "index.html").read_text()
     for word in ("SP+Embd closes", "smoke", "data fingerprint", "log₂ η*", "κ", 'href="phases.html"'):
         assert word in index
+    assert "Your bets" in index
     assert "SP+Embd" in (tmp_path / "report" / "phases.html").read_text()
     # What is asked for alone leaves the other pages and their links.
     again = CliRunner().invoke(main, [*arguments, NOTEBOOKS[0].stem])
