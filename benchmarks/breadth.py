@@ -42,7 +42,7 @@ WIDTHS = re.compile(
     r"(hidden|embed|embedding|intermediate|model|inner|ffn?|latents|out|downsample_hidden)_?(size|width|dim|channels)s?$"
     r"|^d_(model|ff|inner|latents|ssm)$|^n_(embd|inner|heads?|embed)$|^(emb_|ffn_|mlp_|qkv_)?dim(_ff)?$|^d(ff|im)$"
     r"|heads(_per_layer)?$|lora_rank$|^time_step_rank$|mamba_d_ssm|mamba_dt_rank|_bottleneck_size|emb_size$"
-    r"|hidden_size_(global|per_layer_input)|embed_proj_dim|^v_channels|^qk_channels|^lru_width|axial_pos_embds_dim"
+    r"|hidden_size_(global|per_layer_input)|embed_proj_dim|^v_channels|^qk_channels|^lru_width|axial_pos_embds_dim|num_filters"
 )
 NO_WIDTHS = re.compile(r"vocab|head_dim|patch|image|kernel|max_|window|chunk|position")
 DEPTHS = re.compile(

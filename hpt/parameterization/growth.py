@@ -178,7 +178,7 @@ def role_of(seen, sizes):
     axes = seen.axes
     if not axes or not {"in", "out", "rows"} & set(axes):
         axes = guess_axes(seen, sizes)
-    if axes == [EACH]:
+    if axes[0] == EACH:
         return _vector(seen, sizes)
     if len(axes) != len(seen.shape) or not {"in", "rows"} & set(axes) or "out" not in axes:
         raise Unknown(suggest(seen, sizes), f"which axis is its input is not known for {seen.kind}")

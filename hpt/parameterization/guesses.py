@@ -33,8 +33,10 @@ def guess_axes(seen, sizes):
             axes[wide[-1]] = words[0]
             return axes
     is_vector = sum(size > 1 for size in seen.shape) <= 1 and _in_block(seen.name)
-    if seen.said is None and is_vector:
-        return [EACH]
+    # A state-space model's decays.
+    is_exponent = f"exp(self.{seen.place.leaf}" in source_of(seen.place.layer)
+    if seen.said is None and (is_vector or is_exponent):
+        return [EACH] * len(seen.shape)
     raise Unknown(suggest(seen, sizes), f"which axis is its input is not known for {seen.kind}")
 
 

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from printed_calls import settled
 from torch import nn
 
+from hpt.parameterization.roles import find_roles
+
 
 class InOut(nn.Module):
     def __init__(self, inputs, outputs):
@@ -79,6 +81,20 @@ def test_one_growing_axis_is_never_called_hidden():
     found = settled(Net(64, Named, lambda n: (n,)), Net(32, Named, lambda n: (n,)))
     roles = {name: found[f"layers.0.map.{name}"].role for name in ("A_log", "rel_pos", "seg_embed", "fn")}
     assert roles == {"A_log": "vector", "rel_pos": "embedding", "seg_embed": "embedding", "fn": "readout"}
+
+
+class Decays(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.A_log = nn.Parameter(torch.zeros(n, 16))
+
+    def forward(self, x):
+        return -torch.exp(self.A_log) * x
+
+
+def test_what_the_code_exponentiates_needs_no_word():
+    nets = [Net(n, Decays, lambda n: (n,)) for n in (64, 32)]
+    assert find_roles(*nets)["layers.0.map.A_log"].role == "vector"
 
 
 def test_at_the_base_itself_a_table_is_one():
