@@ -191,5 +191,5 @@ def test_contributing_names_what_exists():
 def test_code_is_short_and_its_lines_are_plain():
     wings = by_wing().values()
     lines, nodes = sum(wing[0] for wing in wings), sum(wing[1] for wing in wings)
-    assert lines <= 14_000
+    assert lines <= 14_400
     assert nodes < 5 * lines

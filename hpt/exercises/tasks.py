@@ -98,6 +98,8 @@ _TRUTHS = {
     "05.error": lambda residuals: np.sqrt(np.mean(np.square(residuals))),
     "05.kappa": lambda alpha, beta, gamma: alpha - 2 * beta + gamma,
     "06.main_effect": _main_effect,
+    "07.dose": lambda lr, weight_decay, steps: lr * weight_decay * steps,
+    "07.wider_decay": lambda weight_decay, tuned_width, width: weight_decay * width / tuned_width,
     "11.transferred": lambda lr, width, target, beta: lr * (target / width) ** -beta,
     "11.at_edge": lambda losses: np.argmin(losses) in (0, len(losses) - 1),
     "12.vertex": _vertex,

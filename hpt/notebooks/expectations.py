@@ -83,9 +83,10 @@ def outcomes_of(made: Iterable[Finding]) -> list[Outcome]:
     told = []
     for finding in made:
         answer = _answer(finding.found, finding.expectation["interval"])
-        because = f" ({answer.reason})" if finding.found and finding.found.reason else ""
+        because = f"({answer.reason})" if finding.found and finding.found.reason else ""
+        came_out = f"{answer.came_out} {because}".strip()
         asked = finding.expectation
-        told.append(Outcome(asked["question"], asked["expected"], answer.came_out + because, answer.verdict))
+        told.append(Outcome(asked["question"], asked["expected"], came_out, answer.verdict))
     return told
 
 

@@ -36,16 +36,13 @@ Finder = Callable[[Reference, TransferReport], Found]
 def reference_report(reference: Reference, bootstraps: int) -> TransferReport:
     """The report of a reference study, its arms apart; R is measured from SP, where all arms have it."""
     table = reference.table
-    variants_of = table.groupby("arm")["parameterization"].unique()
-    if len(variants_of) > 1 and all(_has_one_decay(runs) for _, runs in table.groupby("arm")):
+    if not table["arm"].any():
+        return transfer_report(table, reference="SP", bootstraps=bootstraps)
+    if all(_has_one_decay(runs) for _, runs in table.groupby("arm")):
         table = table.drop(columns=["weight_decay", "dose"], errors="ignore")
+    variants_of = table.groupby("arm")["parameterization"].unique()
     has_sp = all("SP" in variants for variants in variants_of)
-    return transfer_report(
-        table,
-        by="arm" if len(variants_of) > 1 else (),
-        reference="SP" if has_sp else None,
-        bootstraps=bootstraps,
-    )
+    return transfer_report(table, by="arm", reference="SP" if has_sp else None, bootstraps=bootstraps)
 
 
 def _has_one_decay(runs):
@@ -76,7 +73,9 @@ def _group(report, **wanted):
 def _shown(drawn_B, level, unit, digits=3, reason=""):
     """The median of replicates with its interval."""
     low, high = interval(drawn_B, level)
-    middle = np.median(drawn_B)
+    middle = np.nanmedian(drawn_B) if np.isfinite(drawn_B).any() else np.nan
+    if np.isnan(middle):
+        return Found("", low, high, reason or "no optimum within the grid")
     text = f"{middle:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}] {unit}"
     return Found(text, low, high, reason)
 
@@ -128,40 +127,31 @@ def _effect_on_kappa(_, report):
 
 def _between(reference, report, figure, condition, switch):
     """The effect of the one thing, a column of two values, that differs among the runs of a condition."""
-    part = transfer_report(reference.table.query(condition), by="arm", bootstraps=report.bootstraps)
+    table = reference.table.query(condition)
+    if table[switch].nunique() < 2:
+        raise NotRunError(f"no runs that differ in {switch}")
+    part = transfer_report(table, by="arm", bootstraps=report.bootstraps)
     return _row(effects(part, figure, switches=(switch,)), "main", switch)
 
 
-def _cost(condition, switch, sign=1):
-    """What the larger value of a column, the later of two names, costs at the best learning rate of the
-    largest width, nats; with ``sign`` −1, the smaller value."""
+def _cost_of_a_small_dose(_, report):
+    """What a dose of 1 costs the variant that it costs most."""
+    names = dict.fromkeys(
+        group.key[report.group_columns.index("parameterization")] for group in report.groups
+    )
+    costs = [_cost_of_dose(name, 1.0)(_, report) for name in names]
+    told = [cost for cost in costs if not cost.reason]
+    low = max((cost.low for cost in told), default=-np.inf)
+    # What is not determined may have cost more.
+    high = max(cost.high for cost in told) if len(told) == len(costs) else np.inf
+    each = ", ".join(f"{name} {cost.came_out or '–'}" for name, cost in zip(names, costs, strict=True))
+    return Found(each, low, high)
 
-    def find(reference, report):
-        effect = _between(reference, report, "loss", condition, switch)
-        low, high = sorted(sign * effect[end] for end in ("low", "high"))
-        text = f"{sign * effect['estimate']:+.3f} [{low:+.3f}, {high:+.3f}] nats"
-        return Found(text, low, high, effect["reason"])
 
-    return find
-
-
-def _cost_of_a_small_dose(reference, report):
-    """What a dose of 1 costs each variant: the range over all of them."""
-    costs = [
-        _between(
-            reference,
-            report,
-            "loss",
-            COUPLED + f" and parameterization == '{name}' and dose in (0, 1)",
-            "dose",
-        )
-        for name in reference.table["parameterization"].unique()
-    ]
-    low = min(cost["low"] for cost in costs)
-    high = max(cost["high"] for cost in costs)
-    each = ", ".join(f"{cost['estimate']:+.3f}" for cost in costs)
-    reason = next((cost["reason"] for cost in costs if cost["reason"]), "")
-    return Found(f"{each} nats, all intervals within [{low:+.3f}, {high:+.3f}]", low, high, reason)
+def _cost_of_dose(name, dose):
+    """What a coupled dose costs a variant at its best learning rate of the largest width."""
+    plain = {"arm": "coupled", "parameterization": name, "dose": 0.0}
+    return _gain(plain, plain | {"dose": dose})
 
 
 def _factor_of_dose(reference, report):
@@ -172,29 +162,31 @@ def _factor_of_dose(reference, report):
     return Found(f"a factor of {factor:.2f} [{low:.2f}, {high:.2f}]", low, high, effect["reason"])
 
 
+def _two_doses(reference, report, condition=""):
+    """The report of the coupled runs at doses of 0 and 10."""
+    table = reference.table.query(COUPLED + " and dose in (0, 10)" + condition)
+    if table["dose"].nunique() < 2:
+        raise NotRunError("no runs at a dose of 0, or of 10")
+    return transfer_report(table, bootstraps=report.bootstraps)
+
+
 def _share_lost(reference, report):
     """The share of the gap that SP+Embd closes at a dose of 10, less its share without decay."""
-    table = reference.table.query(COUPLED + " and dose in (0, 10)")
-    part = transfer_report(table, bootstraps=report.bootstraps)
     found = {}
+    part = _two_doses(reference, report)
     for (dose,), groups in groups_of(part, ("SP", "SP+Embd", "μP")).items():
         w = [group.at(max(common_widths(groups)))[0] for group in groups]
         sp, embd, mup = (group.drawn("loss_BxW", i) for group, i in zip(groups, w, strict=True))
         found[dose] = (sp - embd) / (sp - mup)
-    lost_B = found[10] - found[0]
-    low, high = interval(lost_B, report.level)
-    return Found(f"{np.median(lost_B):+.0%} [{low:+.0%}, {high:+.0%}]", low, high)
+    return _shown(100 * (found[10] - found[0]), report.level, "% of the gap", 0)
 
 
 def _shift(reference, report):
     """Octaves by which a dose of 10 moves η* of SP at the largest width."""
-    table = reference.table.query(COUPLED + " and parameterization == 'SP' and dose in (0, 10)")
-    without, with_decay = transfer_report(table, bootstraps=report.bootstraps).groups
+    without, with_decay = _two_doses(reference, report, " and parameterization == 'SP'").groups
     before_B = without.drawn("log2_lr_BxW", -1)
     after_B = with_decay.drawn("log2_lr_BxW", -1)
-    moved_B = after_B - before_B
-    low, high = interval(moved_B, report.level)
-    return Found(f"{np.median(moved_B):+.2f} [{low:+.2f}, {high:+.2f}] octaves", low, high)
+    return _shown(after_B - before_B, report.level, "octaves", 2)
 
 
 def _drift(arm, **wanted):
@@ -245,7 +237,10 @@ def _gain(of, over):
     """By how many nats one arm ends below another, at the largest width."""
 
     def find(_, report):
-        return _shown(_gain_B(report, of, over), report.level, "nats")
+        reasons = [_group(report, **wanted).fit.points.reason_W[-1] for wanted in (over, of)]
+        return _shown(
+            _gain_B(report, of, over), report.level, "nats", reason="; ".join(filter(None, reasons))
+        )
 
     return find
 
@@ -331,12 +326,11 @@ FINDERS: dict[str, dict[str, Finder]] = {
     },
     "decay": {
         "small_dose": _cost_of_a_small_dose,
-        "large_dose": _cost(COUPLED + " and parameterization == 'SP' and dose in (0, 10)", "dose"),
+        "large_dose": _cost_of_dose("SP", 10.0),
         "E_of_SP": _factor_of_dose,
-        "confound": _cost(
-            "parameterization == 'SP+Embd' and dose == 10 and arm in ('coupled', 'hidden matrices only')",
-            "arm",
-            sign=-1,
+        "confound": _gain(
+            {"arm": "hidden matrices only", "parameterization": "SP+Embd", "dose": 10.0},
+            {"arm": "coupled", "parameterization": "SP+Embd", "dose": 10.0},
         ),
         "share": _share_lost,
         "shift": _shift,

@@ -11,7 +11,7 @@ import pandas as pd
 from hpt.analysis.path import PATH, gap_steps
 from hpt.analysis.published import rank_agreement
 from hpt.errors import StoreError
-from hpt.metrics.quantities import QUANTITIES
+from hpt.metrics.quantities import DECAYS, QUANTITIES
 from hpt.metrics.report import TransferReport
 from hpt.metrics.verdicts import Figure
 from hpt.notebooks.claims import Claim
@@ -93,7 +93,6 @@ def replication_page(studies: Iterable[Told], claims: Iterable[Claim], folder: P
         seeds=_seeds(first.report.table),
         text=_text(first.reference.manifest["text"]),
         claims=markdown_table(claims_table(claims)),
-        folder=folder.name,
         studies=[_section(study, folder) for study in studies],
         lacking={n: reference_definition(n)["question"] for n in reference_names() if n not in told},
     )
@@ -116,28 +115,51 @@ def _text(facts):
 
 
 def _section(study, folder):
-    """What the template says of one study; its figures are saved."""
+    """What the template says of one study; its figures are saved.  Those of several arms would hide one
+    another in a figure: their notebook draws them."""
     manifest = study.reference.manifest
-    name = study.reference.name
     report = study.report
-    plot_basins(report, regret=True).savefig(folder / f"{name}_basins.png", bbox_inches="tight")
-    plot_phases(report).savefig(folder / f"{name}_phases.png", bbox_inches="tight")
-    waterfall = set(PATH) <= set(report.basins["parameterization"])
-    if waterfall:
-        plot_waterfall(gap_steps(report)).savefig(folder / f"{name}_waterfall.png", bbox_inches="tight")
+    one_arm = "arm" not in report.group_columns
     return {
-        "name": name,
+        "name": study.reference.name,
         "question": manifest["question"],
         "reference": study.reference,
-        "caption": "Loss above the lowest of each width, nats, against the hidden learning rate.",
+        "pictures": _pictures(study, folder) if one_arm else {},
         "figures": markdown_table(figures_table(report)),
-        "waterfall": waterfall,
         "outcomes": markdown_table(_outcomes_table(study)),
-        "agreement": _agreement(report),
+        "agreement": _agreement(report) if one_arm else "",
+        "notebook": reference_definition(study.reference.name)["notebook"],
         "command": manifest["command"],
         "seconds": duration(manifest["seconds"]),
         "machines": ", ".join(dict.fromkeys(made["processor"] for made in manifest["made"])),
     }
+
+
+def _pictures(study, folder):
+    """The figures of a study of one arm, saved: for each file what it shows."""
+    report = study.report
+    drawn = {
+        "basins": (
+            plot_basins(report, regret=True),
+            "Loss above the lowest of each width, nats, against the hidden learning rate.",
+        ),
+        "phases": (
+            plot_phases(report),
+            "E, κ and R(∞) against each other; grey and hollow is what the runs do not determine.",
+        ),
+    }
+    if set(PATH) <= set(report.basins["parameterization"]):
+        drawn["waterfall"] = (
+            plot_waterfall(gap_steps(report)),
+            "The gap between SP and μP at the largest width, a switch at a time; whiskers are intervals, "
+            "grey is not told from zero.",
+        )
+    shown = {}
+    for name, (figure, caption) in drawn.items():
+        file = folder / f"{study.reference.name}_{name}.png"
+        figure.savefig(file, bbox_inches="tight")
+        shown[f"{folder.name}/{file.name}"] = caption
+    return shown
 
 
 def _agreement(report):
@@ -154,17 +176,27 @@ def _agreement(report):
 def figures_table(report: TransferReport) -> pd.DataFrame:
     """One row a group: the loss at the largest width, and E, κ and R with intervals or the reason why there
     is none."""
+    columns = list(report.group_columns)
     widest = report.basins[report.basins["width"] == report.basins["width"].max()]
-    losses = widest.set_index("parameterization")
+    frame = report.to_frame().merge(widest[[*columns, "loss"]], on=columns, how="left")
     rows = []
-    for row in report.to_frame().to_dict("records"):
-        name = row["parameterization"]
-        shown = {"variant": name, "loss, nats": f"{losses.loc[name, 'loss']:.3f}"}
+    for row in frame.to_dict("records"):
+        shown = {_header(column): _text_of(row[column]) for column in columns}
+        shown["loss, nats"] = "–" if pd.isna(row["loss"]) else f"{row['loss']:.3f}"
         for figure in SHOWN:
             found = Figure.from_row(row, figure)
             shown[QUANTITIES[figure].label] = str(found) if found.determined else f"– ({found.reason})"
         rows.append(shown)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.loc[:, [column not in DECAYS or table[column].nunique() > 1 for column in table]]
+
+
+def _header(column):
+    return "variant" if column == "parameterization" else column
+
+
+def _text_of(value):
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def claims_table(claims: Iterable[Claim]) -> pd.DataFrame:
