@@ -36,6 +36,8 @@ _HEAD = r"(head\w*|size\(-1\)|shape\[-1\]|d_k|dim)"
 _ROOT_OF_HEAD = re.compile(rf"(?<!r)sqrt\([^\n]*{_HEAD}|{_HEAD}\)?\s*\*\*\s*\(?-?\s*0?\.5")
 _ROOT_OF_WIDTH = re.compile(r"\*\s*(\w+\.)*sqrt\(|\*\s*[^\n]*\*\*\s*\(?0?\.5")
 _CALLS_ATTENTION = re.compile(r"scaled_dot_product_attention\(|flash_attn_func\(|flex_attention\(")
+#: Keys turned for the products with queries.
+_TURNS_KEYS = re.compile(r"transpose\((-2, -1|-1, -2|2, 3|3, 2)\)|\.mT\b|einsum\(")
 
 
 def refuse_multiplier(rule: Rule, role: ParameterRole, multiplier: float, model: nn.Module) -> None:
@@ -102,8 +104,11 @@ def _is_attention(layer):
         return True
     if not any(parameter.ndim > 1 for part in layer.children() for parameter in part.parameters(False)):
         return False
-    is_named = re.search(r"att(ention|n)|mha", type(layer).__name__, re.IGNORECASE)
-    return bool(is_named or _CALLS_ATTENTION.search(source_of(layer)))
+    if re.search(r"att(ention|n)|mha", type(layer).__name__, re.IGNORECASE):
+        return True
+    code = source_of(layer)
+    is_by_hand = "softmax" in code and _TURNS_KEYS.search(code)
+    return bool(is_by_hand or _CALLS_ATTENTION.search(code))
 
 
 def _attention_of(layer):

@@ -80,6 +80,18 @@ class Mixer(SelfAttention):
         return self.c_proj(F.scaled_dot_product_attention(q, k, v))
 
 
+class ByHand(SelfAttention):
+    """Attention by no name, written out."""
+
+    def forward(self, q, k, v):
+        weights = (q @ k.transpose(-2, -1)) / self.head_dim**0.5
+        return self.c_proj(weights.softmax(-1) @ v)
+
+    @property
+    def head_dim(self):
+        return self.n_embd // self.n_head
+
+
 class RightAttention(SelfAttention):
     """Scaled in its code as μP has it; the root there is of the depth, and of no head."""
 
@@ -98,7 +110,7 @@ class NeoXAttention(nn.Module):
         self.register_buffer("norm_factor", torch.tensor((n // heads) ** 0.5))
 
 
-@pytest.mark.parametrize("kind", [SelfAttention, Mixer, NeoXAttention])
+@pytest.mark.parametrize("kind", [SelfAttention, Mixer, ByHand, NeoXAttention])
 def test_a_root_of_the_head_is_found_however_it_is_written(kind):
     """Silent where the rule has the same: under SP, and at equal heads under Table 3."""
     model, base = (nn.Sequential(kind(n, n // 16)) for n in (64, 32))
