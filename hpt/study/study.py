@@ -24,7 +24,7 @@ from hpt.study.together import StorePath, Todo, cost_together, run_together
 
 #: Parameterization, weight decay (as fields of a run's training) and width of one sweep of the learning rate.
 Cell = tuple[Parameterization | Rule, dict[str, float], int]
-Seeds = Annotated[int, Field(ge=1)]
+Seeds = Annotated[int, Field(ge=1, le=10_000)]
 #: No training takes learning rates of more or fewer octaves.
 MOST_OCTAVES = 200
 
@@ -66,7 +66,7 @@ class Study:
     log2_lrs: dict[int, tuple[float, ...]]
     weight_decays: tuple[float, ...] = (0.0,)
     doses: tuple[float, ...] = ()
-    seeds: int = Field(1, ge=1)
+    seeds: Seeds = 1
     best_seeds: Seeds | dict[int, Seeds] = 2
     best_neighbours: dict[int, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     only: dict[int, tuple[Parameterization | Rule, ...]] = Field(default_factory=dict)
@@ -139,6 +139,8 @@ class Study:
             unknown |= {p.name for p in some} - {p.name for p in self.parameterizations}
         if unknown:
             raise ValueError(f"only or best_seeds names what the study does not sweep: {[*unknown]}")
+        if not self.cells:
+            raise ValueError("nothing is swept: parameterizations, weight_decays or only leave nothing")
         return self
 
     @property

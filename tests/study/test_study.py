@@ -173,3 +173,11 @@ def test_the_cost_is_told_before_the_first_run(tmp_path, tiny_study, capsys):
     assert said.startswith("tiny: 0 done, 3 to run, then about 3 as the results ask; up to 1 more")
     assert "time    about" in said and "memory" in said and "disk" in said
     assert 5 <= len(table) <= 7
+
+
+@pytest.mark.parametrize(
+    "odd", [{"parameterizations": ()}, {"weight_decays": ()}, {"only": {8: (), 16: ()}}, {"seeds": 2**31}]
+)
+def test_a_study_of_no_runs_or_of_more_than_memory_holds_is_refused(tiny_study, odd):
+    with pytest.raises(ConfigError, match=r"nothing is swept|less than or equal to 10000"):
+        dataclasses.replace(tiny_study, **odd)
