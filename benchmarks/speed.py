@@ -280,6 +280,7 @@ def main() -> None:
         result |= outside_training(study, result["workers"])
         steps = steps_by_width(base, a.widths, a.vocabularies, a.steps)
     result |= adaptive_search(result["seconds_per_run"], result["study_ratio"], a.sweeps)
+    result["gpu"] = on_a_gpu()
     first = steps[steps["vocabulary"] == a.vocabularies[0]].set_index("width")
     result["tokens_per_second"] = first["tokens_per_second"].to_dict()
     result["step_over_matmul"] = first["step_over_matmul"].to_dict()
@@ -291,6 +292,16 @@ def main() -> None:
     a.out.write_text(json.dumps(result, indent=1) + "\n")
     report(result, steps)
     print(f"written: {a.out}")
+
+
+def on_a_gpu() -> list[dict]:
+    """The table of benchmarks/gpu.py where there is a GPU, else nothing."""
+    if not torch.cuda.is_available():
+        print("no CUDA device: no row for a GPU")
+        return []
+    from gpu import TARGETS, speeds  # here, since workers import this file too as they start
+
+    return speeds(TARGETS, torch.device("cuda"), float("inf"))
 
 
 def cpu_name() -> str:

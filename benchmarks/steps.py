@@ -15,9 +15,9 @@ import torch._inductor.config
 from hpt.data.source import load
 from hpt.model.transformer import ModelConfig, parameter_count
 from hpt.runs.run_config import RunConfig
-from hpt.training.compiled import Compiled
 from hpt.training.loop import Training
 
+CPU = torch.device("cpu")
 #: Parts of a compiled step by what the names of their kernels contain; the first that fits.
 PARTS = {
     "AdamW": "lerp",
@@ -67,11 +67,11 @@ def time_step(config: RunConfig, steps: int) -> dict[str, float]:
     """In a worker: seconds of a step, compiled and not, and of its matmuls alone, in turns; memory
     and the floor."""
     start = time.perf_counter()
-    ours = Compiled(config, load(config.data))
+    ours = Training([config], load(config.data), CPU, compiled=True)
     compile_seconds = time.perf_counter() - start
     ours.advance(4)
     resident = psutil.Process().memory_info().rss  # a worker keeps what it freed, so this is the peak
-    eager = Training(config, load(config.data), "cpu")
+    eager = Training([config], load(config.data), CPU)
     eager.advance(4)
     matmuls = matmul_calls(config.model, config.train.batch_size, ours.dtype)
     source = torch.ones(2**25)
@@ -109,7 +109,7 @@ def time_step(config: RunConfig, steps: int) -> dict[str, float]:
 def profile_step(config: RunConfig, steps: int = 20) -> pd.DataFrame:
     """In a worker: milliseconds a compiled step spends in each of its parts, and their share."""
     with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):
-        run = Compiled(config, load(config.data))
+        run = Training([config], load(config.data), CPU, compiled=True)
     run.advance(5)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         run.advance(5 + steps)
@@ -131,7 +131,7 @@ def elapsed(task) -> float:
 def time_threads(config: RunConfig, steps: int, threads: int) -> float:
     """In a worker: tokens per second of one run with so many threads."""
     torch.set_num_threads(threads)
-    run = Training(config, load(config.data), "cpu")
+    run = Training([config], load(config.data), CPU)
     run.advance(4)
     seconds = statistics.median(elapsed(lambda: run.advance(run.step + 2)) / 2 for _ in range(steps // 2 - 2))
     return config.train.batch_size * config.model.context / seconds

@@ -227,12 +227,13 @@ class Attention(nn.Module):
 def attend(q, k, v, mask_TxT, scale):
     """softmax(scale·q kᵀ + mask) v, for q, k, v of shape BxHxTxK.
 
-    The fused kernel is for CUDA, where it takes the members of a stack as one of a larger batch; on a
-    CPU its backward would take most of a bf16 step.
+    The fused kernel is for CUDA, where it takes a stack of models as one of a larger batch; on a CPU
+    its backward would take most of a bf16 step.
     """
+    q = q * scale
     if q.device.type == "cuda":
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-    logits_BxHxTxT = (q * scale) @ k.mT
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+    logits_BxHxTxT = q @ k.mT
     logits_BxHxTxT += mask_TxT.to(q.dtype)
     return logits_BxHxTxT.softmax(-1) @ v
 

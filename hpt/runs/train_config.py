@@ -159,8 +159,3 @@ def role_factor(c: TrainConfig, role: Role, step: int, steps: int, m: float) -> 
             "fading": max(0.0, 1 - t / boosted_steps),
         }[c.embedding_boost]
     return m**power
-
-
-def has_role_factors(c: TrainConfig) -> bool:
-    """Whether :func:`role_factor` is ever other than 1."""
-    return bool(c.exponential_warmup) or c.embedding_boost != "none"

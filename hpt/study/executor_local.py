@@ -16,7 +16,7 @@ from hpt.device import cores_here, pick_device
 from hpt.errors import CompileWarning, ConfigError, StudyError
 from hpt.runs.run_config import RunConfig
 from hpt.study.executor import Executor
-from hpt.study.jobs import run_job, shapes_to_compile
+from hpt.study.jobs import NOT_COMPILED, run_job, shapes_to_compile
 from hpt.study.timing import calibrate, results_of, shape_of, shapes_of
 from hpt.study.worker import deaf_children, orderly_end, start_worker
 from hpt.training.compiled import try_to_compile
@@ -29,7 +29,6 @@ RESTARTS = 3
 SECONDS_TO_LOAD = 10
 #: Memory of a worker beside its run's tensors: Python, torch and what they load. An estimate.
 WORKER_BYTES = 4e8
-NOT_COMPILED = "the step at width {} could not be compiled and runs as it is: {}"
 
 
 def choose_workers(
@@ -136,7 +135,11 @@ class LocalExecutor(Executor):
         """Have the steps of these shapes compiled where they are not on disk; one that fails runs
         as it is."""
         shapes = shapes_of(shapes)[::-1]
-        tasks = [self.submit(try_to_compile, shape) for shape in shapes]
+        if pick_device(self.device).type == "cuda":
+            # A program of a stack is made with the first of its size, see run_job.
+            self.compiled = frozenset(shapes)
+            return
+        tasks = [self.submit(try_to_compile, [shape], self.device) for shape in shapes]
         waiting = futures.wait(tasks, timeout=SECONDS_TO_LOAD).not_done
         if waiting and not quiet:
             print(f"compiling the steps of {len(waiting)} shapes, once; about 20 s each on a core")
@@ -182,7 +185,7 @@ class LocalExecutor(Executor):
 
     def _submit(self, job):
         compiled = shape_of(job[0]) in self.compiled
-        return self.submit(run_job, job, str(self.store.path), self.device, self.stack, compiled)
+        return self.submit(run_job, job, str(self.store.path), self.device, compiled)
 
     def _restart(self, state, told=None):
         """New workers in place of dead ones, unless they died too often: then ``told``, or what is so far."""

@@ -164,7 +164,7 @@ class RayExecutor(Executor):
         """What starts a job and gives Ray's reference to it."""
         path = self.store.path
         shared = str(path.resolve() if isinstance(path, Path) else path)
-        where = (shared, self.device, load(configs[0].data).fingerprint, self.stack)
+        where = (shared, self.device, load(configs[0].data).fingerprint)
         # Retries are counted here: Ray itself repeats a job that ran out of memory without end.
         task = self._ray.remote(num_cpus=1, num_gpus=self.gpus_per_job, max_retries=0)(_run_job)
         return lambda job: task.remote(job, *where)
@@ -288,7 +288,7 @@ def _gpus_per_job(gpus, device, asked):
     return wanted
 
 
-def _run_job(configs, store_path, device, fingerprint, stack):
+def _run_job(configs, store_path, device, fingerprint):
     """What a worker of the cluster does; returns the ids of the job's runs."""
     torch.set_num_threads(1)  # as many as the task has CPUs
     keep_freed_memory()
@@ -299,7 +299,7 @@ def _run_job(configs, store_path, device, fingerprint, stack):
             "other versions of the installed packages, or other files, on that machine",
             "`pip install -r requirements.lock` from the same lock file on every machine",
         )
-    return run_job(configs, store_path, device, stack)
+    return run_job(configs, store_path, device)
 
 
 def _gave_up(job, error):

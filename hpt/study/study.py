@@ -254,7 +254,7 @@ class Study:
         device: "auto", "cpu", "cuda", "mps".
         stack: train runs that differ only in learning rate, weight decay or seed in one program
             (:func:`hpt.train_stacked`); None decides by device and width.
-        compiled: train by compiled steps (:func:`hpt.train_compiled`), on this machine's CPU; None
+        compiled: train by compiled steps (:func:`hpt.train_compiled`), on this machine; None
             decides by how many steps the whole study takes at a width.
         quiet: print nothing.
         address, gpus_per_job: of the executor "ray", see :class:`hpt.study.executor_ray.RayExecutor`.

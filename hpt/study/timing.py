@@ -27,10 +27,8 @@ from hpt.errors import StudyError
 from hpt.parameterization.sixteen import Parameterization
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.runs.store import Store
-from hpt.training.compiled import Compiled
 from hpt.training.loop import Training
 from hpt.training.memory import step_bytes
-from hpt.training.stacked import Stack
 
 #: Seconds of steps that are timed, over all shapes and for one.
 SECONDS, SECONDS_A_SHAPE = 1.2, 0.3
@@ -210,14 +208,11 @@ def _time(shape, device, seconds, store, compiled, members):
     config = dataclasses.replace(shape, train=dataclasses.replace(shape.train, **sizes))
     data = _stand_in(config)
     # A program's batch is fixed.
-    if compiled and tried == batch:
+    how = [config] * members, data, pick_device(device), compiled and tried == batch
+    if how[-1]:
         # Loads the program, once in a process.
-        Compiled(config, data)
-        setup, run = _timed(Compiled, config, data)
-    elif members > 1:
-        setup, run = _timed(Stack, [config] * members, data, pick_device(device))
-    else:
-        setup, run = _timed(Training, config, data, device)
+        Training(*how)
+    setup, run = _timed(Training, *how)
     step = _seconds_a_step(run, seconds)
     if tried < batch and members > 1:
         step *= batch / tried
@@ -249,9 +244,11 @@ def _seconds_a_step(run, seconds):
 
 
 def _optimizer_step(run):
-    run.optimizer.step()
+    for group, scalars in zip(run.groups, run.scalars[0], strict=True):
+        grads = [torch.zeros_like(parameter) for parameter in group.parameters]
+        run.one_step.update(group, grads, run.config.train, scalars)
     # Waits for the device.
-    run.model.token_embedding.weight[0, 0].item()
+    run.groups[0].weight[0, 0].item()
 
 
 def _stand_in(config):

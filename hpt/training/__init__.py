@@ -1,13 +1,14 @@
 """Training: a configuration in, a result out.
 
-Read :mod:`~hpt.training.loop` first: one run, step by step. What takes a step is in
+Read :mod:`~hpt.training.step` first: one step of one run or many, and which of its forms runs when; then
+:mod:`~hpt.training.loop`, which takes the steps. What an update does is in
 :mod:`~hpt.training.optimizers`, with :mod:`~hpt.training.adamw`, :mod:`~hpt.training.muon`,
-:mod:`~hpt.training.lion` and :mod:`~hpt.training.sgd`, which change :mod:`~hpt.training.weights`. The
-same numbers, sooner: many runs at once in
-:mod:`~hpt.training.stacked`, with one launch a step on a GPU by :mod:`~hpt.training.cuda_graph`; a step as
-one program in :mod:`~hpt.training.compiled`, whose compiler is told what to do in
-:mod:`~hpt.training.kernels`; several budgets on one trunk in :mod:`~hpt.training.horizons`; several GPUs in
-:mod:`~hpt.training.distributed`, with their processes and checkpoints in
+:mod:`~hpt.training.lion` and :mod:`~hpt.training.sgd`; they change :mod:`~hpt.training.weights`. Many
+runs at once are in :mod:`~hpt.training.stacked`, how many in :mod:`~hpt.training.members`; runs by a
+compiled step in :mod:`~hpt.training.compiled`, its making in :mod:`~hpt.training.programs`, what the
+compiler is told in :mod:`~hpt.training.kernels`; a step as one launch on a GPU in
+:mod:`~hpt.training.cuda_graph`. Several budgets on one trunk: :mod:`~hpt.training.horizons`; several
+GPUs: :mod:`~hpt.training.distributed`, with their processes and checkpoints in
 :mod:`~hpt.training.process_group`. :mod:`~hpt.training.memory` says what fits;
 :mod:`~hpt.training.diagnostics` looks into weights under way.
 """

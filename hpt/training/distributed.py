@@ -10,11 +10,12 @@ import logging
 import math
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import filelock
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -26,7 +27,9 @@ from hpt.errors import ConfigError, StoreError
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
-from hpt.training.loop import Training, backward
+from hpt.runs.train_config import TrainConfig
+from hpt.training.loop import Run, build_model, rate_groups
+from hpt.training.optimizers import optimizer_of, step_scalars
 from hpt.training.process_group import (
     from_first,
     process_group,
@@ -34,6 +37,8 @@ from hpt.training.process_group import (
     same_everywhere,
     save_checkpoint,
 )
+from hpt.training.step import cross_entropy, parts
+from hpt.training.weights import Group, role_of
 
 Shard = Literal["ddp", "fsdp"]
 #: How long a job waits for another that trains the same run: one that was killed may take a while to
@@ -149,8 +154,9 @@ def _train(config, data, device, shard, folder, every):
     return run.results()[0]
 
 
-class WideTraining(Training):
-    """One process' part of a run; the attributes of :class:`Training` agree in all processes.
+class WideTraining(Run):
+    """One process' part of a run; the attributes of :class:`hpt.training.loop.Run` agree in all
+    processes.
 
     Raises
     ------
@@ -169,8 +175,13 @@ class WideTraining(Training):
                 "every process takes an equal slice of the batch",
                 f"batch_size={self.share * self.ranks}",
             )
-        super().__init__(config, data, str(device))
+        super().__init__([config], data, device)
         self.sequences = config.train.micro_batch_size or self.share
+        self.model = self.placed(build_model(config))
+        self.optimizer = HeldOptimizer(rate_groups(self.model, config), config.train)
+        roles = [role_of(group) for group in self.optimizer.param_groups]
+        m = config.parameterization.multiplier(config.model.width)
+        self.scalars = step_scalars(config.train, roles, self.steps, m)
 
     def placed(self, model):
         if self.shard == "ddp":
@@ -190,15 +201,27 @@ class WideTraining(Training):
         return fully_shard(model, mesh=mesh)
 
     def read(self, step):
-        inputs_BxT, targets_BxT = super().read(step)
+        """Inputs and targets of a step, this process' slice of BxT, on the CPU."""
+        inputs_BxT, targets_BxT = self.batch(self.config.seed, step)
         own = slice(self.rank * self.share, (self.rank + 1) * self.share)
         return inputs_BxT[own], targets_BxT[own]
 
-    def gradients(self, inputs_BxT, targets_BxT):
+    def take_step(self, step, inputs_BxT, targets_BxT) -> Tensor:
+        """One step of the optimizer; returns the slice's loss before it."""
+        self.model.zero_grad(set_to_none=True)
         # DDP averages over processes once a step; sharded gradients have no room for the whole and
         # go at once.
         alone = self.model.no_sync if self.shard == "ddp" else contextlib.nullcontext
-        return backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.sequences, alone)
+        loss = backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.sequences, alone)
+        if self.config.train.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
+        self.optimizer.scalars = self.scalars[step]
+        self.optimizer.step()
+        return loss
+
+    def held_out_loss(self, inputs_BxT, targets_BxT) -> Tensor:
+        """The model's mean loss on these sequences."""
+        return cross_entropy(self.model(inputs_BxT, dtype=self.dtype), targets_BxT)
 
     def settle(self, losses_K):
         """Losses of the slices become those of the batches, so that all processes take one
@@ -222,3 +245,54 @@ class WideTraining(Training):
 
     def device_name(self):
         return f"{self.ranks} × {super().device_name()}, {self.shard}"
+
+
+class HeldOptimizer(torch.optim.Optimizer):
+    """The run's optimizer on what this process holds of each parameter, which is all that one with an
+    update by entries has to see. Its state is that of the parameters, as checkpoints ask."""
+
+    def __init__(self, groups: list[dict[str, Any]], c: TrainConfig):
+        super().__init__(groups, {})
+        self.c = c
+        #: A step's numbers of :func:`hpt.training.optimizers.step_scalars`, for each group.
+        self.scalars = step_scalars(c, [role_of(group) for group in groups], 1, 1.0)[0]
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Change the parameters by their gradients."""
+        kind = optimizer_of(self.c)
+        update = kind.eager_update or kind.update
+        for group, scalars in zip(self.param_groups, self.scalars, strict=True):
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                for i in range(len(state), kind.moments):
+                    state[f"moment_{i}"] = torch.zeros_like(parameter)
+                held = [_row(x) for x in (parameter, *state.values(), parameter.grad)]
+                rates = [torch.tensor([[group[name]]]) for name in ("lr", "weight_decay")]
+                weight, *moments, grad = held
+                eps = group.get("eps", self.c.eps)
+                own = Group(group["name"], {"": weight.shape[1:]}, eps, weight, *rates, moments)
+                update(own, [grad], self.c, scalars)
+
+
+def _row(tensor):
+    """What this process holds of a tensor, as a row."""
+    own = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return own.view(1, -1)
+
+
+def backward(model, inputs_BxT, targets_BxT, dtype, size, unfinished) -> Tensor:
+    """Add the gradients of the batch's mean loss, ``size`` sequences at a time, all but the last of
+    them inside ``unfinished``; returns that loss, nats a token."""
+
+    def add_gradients(x, y):
+        loss = model(x, y, dtype) * (len(x) / len(inputs_BxT))
+        loss.backward()
+        return loss.detach()
+
+    total = torch.zeros((), device=inputs_BxT.device)
+    *first, last = parts(inputs_BxT, targets_BxT, size)
+    with unfinished():
+        for part in first:
+            total += add_gradients(*part)
+    return total + add_gradients(*last)

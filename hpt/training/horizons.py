@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from hpt.cache_folder import StrPath
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
+from hpt.device import pick_device
 from hpt.errors import ConfigError
 from hpt.parameterization.rules import ROLES
 from hpt.runs.result import RunResult
@@ -130,8 +131,9 @@ def _train_family(configs, data, device) -> Iterator[RunResult]:
     if not configs:
         return
     *shorter, longest = sorted(configs, key=run_steps)
-    trunk = Training(longest, data, device)
-    for config in shorter:
-        trunk.advance(branch_step(config.train, run_steps(config), trunk.steps))
-        yield from trunk.branch(config).finish()
-    yield from trunk.finish()
+    with contextlib.closing(Training([longest], data, pick_device(device))) as trunk:
+        for config in shorter:
+            trunk.advance(branch_step(config.train, run_steps(config), trunk.steps))
+            with contextlib.closing(trunk.branch(config)) as branch:
+                yield from branch.finish()
+        yield from trunk.finish()

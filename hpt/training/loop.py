@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpt.data.batches import Batch, TokenSource, feed
@@ -29,17 +28,21 @@ from hpt.errors import ConfigError
 from hpt.model.transformer import Transformer, parameter_count
 from hpt.parameterization.groups import init_weights, param_groups
 from hpt.parameterization.optimizers import is_muon
-from hpt.parameterization.rules import Role
 from hpt.runs.diagnostics import look_steps
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_decay, run_steps
-from hpt.runs.train_config import lr_factor, role_factor
+from hpt.training.cuda_graph import CapturedGraph
 from hpt.training.diagnostics import look
-from hpt.training.optimizers import optimizer_of
-from hpt.training.weights import role_of
+from hpt.training.optimizers import optimizer_of, step_scalars
+from hpt.training.programs import program
+from hpt.training.step import Step, parts
+from hpt.training.weights import all_tensors, member_groups, named_weights, with_tensors
 
 #: Steps between looks at the losses: each look waits for the device.
 STEPS_PER_CHECK = 25
+#: Batches that a run whose steps are compiled validates on at once: without gradients there is room, and
+#: operations have to be started less often.
+VALIDATION_BATCHES = 4
 
 
 def train(config: RunConfig, *, data: TokenSource | None = None, device: str = "auto") -> RunResult:
@@ -56,7 +59,8 @@ def train(config: RunConfig, *, data: TokenSource | None = None, device: str = "
     A :class:`RunResult`. A run that diverges is a result too: loss inf, ``diverged`` True. The same
     configuration on the same machine with as many threads gives the same bits.
     """
-    return Training(config, data or load(config.data), device).finish()[0]
+    with contextlib.closing(Training([config], data or load(config.data), pick_device(device))) as run:
+        return run.finish()[0]
 
 
 def build_model(config: RunConfig) -> Transformer:
@@ -99,12 +103,6 @@ def rate_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
     )
 
 
-def roles_of(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, Role]:
-    """The roles of a model's parameters by name, from its groups."""
-    role_by_id = {id(p): role_of(group) for group in groups for p in group["params"]}
-    return {name: role_by_id[id(p)] for name, p in model.named_parameters()}
-
-
 class Run:
     """What is under way, one run or many at once: the loop over its steps, the losses, validation,
     the records.
@@ -121,6 +119,7 @@ class Run:
     ----------
     steps, step: how many steps there are, and how many are taken.
     alive: indices of the runs that have not diverged.
+    members: indices of the runs that the steps compute; some may have diverged.
     losses_RxS: of each step, nats a token; NaN where none was taken.
     taken: how many of them are each run's.
     seconds: that each run has trained.
@@ -144,7 +143,7 @@ class Run:
         self.steps = run_steps(self.config)
         self.step = 0
         R = len(configs)
-        self.alive = np.arange(R)
+        self.alive = self.members = np.arange(R)
         self.losses_RxS = np.full((R, self.steps), np.nan, np.float32)
         self.taken = np.zeros(R, int)
         self.seconds = np.zeros(R)
@@ -175,25 +174,20 @@ class Run:
             batches = zip(steps, feed(self.read, steps, self.device), strict=True)
             losses = [self.watched_step(step, *batch) for step, batch in batches]
             losses = self.settle(torch.stack(losses, -1)).cpu().numpy()
-            self.note(steps, np.atleast_2d(losses), time.perf_counter() - start)
+            self.note(steps, self.of_alive(np.atleast_2d(losses)), time.perf_counter() - start)
 
-    def watched_step(self, step: int, inputs: Tensor, targets: Tensor) -> Tensor:
+    def watched_step(self, step: int, *batch: Tensor) -> Tensor:
         """:meth:`take_step`, with a look at what it does to the weights where one is due."""
-        if step not in self.looks:
-            return self.take_step(step, inputs, targets)
-        before = {name: weight.detach().clone() for name, weight in self.weights().items()}
-        losses = self.take_step(step, inputs, targets)
-        ids_RxBxT = inputs.view(len(self.alive), -1, inputs.shape[-1])
-        model, constants = self.forward_of()
-        seen = look(model, self.roles, constants, before, self.weights(), ids_RxBxT, self.dtype)
-        for i, rows in zip(self.alive, seen, strict=True):
-            self.diagnostics[i] += [{"step": step} | row for row in rows]
-        return losses
+        return self.take_step(step, *batch)
 
     def batch(self, seed: int, step: int) -> Batch:
         """Inputs and targets of a step, BxT, on the CPU."""
         c = self.config
         return self.data.batch(seed, step, c.train.batch_size, c.model.context)
+
+    def of_alive(self, values_Rx: np.ndarray) -> np.ndarray:
+        """Those of the members that have not diverged."""
+        return values_Rx[np.isin(self.members, self.alive)]
 
     def settle(self, losses) -> Tensor:
         """The final values of these losses, before any decision on them."""
@@ -223,7 +217,7 @@ class Run:
         val_loss_R = np.full(len(self.configs), np.inf)
         seconds_R = self.seconds.copy()
         if not self.diverged:
-            val_loss_R[self.alive] = self.validation_loss().cpu().numpy()
+            val_loss_R[self.alive] = self.of_alive(np.atleast_1d(self.validation_loss().cpu().numpy()))
             seconds_R[self.alive] += (time.perf_counter() - start) / len(self.alive)
         found = zip(val_loss_R.tolist(), seconds_R.tolist(), strict=True)
         return [self.record(i, *measured) for i, measured in enumerate(found)]
@@ -305,7 +299,7 @@ def least_bytes(config: RunConfig) -> float:
     micro-batch, tokens and losses."""
     c = config.train
     model = config.model
-    weights = (8 + optimizer_of(c).state_bytes) * parameter_count(model)
+    weights = (8 + 4 * optimizer_of(c).moments) * parameter_count(model)
     activations = (
         2.0
         * min(c.micro_batch_size or c.batch_size, c.batch_size)
@@ -318,98 +312,115 @@ def least_bytes(config: RunConfig) -> float:
 
 
 class Training(Run):
-    """One run under way: its model, its optimizer, and the losses of the steps taken.
+    """Runs under way on one device, one or many at once: their weights, and the form that their step
+    takes.
 
     Parameters
     ----------
-    config, data, device: as in :func:`train`.
+    configs: equal but for learning rate, weight decay and seed.
+    data: the tokens; None for what never reads any.
+    device: where they train.
+    compiled: whether their step is a program, see :mod:`hpt.training.programs`.
     """
 
-    def __init__(self, config: RunConfig, data: TokenSource | None, device: str = "auto"):
-        super().__init__([config], data, pick_device(device))
-        self.model = self.placed(build_model(config))
-        groups = rate_groups(self.model, config)
-        self.optimizer = optimizer_of(config.train).make(groups, config.train, self.device)
-        self.peaks = [(group["lr"], group["weight_decay"]) for group in self.optimizer.param_groups]
-        self.m = config.parameterization.multiplier(config.model.width)
+    def __init__(
+        self,
+        configs: Sequence[RunConfig],
+        data: TokenSource | None,
+        device: torch.device,
+        compiled: bool = False,
+    ):
+        super().__init__(configs, data, device)
+        config_of = {config.seed: config for config in configs}
+        starts = {seed: build_model(config) for seed, config in config_of.items()}
+        members = [starts[config.seed] for config in configs]
+        c = self.config.train
+        kind = optimizer_of(c)
+        rates = list(map(rate_groups, members, configs))
+        self.groups = member_groups(members, rates, c.eps, kind.moments, device)
+        self.scalars = self.step_scalars()
+        with torch.device("meta"):
+            model = raw_model(self.config)
+        constants = {name: x.to(device) for name, x in members[0].named_buffers()}
+        eager = device.type == "cpu" and not compiled
+        update = (eager and kind.eager_update) or kind.update
+        self.one_step = Step(model, constants, c, self.dtype, self.sequences, update)
+        self.compiled = compiled
+        self.validation_batches = VALIDATION_BATCHES if compiled else 1
+        self.program = (
+            program(self.config, self.one_step, self.groups, self.first_inputs()) if compiled else None
+        )
+        self.graph = CapturedGraph(device)
 
-    @property
-    def roles(self) -> dict[str, Role]:
-        """Of the parameters, by name."""
-        return roles_of(self.model, self.optimizer.param_groups)
+    def step_scalars(self) -> Tensor:
+        """What all members share at each step, SxGx5."""
+        roles = [group.role for group in self.groups]
+        m = self.config.parameterization.multiplier(self.config.model.width)
+        return step_scalars(self.config.train, roles, self.steps, m).to(self.device)
 
-    def weights(self) -> dict[str, Tensor]:
-        """The parameters by name, behind the axis of one member."""
-        return {name: parameter[None] for name, parameter in self.model.named_parameters()}
-
-    def forward_of(self) -> tuple[nn.Module, dict[str, Tensor]]:
-        """A model whose forward may be called with any weights, and its buffers."""
-        return self.model, {}
-
-    def placed(self, model: Transformer) -> nn.Module:
-        """The new model, on the CPU, where it is to train."""
-        return model.to(self.device)
+    def first_inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What a step takes beside the weights, of tokens that are all 0."""
+        c = self.config
+        shape = (len(self.configs), c.train.batch_size, c.model.context)
+        ids_RxBxT = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        return ids_RxBxT, ids_RxBxT.clone(), self.scalars[0]
 
     def read(self, step: int) -> Batch:
-        """Inputs and targets of a step, BxT, on the CPU."""
-        return self.batch(self.config.seed, step)
+        """Inputs and targets, RxBxT, on the CPU: members of one seed see the same."""
+        seeds = [self.configs[i].seed for i in self.members]
+        batches = {seed: self.batch(seed, step) for seed in set(seeds)}
+        sides = zip(*(batches[seed] for seed in seeds), strict=True)
+        return tuple(map(torch.stack, sides))
 
-    def take_step(self, step, inputs_BxT, targets_BxT) -> Tensor:
-        """One step of the optimizer; returns the batch's loss before it."""
-        c = self.config.train
-        factor = lr_factor(c, step, self.steps)
-        for group, (lr, decay) in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            own = role_factor(c, role_of(group), step, self.steps, self.m)
-            group["lr"] = lr * factor * own
-            # Decay that does not follow the group's rate does not follow its schedule either.
-            group["weight_decay"] = decay if c.decay == "coupled" else decay / own
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.gradients(inputs_BxT, targets_BxT)
-        if c.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), c.clip)
-        self.optimizer.step()
-        return loss
+    def take_step(self, step, inputs_RxBxT, targets_RxBxT) -> Tensor:
+        """One step of all members; their losses before it, (R,)."""
+        losses_R = self.graph.run(self.form, inputs_RxBxT, targets_RxBxT, self.scalars[step])
+        # A captured step writes its losses into the same memory each time.
+        return losses_R.clone()
 
-    def gradients(self, inputs_BxT, targets_BxT) -> Tensor:
-        """Add the gradients of a batch's mean loss; returns that loss."""
-        return backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.sequences)
+    def watched_step(self, step, inputs_RxBxT, targets_RxBxT) -> Tensor:
+        """:meth:`take_step`, with a look at what it does to the weights where one is due."""
+        if step not in self.looks:
+            return self.take_step(step, inputs_RxBxT, targets_RxBxT)
+        before = {name: weight.clone() for name, weight in named_weights(self.groups).items()}
+        losses_R = self.take_step(step, inputs_RxBxT, targets_RxBxT)
+        after = named_weights(self.groups)
+        roles = {name: group.role for group in self.groups for name in group.shapes}
+        model, constants = self.one_step.model, self.one_step.constants
+        seen = look(model, roles, constants, before, after, inputs_RxBxT, self.dtype)
+        for i, rows in zip(self.members, seen, strict=True):
+            self.diagnostics[i] += [{"step": step} | row for row in rows if i in self.alive]
+        return losses_R
+
+    def form(self, *inputs: Tensor) -> Tensor:
+        """The step on these inputs, as a program where there is one."""
+        return (self.program or self.one_step)(self.groups, *inputs)
 
     def held_out_loss(self, inputs_BxT, targets_BxT) -> Tensor:
-        """The model's mean loss on these sequences."""
-        return cross_entropy(self.model(inputs_BxT, dtype=self.dtype), targets_BxT)
+        """Each member's mean loss on the same sequences, (R,)."""
+        return self.one_step.held_out_losses(self.groups, inputs_BxT, targets_BxT)
+
+    def keep(self, good_R: np.ndarray) -> None:
+        """Go on with these members alone; a program's number of members is fixed."""
+        if self.program is None:
+            self.members = self.alive
+            rows = torch.from_numpy(good_R).to(self.device)
+            self.groups = with_tensors(self.groups, [x[rows] for x in all_tensors(self.groups)])
+            self.graph.release()
 
     def branch(self, config: RunConfig) -> Training:
         """The same run after the steps taken, to go on with the budget of another configuration;
         from here on each goes its own way."""
-        # The tokens alone are shared.
-        twin = copy.deepcopy(self, {id(self.data): self.data})
+        twin = copy.copy(self)
         twin.configs = [config]
         twin.steps = run_steps(config)
+        twin.scalars = twin.step_scalars()
+        twin.groups = with_tensors(self.groups, [x.clone() for x in all_tensors(self.groups)])
+        twin.graph = CapturedGraph(self.device)
+        for name in ("losses_RxS", "taken", "seconds"):
+            setattr(twin, name, getattr(self, name).copy())
         return twin
 
-
-def parts(inputs, targets, size: int, axis: int = 0) -> list[Batch]:
-    """Inputs and targets of a batch, ``size`` of its sequences at a time."""
-    return list(zip(inputs.split(size, axis), targets.split(size, axis), strict=True))
-
-
-def backward(model, inputs_BxT, targets_BxT, dtype, size, unfinished=contextlib.nullcontext) -> Tensor:
-    """Add the gradients of the batch's mean loss, ``size`` sequences at a time, all but the last of
-    them inside ``unfinished``; returns that loss, nats a token."""
-
-    def add_gradients(x, y):
-        loss = model(x, y, dtype) * (len(x) / len(inputs_BxT))
-        loss.backward()
-        return loss.detach()
-
-    total = torch.zeros((), device=inputs_BxT.device)
-    *first, last = parts(inputs_BxT, targets_BxT, size)
-    with unfinished():
-        for part in first:
-            total += add_gradients(*part)
-    return total + add_gradients(*last)
-
-
-def cross_entropy(logits_BxTxV, targets_BxT) -> Tensor:
-    """Mean loss of logits, taken in fp32, nats a token."""
-    return F.cross_entropy(logits_BxTxV.flatten(0, 1).float(), targets_BxT.flatten())
+    def close(self) -> None:
+        """Free the captured step, whatever goes on holding the run."""
+        self.graph.release()

@@ -6,9 +6,7 @@ Shapes: B sequences of a batch, T tokens of context.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import weakref
-from collections.abc import Callable
 
 import psutil
 import torch
@@ -19,33 +17,18 @@ from torch.utils._pytree import tree_leaves
 from hpt.cache_folder import code_of, kept
 from hpt.config import to_dict
 from hpt.device import pick_precision
-from hpt.model import linear_attention, loss, transformer
 from hpt.runs.run_config import RunConfig
-from hpt.training import adamw, loop
+from hpt.training import loop
 from hpt.training.optimizers import optimizer_of
+from hpt.training.programs import STEP_CODE
 
 #: What share of the free memory runs may take; the rest is for what the estimate does not see.
 SHARE = 0.8
 
 
-def eager_step(config: RunConfig, device: torch.device) -> None:
-    """Forward and backward pass of one run, beside the state of its optimizer."""
-    c = config.train
-    with device:
-        model = transformer.Transformer(config.model)
-    state_bytes = optimizer_of(c).state_bytes * transformer.parameter_count(config.model)
-    state = torch.empty(state_bytes, dtype=torch.uint8, device=device)
-    size = c.micro_batch_size or c.batch_size
-    ids_BxT = torch.zeros(c.batch_size, config.model.context, dtype=torch.int64, device=device)
-    loop.backward(model, ids_BxT, ids_BxT, pick_precision(c.precision, device)[0], size)
-    del state
-
-
-def step_bytes(
-    config: RunConfig, device: torch.device, step: Callable[[RunConfig, torch.device], None] = eager_step
-) -> int:
-    """Bytes of tensors at the fullest moment of a training step: weights, gradients, the
-    optimizer's state, activations.
+def step_bytes(config: RunConfig, device: torch.device) -> int:
+    """Bytes of tensors at the fullest moment of a run's training step: weights, gradients, the
+    optimizer's state, activations. Of several members at once each takes as much.
 
     Counted once for a shape and kept in ``$HPT_CACHE_DIR/memory``. The step runs on tensors that
     have shapes and no content, so that neither memory nor time is spent; each tensor is counted
@@ -54,7 +37,6 @@ def step_bytes(
     Parameters
     ----------
     config, device: what is trained, and where.
-    step: sets a run up and takes a step: :func:`eager_step`, or that of a stack of one.
     """
     # A third micro-batch takes no more than the second.
     most = 2 * (config.train.micro_batch_size or config.train.batch_size)
@@ -66,16 +48,23 @@ def step_bytes(
         str(pick_precision(c.precision, device)[0]),
         device.type,
         torch.__version__,
-        step.__name__,
-        code_of(loss, linear_attention, transformer, adamw, loop, inspect.getmodule(step)),
+        code_of(*STEP_CODE, loop),
     ]
+    return kept("memory", depends_on, lambda: _most_bytes(config, device))
 
-    def count():
-        with FakeTensorMode(), _LiveBytes() as counted:
-            step(config, device)
-        return counted.most
 
-    return kept("memory", depends_on, count)
+def _most_bytes(config, device):
+    """Set a run up and take a step, on tensors without content."""
+    with FakeTensorMode(), _LiveBytes() as counted:
+        run = loop.Training([config], None, device)
+        one_step = run.one_step
+        if one_step.update is optimizer_of(config.train).eager_update:
+            # It asks for values, and takes nothing for itself.
+            one_step = dataclasses.replace(one_step, update=lambda *_: None)
+        # Only what lives on from the start counts.
+        counted.most = 0
+        one_step(run.groups, *run.first_inputs())
+    return counted.most
 
 
 class _LiveBytes(TorchDispatchMode):

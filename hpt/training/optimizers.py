@@ -1,4 +1,10 @@
-"""The optimizers that a run can name, and what training asks of each: the place to add one."""
+"""The optimizers that a run can name, and what training asks of each: the place to add one.
+
+An optimizer is one function: its update of the weights of R members, given their gradients. It serves every
+form that a step has.
+
+Shapes: R members, S steps.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +16,15 @@ from torch import Tensor
 
 from hpt.errors import ConfigError, did_you_mean
 from hpt.parameterization.optimizers import Optimizer
-from hpt.runs.train_config import TrainConfig, has_role_factors
+from hpt.parameterization.rules import Role
+from hpt.runs.train_config import TrainConfig, lr_factor, role_factor
 from hpt.training import adamw, lion, muon, sgd
-from hpt.training.adamw import StackedAdamW
-from hpt.training.weights import Group, role_of
+from hpt.training.weights import Group
+
+#: Changes weights and moments of a group in place, given the gradients by parameter (behind the members'
+#: axis, as ``group.views``), the configuration, and its numbers of :func:`step_scalars`. It asks for no
+#: tensor's value.
+Update = Callable[[Group, Sequence[Tensor], TrainConfig, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -23,79 +34,25 @@ class OptimizerKind:
     Attributes
     ----------
     rates: the optimizer of :func:`hpt.param_groups` whose rates it takes.
-    make: groups of :func:`hpt.param_groups`, configuration, device → the optimizer of one run.
-    state_bytes: of its state, for each parameter.
-    stacked: as :class:`hpt.training.adamw.StackedAdamW`, the optimizer of a stack; None where
-        nobody wrote it.
+    update: its step.
+    moments: how many numbers it keeps of each parameter.
+    scalars: configuration, step from 1 → further numbers that all members share at that step.
+    eager_update: a faster ``update`` for what is neither compiled nor captured; it may ask for values.
     """
 
     rates: Optimizer
-    make: Callable[..., torch.optim.Optimizer]
-    state_bytes: int
-    stacked: type[StackedAdamW] | None = None
-
-
-#: Changes weights and moments of a group in place, given the gradients by parameter (behind the members'
-#: axis), the configuration, and numbers of the step: factors on the learning rate and on the weight decay,
-#: the step from 1, and the optimizer's own.
-Update = Callable[[Group, Sequence[Tensor], TrainConfig, Tensor], None]
-
-
-class ByUpdate(torch.optim.Optimizer):
-    """The optimizer of one run from its update."""
-
-    def __init__(self, groups, update: Update, moments: int, c: TrainConfig, scalars):
-        super().__init__(groups, {})
-        self.update, self.c, self.scalars = update, c, scalars
-        self.t = 0
-        self.moments = [
-            [torch.zeros_like(flat_1xP(group["params"])) for _ in range(moments)]
-            for group in self.param_groups
-        ]
-
-    @torch.no_grad()
-    def step(self):
-        self.t += 1
-        for group, moments in zip(self.param_groups, self.moments, strict=True):
-            parameters = group["params"]
-            weight_1xP = flat_1xP(parameters)
-            own = Group(
-                role=role_of(group),
-                shapes={i: p.shape for i, p in enumerate(parameters)},
-                eps=group["eps"],
-                weight=weight_1xP,
-                lr=weight_1xP.new_tensor([[group["lr"]]]),
-                decay=weight_1xP.new_tensor([[group["weight_decay"]]]),
-                moments=moments,
-            )
-            numbers = [1.0, 1.0, self.t]
-            numbers += self.scalars(self.c, self.t)
-            grads = [p.grad[None] for p in parameters]
-            self.update(own, grads, self.c, weight_1xP.new_tensor(numbers))
-            for p, new in zip(parameters, own.parameters, strict=True):
-                p.copy_(new[0])
-
-
-def flat_1xP(parameters) -> Tensor:
-    """Parameters of one member, flat side by side."""
-    return torch.cat([p.detach().flatten() for p in parameters])[None]
-
-
-def _by_update(rates, update, moments, scalars=lambda c, t: ()):
-    """The kind of an optimizer that is known by its update."""
-
-    def make(groups, c, device):
-        return ByUpdate(groups, update, moments, c, scalars)
-
-    return OptimizerKind(rates, make, 4 * moments)
+    update: Update
+    moments: int
+    scalars: Callable[[TrainConfig, int], Sequence[float]] = lambda c, t: ()
+    eager_update: Update | None = None
 
 
 OPTIMIZERS = {
-    "adamw": OptimizerKind("adamw", adamw.make, adamw.STATE_BYTES, StackedAdamW),
-    "muon": _by_update("muon", muon.update, 2, adamw.corrections),
-    "muon-match-rms": _by_update("muon-match-rms", muon.update, 2, adamw.corrections),
-    "lion": _by_update("lion", lion.update, 1),
-    "sgd": _by_update("sgd", sgd.update, 1),
+    "adamw": OptimizerKind("adamw", adamw.update, 2, adamw.corrections, adamw.update_in_one_pass),
+    "muon": OptimizerKind("muon", muon.update, 2, adamw.corrections),
+    "muon-match-rms": OptimizerKind("muon-match-rms", muon.update, 2, adamw.corrections),
+    "lion": OptimizerKind("lion", lion.update, 1),
+    "sgd": OptimizerKind("sgd", sgd.update, 1),
 }
 
 
@@ -106,23 +63,23 @@ def optimizer_of(c: TrainConfig) -> OptimizerKind:
     return OPTIMIZERS[c.optimizer]
 
 
-def only_alone(c: TrainConfig) -> str:
-    """Why such runs train one at a time and by plain steps alone; "" where stacks and compiled steps
-    can have them."""
-    if optimizer_of(c).stacked is None:
-        return f"optimizer={c.optimizer!r}"
-    if has_role_factors(c):
-        return f"exponential_warmup={c.exponential_warmup}, embedding_boost={c.embedding_boost!r}"
-    return ""
+def step_scalars(c: TrainConfig, roles: Sequence[Role], steps: int, m: float) -> Tensor:
+    """What all members share at each step, for each role of ``roles``, S x len(roles) x numbers: the factors
+    on its learning rate and on its weight decay, the step from 1, and the optimizer's own.
+
+    ``m`` is the run's width over its base width.
+    """
+    own = optimizer_of(c).scalars
+    return torch.tensor(
+        [
+            [(*_factors(c, role, t - 1, steps, m), t, *own(c, t)) for role in roles]
+            for t in range(1, steps + 1)
+        ]
+    )
 
 
-def stacked_optimizer_of(c: TrainConfig) -> type[StackedAdamW]:
-    """The optimizer of a stack of such runs.  Raises ConfigError where there is none."""
-    reason = only_alone(c)
-    if reason:
-        raise ConfigError(
-            f"{reason} has no step for stacks and compiled programs.",
-            "it was written for one run at a time",
-            "hpt.train(config), or a study with stack=False, compiled=False",
-        )
-    return optimizer_of(c).stacked
+def _factors(c, role, step, steps, m):
+    """On the learning rate and the weight decay of a role: decay that does not follow the group's rate does
+    not follow its schedule either."""
+    own = role_factor(c, role, step, steps, m)
+    return lr_factor(c, step, steps) * own, 1.0 if c.decay == "coupled" else 1 / own

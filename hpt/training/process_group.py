@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 
 from hpt.device import pick_device
 from hpt.errors import ConfigError
-from hpt.training.loop import Training
+from hpt.training.loop import Run
 
 SET_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -90,7 +90,7 @@ def same_everywhere(value: Any) -> bool:
     return all(v == values[0] for v in values)
 
 
-def save_checkpoint(run: Training, folder: Path) -> None:
+def save_checkpoint(run: Run, folder: Path) -> None:
     """Write weights, moments, losses and step; then remove what was in the folder before."""
     new = folder / f"step-{run.step}"
     dcp.save(_state(run)[0], checkpoint_id=new)
@@ -100,7 +100,7 @@ def save_checkpoint(run: Training, folder: Path) -> None:
                 shutil.rmtree(old)
 
 
-def resume_checkpoint(run: Training, folder: Path) -> bool:
+def resume_checkpoint(run: Run, folder: Path) -> bool:
     """Bring a new run to the state that it was last saved in; whether it was."""
     # The index is written last, under another name first: without it a checkpoint is incomplete.
     whole = folder.glob("step-*/.metadata")

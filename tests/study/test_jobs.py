@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from hpt.data.source import load
+from hpt.errors import CompileWarning
 from hpt.runs.store import Store
 from hpt.study import jobs
-from hpt.study.jobs import plan_jobs, run_job
-from hpt.study.profiles import load_profile
+from hpt.study.jobs import plan_jobs, run_job, shapes_to_compile
 from hpt.training import stacked
 from hpt.training.loop import train
+from hpt.training.members import Pace
 from hpt.training.memory import SHARE, step_bytes
 
 
@@ -25,15 +26,13 @@ def runs(tiny_run):
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """A GPU as far as plans are concerned; a step holds there what it holds on the CPU."""
+def paced(monkeypatch):
+    """As timed on a machine where three at once are best at width 8, and one elsewhere."""
 
-    def on_the_cpu(config, device, step):
-        return step_bytes(config, torch.device("cpu"), step)
+    def pace(config, device):
+        return Pace(3 if config.model.width == 8 else 1, 0.01)
 
-    monkeypatch.setattr(stacked, "step_bytes", on_the_cpu)
-    monkeypatch.setattr(jobs, "pick_device", lambda asked: torch.device("cuda"))
-    monkeypatch.setattr(stacked, "available_bytes", lambda place: 80e9)
+    monkeypatch.setattr(jobs, "pace", pace)
 
 
 def test_jobs_hold_each_run_once_and_only_what_stacks(tiny_study):
@@ -53,37 +52,42 @@ def test_every_worker_gets_a_job(runs):
 
 
 def test_memory_bounds_a_stack(runs, monkeypatch):
-    free = 2.5 * step_bytes(runs[0], torch.device("cpu"), stacked.stacked_step) / SHARE
+    free = 2.5 * step_bytes(runs[0], torch.device("cpu")) / SHARE
     monkeypatch.setattr(stacked, "available_bytes", lambda place: free)
     assert [len(job) for job in plan_jobs(runs, "cpu", stack=True)[0]] == [2, 2]
 
 
-def test_a_cpu_stacks_the_smallest_runs_alone(tiny_study):
-    sizes = {job[0].model.width: len(job) for job in plan_jobs(load_profile("smoke").plan({}), "cpu")[0]}
-    assert sizes == {8: 5, 16: 5, 32: 5, 64: 1}
-    jobs_of_quick, why = plan_jobs(load_profile("quick").plan({}), "cpu", workers=2)
-    assert {len(job) for job in jobs_of_quick} == {1} and why.startswith("one by one; on a CPU")
+@pytest.mark.usefixtures("paced")
+def test_as_many_go_together_as_the_timing_says(tiny_study):
     grid = tiny_study.plan({})
+    found, why = plan_jobs(grid, "cpu")
+    assert sorted((job[0].model.width, len(job)) for job in found) == [(8, 3)] * 2 + [(16, 1)] * 6
+    assert why == "stacks of 3 at width 8; as many as still brought more tokens a second when timed"
     alone, why = plan_jobs(grid, "cpu", stack=False)
     assert {job[0] for job in alone} == set(grid) and {len(job) for job in alone} == {1}
     assert why == "one by one; as asked"
 
 
-def test_a_gpu_stacks_until_it_is_full(tiny_study, gpu):
-    stacks, why = plan_jobs(tiny_study.plan({}))
-    assert (
-        {len(job) for job in stacks} == {3} and why.startswith("stacks of 3 at width 8") and "estimate" in why
-    )
-    assert {len(job) for job in plan_jobs(load_profile("quick").plan({}))[0]} == {3}
-    gpu_study = load_profile("paper")
-    small = dataclasses.replace(
-        gpu_study.base, train=dataclasses.replace(gpu_study.base.train, micro_batch_size=1)
-    )
-    grid = dataclasses.replace(gpu_study, base=small).plan({})
-    sizes = {job[0].model.width: len(job) for job in plan_jobs(grid)[0]}
-    assert sizes[128] == 7 > sizes[512] > sizes[2048] == 1
-    jobs_of_2048, why = plan_jobs([c for c in grid if c.model.width == 2048])
-    assert {len(job) for job in jobs_of_2048} == {1} and why.startswith("one by one; a kernel")
+@pytest.mark.usefixtures("paced")
+def test_on_cuda_stacks_are_compiled_where_the_seconds_saved_pay_for_it(runs, monkeypatch):
+    monkeypatch.setattr(jobs, "obstacle", lambda device: "")
+    monkeypatch.setattr(jobs, "pick_device", lambda asked: torch.device("cuda"))
+    monkeypatch.setattr(jobs, "members_that_fit", lambda *_: 99)
+    steps = round(jobs.SECONDS_TO_COMPILE / jobs.SHARE_SAVED / 0.01) // len(runs)
+    for count, pays in ((steps - 9, False), (steps + 9, True)):
+        long = [dataclasses.replace(c, train=dataclasses.replace(c.train, steps=count)) for c in runs]
+        shapes, why = shapes_to_compile(long)
+        assert bool(shapes) == pays and ("too few" in why) != pays
+        assert shapes_to_compile(long, wanted=True)[0]
+    assert [len(job) for job in plan_jobs(long, stack=True, compiled=shapes)[0]] == [4]
+
+
+def test_a_stack_that_cannot_be_compiled_runs_as_it_is(tmp_path, runs, monkeypatch):
+    monkeypatch.setattr(jobs, "try_to_compile", lambda configs, device: f"no luck with {len(configs)}")
+    with pytest.warns(CompileWarning, match="width 16 could not be compiled .* no luck with 4"):
+        ids = run_job(runs, str(tmp_path), "cpu", compiled=True)
+    found = [Store(tmp_path).load(run_id) for run_id in ids]
+    assert {(r.stacked, r.compiled) for r in found} == {(4, False)}
 
 
 def test_run_job_stacks_what_is_missing(tmp_path, runs):

@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 import hpt.study.timing
-import hpt.training.loop
 from hpt.runs.run_config import run_flops
 from hpt.study.executor import Executor
 from hpt.study.timing import Calibration, calibrate, shape_of, shapes_of
+from hpt.training.loop import Training
 
 
 class Here(Executor):
@@ -58,14 +58,14 @@ def test_the_estimate_grows_with_steps_and_width(tiny_run):
 
 def test_calibration_times_the_code_that_trains(tiny_run, monkeypatch):
     """Whatever makes a training step slower makes the estimate longer by as much, step by step."""
-    backward, pause = hpt.training.loop.backward, 0.02
+    take_step, pause = Training.take_step, 0.02
 
     def slow(*args):
         time.sleep(pause)
-        return backward(*args)
+        return take_step(*args)
 
     usual = calibrate(Here(), [tiny_run]).timings[shape_of(tiny_run)]
-    monkeypatch.setattr(hpt.training.loop, "backward", slow)
+    monkeypatch.setattr(Training, "take_step", slow)
     slowed = calibrate(Here(), [tiny_run]).timings[shape_of(tiny_run)]
     assert slowed.step_seconds > usual.step_seconds + 0.5 * pause and slowed.step_seconds > pause
 
@@ -104,7 +104,7 @@ def test_what_will_train_as_a_stack_is_timed_as_one(tiny_run, monkeypatch):
     """Each member's share of the time, by as many members as the study stacks."""
     sizes = []
 
-    class Recorded(hpt.study.timing.Stack):
+    class Recorded(hpt.study.timing.Training):
         def __init__(self, configs, *place):
             super().__init__(configs, *place)
             sizes.append(len(configs))
@@ -113,9 +113,9 @@ def test_what_will_train_as_a_stack_is_timed_as_one(tiny_run, monkeypatch):
             time.sleep(0.03)
             return super().take_step(*step)
 
-    monkeypatch.setattr(hpt.study.timing, "Stack", Recorded)
+    monkeypatch.setattr(hpt.study.timing, "Training", Recorded)
     runs = [dataclasses.replace(tiny_run, seed=seed) for seed in range(3)]
     (timing,) = calibrate(Here(stack=True), runs).timings.values()
     assert set(sizes) == {3} and 0.01 < timing.step_seconds < 0.03
     calibrate(Here(stack=False), runs)
-    assert set(sizes) == {3}
+    assert set(sizes) == {1, 3}

@@ -3,44 +3,26 @@ or a reason."""
 
 import concurrent.futures
 import dataclasses
-import os
-import shutil
 
 import numpy as np
 import pytest
 import torch
 
 import hpt
-from hpt.data.source import load
 from hpt.errors import CompileWarning, ConfigError
 from hpt.runs.store import Store
 from hpt.study import timing as calibration
 from hpt.study.executor_local import LocalExecutor
 from hpt.study.jobs import STEPS_TO_COMPILE, plan_jobs, shapes_to_compile
 from hpt.study.timing import shape_of
-from hpt.training import compiled, kernels
-from hpt.training.compiled import Compiled, obstacle, program_key, train_compiled
+from hpt.training import kernels
+from hpt.training.compiled import train_compiled
 from hpt.training.loop import Training, train
+from hpt.training.programs import obstacle
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("programs")
 needs_compiler = pytest.mark.skipif(bool(obstacle(CPU)), reason=obstacle(CPU))
-
-
-@pytest.fixture(autouse=True)
-def programs(_own_cache, tmp_path_factory, monkeypatch):
-    """All tests, of the suite's other process too, share what is compiled."""
-    base = tmp_path_factory.getbasetemp()
-    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    monkeypatch.setenv("HPT_CACHE_DIR", str(folder / "compiled"))
-    return folder / "compiled" / "programs"
-
-
-@pytest.fixture
-def run(tiny_run):
-    model = dataclasses.replace(tiny_run.model, depth=1)
-    return dataclasses.replace(
-        tiny_run, model=model, train=dataclasses.replace(tiny_run.train, steps=30, clip=0.8)
-    )
 
 
 def changed(run, parameterization="SP", seed=0, **values):
@@ -53,7 +35,7 @@ def changed(run, parameterization="SP", seed=0, **values):
 
 
 @needs_compiler
-def test_a_compiled_run_gives_what_an_eager_one_gives(run, programs):
+def test_a_compiled_run_gives_what_an_eager_one_gives(run):
     runs = [
         changed(run, lr=2.0**-7),
         changed(run, "SP+Embd", lr=2.0**-8, weight_decay=0.5, seed=3),
@@ -67,8 +49,6 @@ def test_a_compiled_run_gives_what_an_eager_one_gives(run, programs):
         np.testing.assert_allclose(ours.val_loss, eager.val_loss, rtol=2e-5)
         again = train_compiled(config)
         assert np.array_equal(again.train_loss, ours.train_loss) and again.val_loss == ours.val_loss
-    keys = {program_key(Compiled(config, load(config.data))) for config in runs}
-    assert len(keys) == 1 and (programs / f"{keys.pop()}.pt2").exists()
 
 
 @needs_compiler
@@ -98,61 +78,6 @@ def test_a_run_that_diverges_stops(run):
     assert ours.diverged and len(ours.train_loss) == len(eager.train_loss) < run.train.steps
 
 
-@needs_compiler
-def test_a_program_that_is_on_disk_is_not_made_again(run, programs, tmp_path, monkeypatch):
-    train_compiled(run)
-    own, unpacked = (
-        tmp_path / "own" / "programs",
-        tmp_path / "unpacked",
-    )  # the other process may compile in the shared
-    own.mkdir(parents=True)
-    unpacked.mkdir()
-    shutil.copy(programs / f"{program_key(Compiled(run, None))}.pt2", own)
-    compiled._loaded.clear()
-    monkeypatch.setenv("HPT_CACHE_DIR", str(own.parent))
-    monkeypatch.setenv("TMPDIR", str(unpacked))
-    monkeypatch.setattr(compiled, "_compile", lambda *_: pytest.fail("compiled again"))
-    train_compiled(changed(run, lr=2.0**-10, steps=5))
-    assert not list(unpacked.iterdir()) and not [p for p in own.iterdir() if p.is_dir()]
-    assert os.environ["TMPDIR"] == str(unpacked)
-
-
-def test_the_key_holds_all_that_the_program_depends_on(run, monkeypatch):
-    monkeypatch.setattr(compiled, "program", lambda run: None)
-
-    def key(config):
-        return program_key(Compiled(config, None))
-
-    same = [
-        changed(run, lr=0.5),
-        changed(run, "μP", seed=4, weight_decay=0.2, steps=7),
-        changed(run, schedule="cosine"),
-    ]
-    assert {key(config) for config in same} == {key(run)}
-    others = [
-        changed(run, batch_size=5),
-        changed(run, clip=None),
-        changed(run, beta2=0.9),
-        changed(run, eps=1e-4),
-        changed(run, precision="bf16"),
-        changed(run, micro_batch_size=2),
-    ]
-    others += [
-        dataclasses.replace(run, model=dataclasses.replace(run.model, **{name: value}))
-        for name, value in [
-            ("width", 8),
-            ("depth", 2),
-            ("context", 8),
-            ("activation", "relu2"),
-            ("tie_readout", True),
-        ]
-    ]
-    assert len({key(config) for config in [run, *others]}) == len(others) + 1
-    before = key(run)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    assert key(run) != before
-
-
 def test_a_study_compiles_what_takes_many_steps(run, monkeypatch):
     monkeypatch.setattr("hpt.study.jobs.obstacle", lambda place: "")
     grid = [changed(run, p, steps=STEPS_TO_COMPILE // 4, lr=lr) for p in ("SP", "μP") for lr in (0.1, 0.2)]
@@ -169,7 +94,7 @@ def test_a_study_compiles_what_takes_many_steps(run, monkeypatch):
 
 def test_where_nothing_can_be_compiled_a_reason_is_given(run, tiny_study, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert "no-such-compiler" in obstacle(CPU) and "cuda" in obstacle(torch.device("cuda"))
+    assert "no-such-compiler" in obstacle(CPU) and "mps" in obstacle(torch.device("mps"))
     with pytest.raises(ConfigError, match="no C\\+\\+ compiler"):
         train_compiled(changed(run, beta1=0.8))
     many = [changed(run, steps=STEPS_TO_COMPILE)]
@@ -226,10 +151,9 @@ def test_an_estimate_times_the_compiled_step(run, monkeypatch):
 
     made = []
     monkeypatch.setattr(calibration, "SECONDS", 0.05)
-    monkeypatch.setattr(calibration, "Training", lambda *a: made.append("eager") or Training(*a))
-    monkeypatch.setattr(calibration, "Compiled", lambda *a: made.append("compiled") or Compiled(*a))
+    monkeypatch.setattr(calibration, "Training", lambda *a: made.append(a[-1]) or Training(*a))
     found = calibration.calibrate(Here(), [run])
-    assert made == 4 * ["compiled"] and found.run_seconds(run) > 0  # loaded and tried, then loaded and timed
+    assert made == 4 * [True] and found.run_seconds(run) > 0  # loaded and tried, then loaded and timed
     made.clear()
     calibration.calibrate(Here(), [run, changed(run, batch_size=5)])  # the second is not compiled
-    assert made.count("eager") == 2 and made.count("compiled") == 4  # each kind is tried before it is timed
+    assert made.count(False) == 2 and made.count(True) == 4  # each kind is tried before it is timed

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hpt.data.source import load
-from hpt.training import stacked
 from hpt.training.cuda_graph import WARM_UP, CapturedGraph
-from hpt.training.stacked import Stack
+from hpt.training.loop import Training
+from hpt.training.stacked import train_stacked
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def test_elsewhere_than_on_cuda_every_call_is_a_plain_one():
 def test_a_finished_stack_is_freed_with_its_last_reference(tiny_run):
     """A graph that waits for the cycle collector could be freed while another is captured."""
     runs = [tiny_run, dataclasses.replace(tiny_run, seed=1)]
-    stack = Stack(runs, load(tiny_run.data), torch.device("cpu"))
+    stack = Training(runs, load(tiny_run.data), torch.device("cpu"))
     stack.advance(stack.steps)
     stack.results()
-    kept = [weakref.ref(x) for x in (stack, stack.graph, stack.model, stack.optimizer.weights[0])]
+    kept = [weakref.ref(x) for x in (stack, stack.graph, stack.one_step, stack.groups[0].weight)]
     del stack
     assert [reference() for reference in kept] == [None] * 4
 
@@ -95,8 +95,8 @@ def test_a_stack_releases_its_graph_when_it_ends(tiny_run, monkeypatch, fails):
             raise torch.OutOfMemoryError
         return ["done"]
 
-    monkeypatch.setattr(Stack, "finish", finish)
+    monkeypatch.setattr(Training, "finish", finish)
     expected = pytest.raises(torch.OutOfMemoryError) if fails else contextlib.nullcontext()
     with expected:
-        stacked._train_chunk((tiny_run,), load(tiny_run.data), torch.device("cpu"))
+        train_stacked([tiny_run], device="cpu")
     assert cuda.alive == 0

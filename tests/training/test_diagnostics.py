@@ -8,11 +8,12 @@ import torch
 
 from hpt.data.source import load
 from hpt.errors import ConfigError
-from hpt.model.transformer import Transformer
 from hpt.runs.diagnostics import LOOKED_AT, diagnostics_table
+from hpt.training.diagnostics import look
 from hpt.training.horizons import train_horizons
-from hpt.training.loop import Training, train
+from hpt.training.loop import Training, raw_model, train
 from hpt.training.stacked import train_stacked
+from hpt.training.weights import named_weights
 
 
 def looked_at(run, **model):
@@ -25,13 +26,17 @@ def test_a_look_by_hand(tiny_run, options):
     """The role's ‖W‖ and ‖ΔW‖/‖W‖, and the alignments of a key, the readout and the lookup, at step 2
     of 12."""
     run = looked_at(tiny_run, depth=1, **options)
-    training = Training(run, load(run.data), "cpu")
+    training = Training([run], load(run.data), torch.device("cpu"))
     training.advance(2)
-    before = {n: p.detach().clone() for n, p in training.model.named_parameters()}
-    twin = Transformer(run.model, training.model.blocks[0].attention.scale)
-    twin.load_state_dict(training.model.state_dict())
+    weights = {n: w[0] for n, w in named_weights(training.groups).items()}
+    before = {n: w.clone() for n, w in weights.items()}
+    twin = raw_model(run)
+    with torch.no_grad():
+        for name, parameter in twin.named_parameters():
+            parameter.copy_(before[name])
     training.advance(3)
-    update = {n: p.detach() - before[n] for n, p in training.model.named_parameters()}
+    update = {n: w - before[n] for n, w in weights.items()}
+    roles = {n: group.role for group in training.groups for n in group.shapes}
     found = {row["role"]: row for row in training.diagnostics[0] if row["step"] == 2}
 
     ids = training.batch(0, 2)[0][:2]
@@ -52,7 +57,7 @@ def test_a_look_by_hand(tiny_run, options):
         parts = found["hidden"][column] * len(hidden) - float(aligned)
         assert 0 < parts < len(hidden) - 1
     for role, row in found.items():
-        names = [n for n in before if training.roles[n] == role]
+        names = [n for n in before if roles[n] == role]
         norm = sum(before[n].square().sum() for n in names).sqrt()
         change = sum(update[n].square().sum() for n in names).sqrt()
         assert row["weight_norm"] == pytest.approx(float(norm), rel=1e-4)
@@ -62,17 +67,25 @@ def test_a_look_by_hand(tiny_run, options):
 def test_one_hidden_layer_by_hand(tiny_run):
     """An MLP's output alone, of all that is hidden: its alignment is that of W and its input."""
     run = looked_at(tiny_run)
-    training = Training(run, load(run.data), "cpu")
-    down = training.model.blocks[1].mlp.down
-    training.__class__ = type("Only", (Training,), {"roles": {"blocks.1.mlp.down.weight": "hidden"}})
+    training = Training([run], load(run.data), torch.device("cpu"))
+    name = "blocks.1.mlp.down.weight"
+    weight = named_weights(training.groups)[name]
+    before = {n: w.clone() for n, w in named_weights(training.groups).items()}
+    inputs, _ = training.read(0)
     seen = []
-    hook = down.register_forward_pre_hook(lambda _, x: seen.append(x[0].detach()))
-    before = down.weight.detach().clone()
-    training.advance(1)
+    twin = raw_model(run)
+    hook = twin.blocks[1].mlp.down.register_forward_pre_hook(lambda _, x: seen.append(x[0].detach()))
+    torch.func.functional_call(twin, {n: w[0] for n, w in before.items()}, (inputs[0],))
     hook.remove()
-    (row,) = training.diagnostics[0]
+    training.advance(1)
+    after = {name: weight}
+    one_step = training.one_step
+    (rows,) = look(
+        one_step.model, {name: "hidden"}, one_step.constants, before, before | after, inputs, torch.float32
+    )
+    (row,) = rows
     x_NxD = seen[0][:2].flatten(0, 1)
-    update = down.weight.detach() - before
+    before, update = before[name][0], (weight - before[name])[0]
     for matrix, column in ((before, "weight_alignment"), (update, "update_alignment")):
         aligned = (x_NxD @ matrix.T).norm() / (matrix.norm() * x_NxD.norm())
         assert row[column] == pytest.approx(float(aligned), rel=1e-4)

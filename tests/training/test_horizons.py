@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 import hpt
 from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.runs.store import Store
 from hpt.runs.train_config import TrainConfig
-from hpt.training import loop as training
 from hpt.training.horizons import branch_step, train_horizons
 from hpt.training.loop import Training, train
 
@@ -93,7 +93,7 @@ def test_budgets_in_tokens_per_parameter_share_the_trunk_too(tiny_run):
     "bad_step", [3, 11, 26, 36]
 )  # on the trunk of all, of two, of the longest; in its decay
 def test_divergence_is_where_the_separate_run_has_it(tiny_run, bad_step, monkeypatch):
-    run, source, whole = (with_train(tiny_run, loss_bound=5.0), load(tiny_run.data), training.backward)
+    run, source, whole = with_train(tiny_run, loss_bound=5.0), load(tiny_run.data), Training.take_step
     step_now = []
 
     class Poison(Counter):
@@ -102,7 +102,7 @@ def test_divergence_is_where_the_separate_run_has_it(tiny_run, bad_step, monkeyp
             return super().batch(seed, step, *sizes)
 
     monkeypatch.setattr(
-        training, "backward", lambda *a: whole(*a) * (np.nan if step_now == [bad_step] else 1.0)
+        Training, "take_step", lambda *a: whole(*a) * (np.nan if step_now == [bad_step] else 1.0)
     )
     horizons = [14, 28, 40]
     found = train_horizons(run, steps=horizons, data=Poison(source))
@@ -170,7 +170,7 @@ def test_what_has_no_trunk_is_refused(tiny_run, values, steps, said):
 
 
 def test_branches_and_trunk_go_their_own_ways(tiny_run):
-    trunk = Training(tiny_run, load(tiny_run.data))
+    trunk = Training([tiny_run], load(tiny_run.data), torch.device("cpu"))
     trunk.advance(5)
     branches = [trunk.branch(tiny_run) for _ in range(2)]
     ends = []

@@ -6,7 +6,6 @@ import pytest
 import torch
 from plain_training import plain_losses
 
-from hpt.errors import ConfigError
 from hpt.runs.train_config import lr_factor
 from hpt.training.loop import build_model, rate_groups, train
 from hpt.training.stacked import train_stacked
@@ -41,6 +40,7 @@ def test_a_run_is_that_of_the_papers_algorithm(tiny_run, weight_decay):
     assert losses[-1] < losses[0] and {g["lr"] for g in groups} == {2.0**-9, 2.0**-5}
 
 
-def test_stacks_refuse_it_by_name(tiny_run):
-    with pytest.raises(ConfigError, match="'lion' has no step for stacks"):
-        train_stacked([by_lion(tiny_run)], device="cpu")
+def test_a_stack_gives_what_each_run_gives_alone(tiny_run):
+    runs = [by_lion(tiny_run), dataclasses.replace(by_lion(tiny_run), seed=1)]
+    for ours, alone in zip(train_stacked(runs), map(train, runs), strict=True):
+        assert ours.train_loss == pytest.approx(alone.train_loss, rel=1e-4)

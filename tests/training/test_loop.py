@@ -14,7 +14,10 @@ from hpt.errors import ConfigError, DataError
 from hpt.parameterization.groups import param_groups
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.runs.train_config import lr_factor
-from hpt.training.loop import Training, build_model, rate_groups, role_of, train
+from hpt.training.loop import Training, build_model, rate_groups, train
+from hpt.training.weights import named_weights
+
+CPU = torch.device("cpu")
 
 
 def changed(run, parameterization=None, model=None, **values):
@@ -53,11 +56,12 @@ def test_one_step_is_adamw_at_the_rates_of_the_groups(tiny_run):
     loss.backward()
     result = train(run)
     assert result.train_loss[0] == pytest.approx(loss.item(), rel=1e-6)
-    after = Training(run, data, "cpu")
+    after = Training([run], data, CPU)
     with torch.no_grad():
+        weights = named_weights(after.groups)
         for name, p in before.named_parameters():
             m = 16 if "embedding" in name else 1
-            after.model.get_parameter(name).sub_(run.train.lr * m * p.grad.sign())
+            weights[name][0].sub_(run.train.lr * m * p.grad.sign())
     assert float(after.validation_loss()) == pytest.approx(result.val_loss, rel=1e-4)
 
 
@@ -117,16 +121,16 @@ def test_rates_of_roles_follow_schedules_of_their_own(tiny_run, decay):
     """What a step takes off a weight follows its group's schedule under coupled decay alone."""
     values = {"exponential_warmup": 6, "embedding_boost": "early", "boost_share": 0.25}
     run = changed(tiny_run, "sp+embd", decay=decay, weight_decay=0.1, decay_fraction=0.0, **values)
-    training, m = Training(run, load(run.data), "cpu"), 16
+    training, m = Training([run], None, CPU), 16
     for step in range(12):
-        training.advance(step + 1)
-        groups = {role_of(group): group for group in training.optimizer.param_groups}
+        groups = zip(training.groups, training.scalars[step].tolist(), strict=True)
+        rates = {g.role: (g.lr.item() * by, g.decay.item() * of_decay) for g, (by, of_decay, *_) in groups}
         common = run.train.lr * lr_factor(run.train, step, 12)
         boost = m if step < 3 else 1
         warm = m ** min(0, (step + 0.5) / 6 - 1)
         expected = {"embedding": common * m * boost, "hidden": common * warm, "vector": common}
-        assert {r: groups[r]["lr"] for r in expected} == pytest.approx(expected)
-        shrink = groups["embedding"]["lr"] * groups["embedding"]["weight_decay"]
+        assert {role: rates[role][0] for role in expected} == pytest.approx(expected)
+        shrink = np.prod(rates["embedding"])
         assert shrink == pytest.approx(0.1 * (expected["embedding"] if decay == "coupled" else common))
 
 
@@ -225,8 +229,8 @@ def test_micro_batches_give_the_whole_batch_to_rounding(tiny_run):
 def test_tiny_numbers_count_as_zero_while_training_alone(tiny_run):
     tiny = torch.finfo(torch.float32).tiny
     seen = []
-    run = Training(tiny_run, load(tiny_run.data), "cpu")
-    run.model.register_forward_hook(lambda *_: seen.append(torch.full((), tiny).div(2).item()))
+    run = Training([tiny_run], load(tiny_run.data), CPU)
+    run.one_step.model.register_forward_hook(lambda *_: seen.append(torch.full((), tiny).div(2).item()))
     run.advance(1)
     assert seen == [0.0] and torch.full((), tiny).div(2) > 0
 

@@ -10,13 +10,11 @@ import torch
 from hpt.data.source import load
 from hpt.model.transformer import parameter_count
 from hpt.training import stacked
-from hpt.training.adamw import STATE_BYTES
-from hpt.training.loop import Training, backward, build_model
-from hpt.training.memory import available_bytes, eager_step, step_bytes
-from hpt.training.stacked import Stack, members_that_fit, stacked_step
+from hpt.training.loop import Training
+from hpt.training.memory import available_bytes, step_bytes
+from hpt.training.stacked import members_that_fit
 
 CPU = torch.device("cpu")
-steps = pytest.mark.parametrize("step", [eager_step, stacked_step])
 
 
 def changed(run, architecture=None, **values):
@@ -27,10 +25,9 @@ def changed(run, architecture=None, **values):
     )
 
 
-@steps
-def test_a_run_takes_more_the_wider_it_is_and_the_more_goes_through_at_once(tiny_run, step):
+def test_a_run_takes_more_the_wider_it_is_and_the_more_goes_through_at_once(tiny_run):
     def bytes_of(*architecture, **values):
-        return step_bytes(changed(tiny_run, *architecture, **values), CPU, step)
+        return step_bytes(changed(tiny_run, *architecture, **values), CPU)
 
     whole = bytes_of()
     micro = bytes_of(batch_size=24, micro_batch_size=8)
@@ -57,12 +54,11 @@ def most_held(call):
 @pytest.mark.parametrize(("width", "precision"), [(32, "fp32"), (128, "bf16")])
 def test_the_backward_pass_takes_what_the_profiler_sees(tiny_run, width, precision):
     run = changed(tiny_run, {"width": width}, precision=precision, batch_size=16)
-    ids_BxT = torch.zeros(16, run.model.context, dtype=torch.int64)
-    model = build_model(run)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    most = most_held(lambda: backward(model, ids_BxT, ids_BxT, dtype, len(ids_BxT)))
-    weights = sum(p.nbytes for p in model.parameters())
-    assert step_bytes(run, CPU) == pytest.approx(most + weights + STATE_BYTES * weights // 4, rel=0.1)
+    training = Training([run], None, CPU)
+    ids = training.first_inputs()[:2]
+    most = most_held(lambda: training.one_step.gradients(training.groups, *ids))
+    weights = 4 * parameter_count(run.model)
+    assert step_bytes(run, CPU) == pytest.approx(most + 3 * weights, rel=0.1)
 
 
 def test_micro_batches_need_less_memory(tiny_run):
@@ -84,22 +80,21 @@ def test_the_estimate_is_what_a_step_holds(tiny_run, architecture, values):
     run = changed(tiny_run, architecture, **{"batch_size": 16, **values})
     weights = 4 * parameter_count(run.model)
     data = load(run.data)
-    stack = Stack([dataclasses.replace(run, seed=seed) for seed in range(4)], data, CPU)
-    batch = stack.read(0)
-    stacked_peak = most_held(lambda: stack.take_step(0, *batch)) / 4
-    # Weights and moments were there before.
-    assert step_bytes(run, CPU, stacked_step) == pytest.approx(stacked_peak + 3 * weights, rel=0.02)
-    alone = Training(run, data, "cpu")
-    alone.advance(1)
-    batch = alone.read(1)
-    peak = most_held(lambda: alone.take_step(1, *batch))
-    # The gradients of the step before go as this one begins.
-    assert step_bytes(run, CPU) == pytest.approx(peak + 3 * weights, rel=0.02)
+
+    def peak(members):
+        runs = [dataclasses.replace(run, seed=seed) for seed in range(members)]
+        training = Training(runs, data, CPU)
+        batch = training.read(0)
+        # Weights and moments were there before.
+        return most_held(lambda: training.take_step(0, *batch)) / members + 3 * weights
+
+    assert step_bytes(run, CPU) == pytest.approx(peak(1), rel=0.03)
+    assert step_bytes(run, CPU) == pytest.approx(peak(4), rel=0.1)
 
 
 def test_as_many_fit_as_the_free_memory_holds(tiny_run, monkeypatch):
     assert available_bytes(CPU) > 1e6
-    member_bytes = step_bytes(tiny_run, CPU, stacked_step)
+    member_bytes = step_bytes(tiny_run, CPU)
     monkeypatch.setattr(stacked, "available_bytes", lambda device: 100 * member_bytes)
     assert members_that_fit(tiny_run, CPU) == 80 and members_that_fit(tiny_run, CPU, workers=4) == 20
     monkeypatch.setattr(stacked, "available_bytes", lambda device: 0)

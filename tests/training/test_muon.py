@@ -73,8 +73,12 @@ def test_scales_by_name():
     assert entries.square().mean().sqrt() == pytest.approx(0.2, rel=0.25)
 
 
-def test_what_it_has_no_step_or_rates_for_is_refused_by_name(tiny_run):
-    with pytest.raises(ConfigError, match="'muon' has no step for stacks"):
-        train_stacked([by_muon(tiny_run)], device="cpu")
+def test_a_stack_gives_what_each_run_gives_alone(tiny_run):
+    runs = [by_muon(tiny_run), dataclasses.replace(by_muon(tiny_run), seed=1)]
+    for ours, alone in zip(train_stacked(runs), map(train, runs), strict=True):
+        assert ours.train_loss == pytest.approx(alone.train_loss, rel=2e-3)
+
+
+def test_what_it_has_no_rates_for_is_refused_by_name(tiny_run):
     with pytest.raises(ConfigError, match="no learning rates for 'muon'"):
         train(by_muon(dataclasses.replace(tiny_run, parameterization="everett-no-align")))

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.training import process_group as module
-from hpt.training.loop import Training
+from hpt.training.distributed import WideTraining
 from hpt.training.process_group import (
     from_first,
     process_group,
@@ -16,6 +16,8 @@ from hpt.training.process_group import (
     same_everywhere,
     save_checkpoint,
 )
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_group_that_is_there_is_used_and_left():
 @pytest.mark.usefixtures("alone")
 def test_a_run_goes_on_from_the_last_whole_checkpoint(tiny_run, tmp_path):
     data = load(tiny_run.data)
-    whole = Training(tiny_run, data, "cpu")
+    whole = WideTraining(tiny_run, data, CPU, "ddp")
     assert not resume_checkpoint(whole, tmp_path)
     for until in (4, 8):
         whole.advance(until)
@@ -48,7 +50,7 @@ def test_a_run_goes_on_from_the_last_whole_checkpoint(tiny_run, tmp_path):
     # A save that was cut short wrote no index.
     (tmp_path / "step-10").mkdir()
     whole.advance(whole.steps)
-    resumed = Training(tiny_run, data, "cpu")
+    resumed = WideTraining(tiny_run, data, CPU, "ddp")
     assert resume_checkpoint(resumed, tmp_path) and resumed.step == 8 and resumed.seconds > 0
     resumed.advance(resumed.steps)
     (ours,), (expected,) = resumed.results(), whole.results()

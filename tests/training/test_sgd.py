@@ -6,7 +6,6 @@ import pytest
 import torch
 from plain_training import plain_losses
 
-from hpt.errors import ConfigError
 from hpt.runs.train_config import lr_factor
 from hpt.training.loop import build_model, rate_groups, train
 from hpt.training.stacked import train_stacked
@@ -49,6 +48,7 @@ def test_a_run_is_that_of_torchs_sgd(tiny_run, rule, values, momentum):
     assert losses[-1] < losses[0]
 
 
-def test_stacks_refuse_it_by_name(tiny_run):
-    with pytest.raises(ConfigError, match="'sgd' has no step for stacks"):
-        train_stacked([by_sgd(tiny_run)], device="cpu")
+def test_a_stack_gives_what_each_run_gives_alone(tiny_run):
+    runs = [by_sgd(tiny_run), dataclasses.replace(by_sgd(tiny_run), seed=1)]
+    for ours, alone in zip(train_stacked(runs), map(train, runs), strict=True):
+        assert ours.train_loss == pytest.approx(alone.train_loss, rel=1e-4)

@@ -6,14 +6,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hpt.data.source import load
 from hpt.errors import ConfigError
+from hpt.model import transformer
 from hpt.training import stacked
-from hpt.training.loop import train
+from hpt.training.loop import Training, train
 from hpt.training.memory import SHARE, step_bytes
-from hpt.training.stacked import Stack, stacked_step, train_stacked
+from hpt.training.stacked import train_stacked
 
 CPU = torch.device("cpu")
 EVERYTHING = {
@@ -115,7 +116,7 @@ def test_bf16_agrees_to_its_rounding(tiny_run):
 def test_memory_cuts_a_stack_into_chunks(tiny_run, monkeypatch):
     runs = [member(tiny_run, -6 - i / 4) for i in range(7)]
     whole = train_stacked(runs)
-    free = 3.5 * step_bytes(tiny_run, CPU, stacked_step) / SHARE
+    free = 3.5 * step_bytes(tiny_run, CPU) / SHARE
     monkeypatch.setattr(stacked, "available_bytes", lambda place: free)
     chunks = train_stacked(runs)
     assert sorted(r.stacked for r in chunks) == [2, 2, 2, 2, 3, 3, 3]
@@ -123,14 +124,14 @@ def test_memory_cuts_a_stack_into_chunks(tiny_run, monkeypatch):
 
 
 def test_a_stack_too_large_for_the_memory_goes_on_in_halves(tiny_run, monkeypatch):
-    runs, advance, most = [member(tiny_run, -6 - i) for i in range(5)], Stack.advance, 2
+    runs, advance, most = [member(tiny_run, -6 - i) for i in range(5)], Training.advance, 2
 
     def small_memory(stack, until):
         if len(stack.configs) > most:
             raise torch.OutOfMemoryError("out of memory")
         advance(stack, until)
 
-    monkeypatch.setattr(Stack, "advance", small_memory)
+    monkeypatch.setattr(Training, "advance", small_memory)
     results = train_stacked(runs)
     assert [r.config for r in results] == runs and [r.stacked for r in results] == [2, 2, 1, 2, 2]
     most = 0
@@ -157,49 +158,21 @@ def test_runs_that_differ_in_more_are_refused_by_the_fields_name(tiny_run, field
     assert train_stacked([]) == []
 
 
-class NoValues(TorchDispatchMode):
-    """Refuses what a CUDA graph cannot hold: operations whose outcome Python waits for."""
+def test_the_gpus_attention_stacks_too(tiny_run, monkeypatch):
+    """On a GPU, attention is torch's own function; in a stack it must not fall back to a loop over
+    members."""
+    runs = [member(tiny_run, -6), member(tiny_run, -4, seed=1)]
+    written_out, calls = train_stacked(runs), []
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function._schema.name
-        assert name not in (
-            "aten::_local_scalar_dense",
-            "aten::nonzero",
-            "aten::masked_select",
-            "aten::equal",
-        ), name
-        return function(*args, **(kwargs or {}))
+    def attend(q, k, v, mask_TxT, scale):
+        calls.append(q.device)
+        # On a CPU the fused one has no rule for stacks.
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
-
-def test_a_step_asks_for_no_value(tiny_run):
-    run = variant(tiny_run, "μP", clip=1.0, micro_batch_size=2, precision="bf16")
-    stack = Stack([run, member(run, -3, 0.1, 1)], load(run.data), CPU)
-    batch = stack.read(0)
-    with NoValues():
-        losses_R = stack.optimizer_step(*batch, stack.optimizer.scalars_Sx3[0])
-        with pytest.raises(AssertionError, match="local_scalar"):
-            losses_R[0].item()
-
-
-class Called(TorchDispatchMode):
-    """The names of the operations called inside."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.names.append(function._schema.name)
-        return function(*args, **(kwargs or {}))
-
-
-def test_the_gpus_attention_takes_members_as_a_larger_batch():
-    """Torch's rule for stacks of the kernel that CUDA runs: one call, no loop over members."""
-    attention = torch.ops.aten._scaled_dot_product_flash_attention
-    q = torch.empty(3, 2, 4, 16, 8, dtype=torch.bfloat16, device="meta")
-    with Called() as called:
-        y = torch.func.vmap(lambda q: attention(q, q, q, is_causal=True)[0])(q)
-    assert y.shape == q.shape and called.names.count("aten::_scaled_dot_product_flash_attention") == 1
+    monkeypatch.setattr(transformer, "attend", attend)
+    same_results(train_stacked(runs), written_out, rtol=2e-5)
+    assert calls
 
 
 def test_the_losses_of_a_stack_are_of_the_right_members(tiny_run):

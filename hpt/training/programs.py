@@ -1,0 +1,233 @@
+"""A training step as one compiled program: forward, backward and optimizer, made once for a shape
+and kept on disk.
+
+torch's own compiler makes it: for a CPU a library (AOTInductor, with the machine's C++ compiler), for
+CUDA its kernels with the Python that launches them, which a captured graph repeats without it.
+Operations between matmuls become one pass over memory, and Python no longer starts each of them: steps
+of small models are launched faster than computed.
+
+All of torch that is not public is asked for here.
+
+Shapes: R members, B sequences of a batch, T tokens of context.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import copy
+import dataclasses
+import os
+import platform
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import filelock
+import torch
+from torch import Tensor
+
+from hpt.cache_folder import code_of, digest, keep, look_up, scratch, writable
+from hpt.config import to_dict
+from hpt.errors import ConfigError
+from hpt.model import linear_attention, loss, transformer
+from hpt.runs.run_config import RunConfig
+from hpt.training import adamw, kernels, lion, muon, sgd, step, weights
+from hpt.training.step import Step
+from hpt.training.weights import Group, all_tensors
+
+#: The modules whose code a step is.
+STEP_CODE = (loss, linear_attention, transformer, adamw, lion, muon, sgd, weights, step)
+#: Takes and returns tensors in one list.
+Program = Callable[[list[Tensor]], Sequence[Tensor]]
+
+
+def obstacle(device: torch.device) -> str:
+    """Why steps cannot be compiled here; "" where they can."""
+    compiler = os.environ.get("CXX", "g++")
+    if device.type not in ("cpu", "cuda"):
+        return f"compiled steps are for CPUs and CUDA, not {device.type}"
+    if platform.system() != "Linux":
+        return f"compiled steps are untried on {platform.system()}"
+    if device.type == "cuda" and not torch.utils._triton.has_triton():
+        return "torch finds no Triton for this GPU"
+    return "" if shutil.which(compiler) else f"there is no C++ compiler {compiler!r}"
+
+
+def program(
+    config: RunConfig, one_step: Step, groups: Sequence[Group], first_inputs: Sequence[Tensor]
+) -> Callable[..., Tensor]:
+    """The compiled step of runs like this one, made where it is not on disk; it takes what
+    :meth:`hpt.training.step.Step.__call__` does.
+
+    Parameters
+    ----------
+    config: any of the runs.
+    one_step, groups, first_inputs: their step, and tensors such as it takes.
+
+    Raises
+    ------
+    ConfigError: where the program is to be made and :func:`obstacle` names one.
+    """
+    device = first_inputs[0].device
+    scale = one_step.model.blocks[0].attention.scale
+    arguments = [*all_tensors(groups), *first_inputs, torch.tensor(scale, device=device)]
+    key = program_key(config, one_step, groups, arguments)
+    if key not in _loaded:
+        _loaded[key] = _found_or_made(key, one_step, groups, arguments)
+    return _Bound(_loaded[key], arguments[-1])
+
+
+@dataclasses.dataclass
+class _Bound:
+    """A program with its attention's scale."""
+
+    program: Program
+    scale: Tensor
+
+    def __call__(self, groups, *inputs):
+        return self.program([*all_tensors(groups), *inputs, self.scale])[0]
+
+
+def program_key(
+    config: RunConfig, one_step: Step, groups: Sequence[Group], arguments: Sequence[Tensor]
+) -> str:
+    """Hash of all that the program depends on: shapes, constants, the code of the step, torch and
+    the processor."""
+    c = config.train
+    device = arguments[0].device
+    on_cuda = device.type == "cuda"
+    content = {
+        "model": to_dict(config.model),
+        "train": [c.optimizer, c.micro_batch_size, c.clip, c.beta1, c.beta2, c.momentum],
+        "arguments": [list(x.shape) for x in arguments],
+        "dtype": str(one_step.dtype),
+        "threads": torch.get_num_threads(),
+        "readout": one_step.model.readout_multiplier,
+        "groups": [[group.role, list(group.shapes.items()), group.eps] for group in groups],
+        "code": code_of(*STEP_CODE, kernels, sys.modules[__name__]),
+        "torch": torch.__version__,
+        "processor": torch.cuda.get_device_name(device) if on_cuda else str(torch.cpu.get_capabilities()),
+    }
+    return digest(content)[:20]
+
+
+_loaded: dict[str, Program] = {}
+
+
+def _found_or_made(key, one_step, groups, arguments):
+    device = arguments[0].device
+    name = f"{key}.pt2"
+    package = look_up("programs", name, own=True)
+    folder = writable("programs", own=True)
+    if package is None:
+        # Others of this shape wait for the first.
+        with filelock.FileLock(folder / f"{key}.lock"):
+            package = look_up("programs", name, own=True)
+            if package is None:
+                package = _compiled(one_step, groups, arguments, folder)
+                keep(folder / name, package)
+    return (_load_for_cuda if device.type == "cuda" else _load)(package, folder)
+
+
+def _compiled(one_step, groups, arguments, folder):
+    """The program as a file's content."""
+    device = arguments[0].device
+    reason = obstacle(device)
+    if reason:
+        raise ConfigError(
+            "a compiled step cannot be had here.", reason, "hpt.train(config), which needs none"
+        )
+    compile_to = _compile_for_cuda if device.type == "cuda" else _compile
+    with scratch(folder) as aside, _temporary_files_in(aside):
+        compile_to(one_step, groups, arguments, aside / "program.pt2")
+        return (aside / "program.pt2").read_bytes()
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Has torch, its compiler and its loader work there: their own place, /tmp/torchinductor_USER, has a
+    name that others can take first."""
+    ours = {"TMPDIR": str(folder), "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _compile(one_step, groups, arguments, path):
+    from torch._inductor import aoti_compile_and_package
+
+    graph = _traced(one_step, groups, arguments, kernels.decompositions())
+    kernels.write_clones(graph)
+    with torch.no_grad(), warnings.catch_warnings():
+        # What torch's compiler says to its own authors.
+        warnings.simplefilter("ignore")
+        exported = torch.export.export(graph, tuple(arguments))
+        aoti_compile_and_package(exported, package_path=str(path), inductor_configs=kernels.QUICKLY)
+
+
+def _compile_for_cuda(one_step, groups, arguments, path):
+    from torch._inductor import standalone_compile
+
+    graph = _traced(one_step, groups, arguments, {})
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        artifact = standalone_compile(graph, list(arguments), dynamic_shapes="from_example_inputs")
+    artifact.save(path=str(path), format="binary")
+
+
+def _traced(one_step, groups, arguments, decompositions):
+    """The step as a graph of operations on tensors alone.
+
+    Through autograd, which torch.export does not see through; on shapes alone, but for the model's
+    constants. The attention's scale is a tensor, so that parameterizations share the program.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    twin = dataclasses.replace(one_step, model=copy.deepcopy(one_step.model))
+
+    def on_tensors(*tensors):
+        *state, inputs, targets, scalars, scale = tensors
+        for block in twin.model.blocks:
+            block.attention.scale = scale
+        return [twin(weights.with_tensors(groups, state), inputs, targets, scalars)]
+
+    trace = make_fx(on_tensors, decompositions, tracing_mode="fake", _allow_non_fake_inputs=True)
+    return trace(*arguments)
+
+
+def _load(package, folder):
+    """Unpack the program, map it into memory and remove what was unpacked: a killed process would
+    leave it behind.
+
+    By the class that torch's ``aoti_load_package`` wraps: that one imports the whole compiler
+    first, 2.5 s, and tries the processor's instructions with the C++ compiler, several seconds
+    where torch's caches are empty.
+    """
+    with scratch(folder) as unpacked, _temporary_files_in(unpacked):
+        path = unpacked / "program.pt2"
+        path.write_bytes(package)
+        return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1).boxed_run
+
+
+def _load_for_cuda(package, folder):
+    """Its kernels are read when they are launched first, so what was unpacked stays until the
+    process ends."""
+    from torch._inductor import CompiledArtifact
+
+    kept = contextlib.ExitStack()
+    atexit.register(kept.close)
+    unpacked = kept.enter_context(scratch(folder))
+    kept.enter_context(_temporary_files_in(unpacked))
+    path = unpacked / "program.pt2"
+    path.write_bytes(package)
+    artifact = CompiledArtifact.load(path=str(path), format="binary")
+    return lambda tensors: artifact(*tensors)

@@ -1,0 +1,30 @@
+"""On a GPU: the checks of benchmarks/gpu.py, and that they can be made at all."""
+
+import gpu
+import pytest
+import torch
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("check", gpu.CHECKS, ids=lambda check: check.__name__)
+def test_on_cuda(check):
+    check("cuda")
+
+
+@pytest.mark.parametrize(
+    "check", [gpu.who_diverges_disturbs_nobody, gpu.a_full_memory_halves_a_stack], ids=lambda c: c.__name__
+)
+def test_a_check_can_be_made(check, monkeypatch):
+    """On a CPU, for a few steps."""
+    short = [gpu.changed(run, run.seed, lr=run.train.lr, steps=8) for run in gpu.RUNS]
+    monkeypatch.setattr(gpu, "RUNS", short)
+    monkeypatch.setattr(gpu, "TINY", gpu.changed(gpu.TINY, steps=8))
+    check("cpu")
+
+
+def test_a_row_of_the_table(capsys):
+    small = gpu.Target(16, 2, 1, 8, 64, 16, 4, 1.0, micro_batch=2)
+    (row,) = gpu.speeds([small], torch.device("cpu"), float("inf"), steps=3)
+    assert row["ratio"] == pytest.approx(row["tokens_per_second"] / row["plain"]) and row["members"] == 2
+    assert "width 16" in capsys.readouterr().out
+    assert gpu.speeds([small], torch.device("cpu"), 0.0) == []
