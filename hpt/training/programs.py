@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import copy
 import dataclasses
+import itertools
 import os
 import platform
 import shutil
@@ -73,22 +74,24 @@ def program(
     """
     device = first_inputs[0].device
     scale = one_step.model.blocks[0].attention.scale
-    arguments = [*all_tensors(groups), *first_inputs, torch.tensor(scale, device=device)]
+    # All tensors of the program come from outside, so that it holds none.
+    fixed = [*one_step.constants.values(), torch.tensor(scale, device=device)]
+    arguments = [*all_tensors(groups), *first_inputs, *fixed]
     key = program_key(config, one_step, groups, arguments)
     if key not in _loaded:
         _loaded[key] = _found_or_made(key, one_step, groups, arguments)
-    return _Bound(_loaded[key], arguments[-1])
+    return _Bound(_loaded[key], fixed)
 
 
 @dataclasses.dataclass
 class _Bound:
-    """A program with its attention's scale."""
+    """A program with the model's constants and its attention's scale."""
 
     program: Program
-    scale: Tensor
+    fixed: list[Tensor]
 
     def __call__(self, groups, *inputs):
-        return self.program([*all_tensors(groups), *inputs, self.scale])[0]
+        return self.program([*all_tensors(groups), *inputs, *self.fixed])[0]
 
 
 def program_key(
@@ -187,21 +190,24 @@ def _compile_for_cuda(one_step, groups, arguments, path):
 def _traced(one_step, groups, arguments, decompositions):
     """The step as a graph of operations on tensors alone.
 
-    Through autograd, which torch.export does not see through; on shapes alone, but for the model's
-    constants. The attention's scale is a tensor, so that parameterizations share the program.
+    Through autograd, which torch.export does not see through; on shapes alone. The attention's scale is
+    a tensor, so that parameterizations share the program.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
     twin = dataclasses.replace(one_step, model=copy.deepcopy(one_step.model))
+    count = len(all_tensors(groups))
 
     def on_tensors(*tensors):
-        *state, inputs, targets, scalars, scale = tensors
+        given = iter(tensors)
+        state, inputs = list(itertools.islice(given, count)), list(itertools.islice(given, 3))
+        twin.constants = {name: next(given) for name in one_step.constants}
+        scale = next(given)
         for block in twin.model.blocks:
             block.attention.scale = scale
-        return [twin(weights.with_tensors(groups, state), inputs, targets, scalars)]
+        return [twin(weights.with_tensors(groups, state), *inputs)]
 
-    trace = make_fx(on_tensors, decompositions, tracing_mode="fake", _allow_non_fake_inputs=True)
-    return trace(*arguments)
+    return make_fx(on_tensors, decompositions, tracing_mode="fake")(*arguments)
 
 
 def _load(package, folder):

@@ -25,7 +25,8 @@ needs_compiler = pytest.mark.skipif(bool(obstacle(CPU)), reason=obstacle(CPU))
 def key_of(config, members=1):
     """The program's, of a run or a stack."""
     run = Training([config] * members, None, CPU)
-    arguments = [*all_tensors(run.groups), *run.first_inputs(), torch.tensor(1.0)]
+    fixed = [*run.one_step.constants.values(), torch.tensor(1.0)]
+    arguments = [*all_tensors(run.groups), *run.first_inputs(), *fixed]
     return program_key(config, run.one_step, run.groups, arguments)
 
 
