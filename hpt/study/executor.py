@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hpt.errors import ConfigError
+from hpt.device import pick_device
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
-from hpt.study.jobs import Job, plan_jobs
+from hpt.study.jobs import Job, is_stacked, plan_jobs
 from hpt.study.timing import Calibration
-
-#: Why a compiled step is not for all that trains.
-ONE_RUN = "a compiled step is that of a single run in this machine's processes"
+from hpt.training.stacked import stack_key
 
 
 @dataclass(eq=False)
@@ -47,11 +45,6 @@ class Executor:
     compiled = frozenset()
     why = "nothing to train"
 
-    def __post_init__(self):
-        """Refuse options that exclude each other, or that this executor does not have (ConfigError)."""
-        if self.compile and self.stack:
-            raise ConfigError("compiled=True with stack=True.", ONE_RUN, "compiled=None")
-
     def __enter__(self) -> Executor:
         return self
 
@@ -79,6 +72,10 @@ class Executor:
     def jobs(self, configs: Sequence[RunConfig]) -> tuple[list[Job], str]:
         """What runs are trained together, and why."""
         return plan_jobs(configs, self.device, workers=self.workers, stack=self.stack, compiled=self.compiled)
+
+    def is_stacked(self, job: Job) -> bool:
+        """Whether a job is trained as a stack; so may be one of a single run."""
+        return is_stacked(stack_key(job[0]), pick_device(self.device), self.stack, self.compiled)
 
     def run(self, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
         """Train every configuration and yield each result as it is stored."""

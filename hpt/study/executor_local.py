@@ -60,7 +60,6 @@ class LocalExecutor(Executor):
     _ending = contextlib.nullcontext()
 
     def __post_init__(self):
-        super().__post_init__()
         if self.address is not None or self.gpus_per_job is not None:
             given = f"address={self.address!r}, gpus_per_job={self.gpus_per_job!r}"
             raise ConfigError(f"{given}: only a cluster has these.", remedy='executor="ray"')
@@ -108,7 +107,9 @@ class LocalExecutor(Executor):
         """
         if not missing:
             return
-        wanted = False if self.stack else self.compile
+        # What a program would save a stack on a CPU nobody has timed.
+        on_cpu = pick_device(self.device).type == "cpu"
+        wanted = False if self.stack and self.compile is None and on_cpu else self.compile
         shapes, why_compiled = shapes_to_compile(grid, self.device, wanted)
         self.workers, why_workers = choose_workers(missing, self.device, self.asked)
         self._start()
@@ -135,7 +136,7 @@ class LocalExecutor(Executor):
         """Have the steps of these shapes compiled where they are not on disk; one that fails runs
         as it is."""
         shapes = shapes_of(shapes)[::-1]
-        if pick_device(self.device).type == "cuda":
+        if self.stack or pick_device(self.device).type == "cuda":
             # A program of a stack is made with the first of its size, see run_job.
             self.compiled = frozenset(shapes)
             return
@@ -185,7 +186,8 @@ class LocalExecutor(Executor):
 
     def _submit(self, job):
         compiled = shape_of(job[0]) in self.compiled
-        return self.submit(run_job, job, str(self.store.path), self.device, compiled)
+        how = self.is_stacked(job), compiled
+        return self.submit(run_job, job, str(self.store.path), self.device, *how)
 
     def _restart(self, state, told=None):
         """New workers in place of dead ones, unless they died too often: then ``told``, or what is so far."""

@@ -15,7 +15,7 @@ import torch
 from hpt.data.source import load
 from hpt.device import cores_here
 from hpt.errors import ConfigError, DataError, HptError, StoreError, StudyError
-from hpt.study.executor import ONE_RUN, Executor
+from hpt.study.executor import Executor
 from hpt.study.jobs import run_job
 from hpt.study.worker import keep_freed_memory
 
@@ -50,9 +50,12 @@ class RayExecutor(Executor):
     """
 
     def __post_init__(self):
-        super().__post_init__()
         if self.compile:
-            raise ConfigError('compiled=True with executor="ray".', ONE_RUN, "compiled=None")
+            raise ConfigError(
+                'compiled=True with executor="ray".',
+                "programs of steps are made and kept on one machine",
+                "compiled=None",
+            )
 
     def require_gpu(self):
         """Have each job take a GPU of the cluster; this machine may have none."""
@@ -156,9 +159,16 @@ class RayExecutor(Executor):
 
     def jobs(self, configs):
         """Stacks and single runs; how many fit into a GPU is known only where there is one."""
-        if self.device == "cpu" or torch.cuda.is_available():
+        if self._has_the_device():
             return super().jobs(configs)
         return [(config,) for config in configs], "one by one"
+
+    def is_stacked(self, job):
+        """As planned by :meth:`jobs`, on whatever machine the job is done."""
+        return self._has_the_device() and super().is_stacked(job)
+
+    def _has_the_device(self):
+        return self.device == "cpu" or torch.cuda.is_available()
 
     def _starter(self, configs):
         """What starts a job and gives Ray's reference to it."""
@@ -167,7 +177,7 @@ class RayExecutor(Executor):
         where = (shared, self.device, load(configs[0].data).fingerprint)
         # Retries are counted here: Ray itself repeats a job that ran out of memory without end.
         task = self._ray.remote(num_cpus=1, num_gpus=self.gpus_per_job, max_retries=0)(_run_job)
-        return lambda job: task.remote(job, *where)
+        return lambda job: task.remote(job, *where, self.is_stacked(job))
 
     def _look(self, left):
         """Fail when the head, or this machine's part in the cluster, has been away for
@@ -288,7 +298,7 @@ def _gpus_per_job(gpus, device, asked):
     return wanted
 
 
-def _run_job(configs, store_path, device, fingerprint):
+def _run_job(configs, store_path, device, fingerprint, stacked):
     """What a worker of the cluster does; returns the ids of the job's runs."""
     torch.set_num_threads(1)  # as many as the task has CPUs
     keep_freed_memory()
@@ -299,7 +309,7 @@ def _run_job(configs, store_path, device, fingerprint):
             "other versions of the installed packages, or other files, on that machine",
             "`pip install -r requirements.lock` from the same lock file on every machine",
         )
-    return run_job(configs, store_path, device)
+    return run_job(configs, store_path, device, stacked)
 
 
 def _gave_up(job, error):

@@ -10,13 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 
+import torch
+
 from hpt.data.source import load
 from hpt.device import pick_device
 from hpt.errors import CompileWarning, ConfigError
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.runs.store import Store
 from hpt.study.timing import shape_of
-from hpt.training.compiled import try_to_compile
+from hpt.training.compiled import train_compiled, try_to_compile
+from hpt.training.loop import train
 from hpt.training.members import pace
 from hpt.training.programs import obstacle
 from hpt.training.stacked import even_chunks, members_that_fit, stack_key, train_stacked
@@ -91,9 +94,9 @@ def plan_jobs(
     configs: the runs.
     device: as in :func:`hpt.train`.
     workers: how many processes share the device; every one gets a job where there are enough runs.
-    stack: True stacks what goes together and fits into memory, False nothing; None decides by
-        device and width.
-    compiled: shapes whose steps are compiled: on a CPU they are faster alone than in a stack.
+    stack: True stacks what goes together and fits into memory, False nothing; None as many as
+        :func:`hpt.training.members.pace` says.
+    compiled: shapes whose steps are compiled: where None decides, a CPU trains them alone.
 
     Returns
     -------
@@ -106,14 +109,10 @@ def plan_jobs(
     share = math.ceil(len(configs) / workers)
     jobs = []
     for key, runs in alike.items():
-        most = len(runs)
-        if stack is False or (picked.type == "cpu" and shape_of(key) in compiled):
-            most = 1
-        elif stack is None and most > 1:
-            most = pace(key, picked).members
-        most = min(most, share)
-        if most > 1:
-            most = min(most, members_that_fit(key, picked, workers))
+        most = 1
+        if is_stacked(key, picked, stack, compiled):
+            wanted = share if stack else pace(key, picked).members
+            most = min(wanted, share, members_that_fit(key, picked, workers))
         jobs += even_chunks(runs, most)
     why = "as many as still brought more tokens a second when timed" if stack is None else "as asked"
     # The longest job of a width is seen last.
@@ -123,12 +122,26 @@ def plan_jobs(
     return jobs, f"stacks of {stacks}; {why}" if stacks else f"one by one; {why}"
 
 
+def is_stacked(
+    config: RunConfig, device: torch.device, stack: bool | None, compiled: Collection[RunConfig]
+) -> bool:
+    """Whether runs like this one train as stacks, one alone too: so the bits of a run do not hang on how
+    many were missing."""
+    if stack is not None:
+        return stack
+    if device.type == "cpu" and shape_of(config) in compiled:
+        return False
+    return pace(config, device).members > 1
+
+
 #: Sources stay open in a worker from job to job.
 _open_source = functools.lru_cache(maxsize=4)(load)
 
 
-def run_job(configs: Sequence[RunConfig], store_path: str, device: str, compiled: bool = False) -> list[str]:
-    """Train the configurations that no other process stored meanwhile, several as a stack; returns
+def run_job(
+    configs: Sequence[RunConfig], store_path: str, device: str, stacked: bool = False, compiled: bool = False
+) -> list[str]:
+    """Train the configurations that no other process stored meanwhile, as a stack or one by one; returns
     the ids of all."""
     store = Store(store_path)
     data = _open_source(configs[0].data)
@@ -139,11 +152,28 @@ def run_job(configs: Sequence[RunConfig], store_path: str, device: str, compiled
             if run_id not in store:
                 locks.enter_context(store.lock(run_id))
         missing = [config for run_id, config in by_id.items() if run_id not in store]
-        failure = try_to_compile(missing, device) if compiled and missing else ""
-        if failure:
-            compiled = False
-            text = NOT_COMPILED.format(configs[0].model.width, failure)
-            warnings.warn(text, CompileWarning, stacklevel=2)
-        for result in train_stacked(missing, data=data, device=device, compiled=compiled):
+        for result in _train(missing, data, device, stacked, compiled):
             store.save(result)
     return list(by_id)
+
+
+def _train(configs, data, device, stacked, compiled):
+    if not configs:
+        return []
+    if compiled:
+        members = len(configs) if stacked else 1
+        compiled = _has_program(stack_key(configs[0]), members, device, stacked)
+    if stacked:
+        return train_stacked(configs, data=data, device=device, compiled=compiled)
+    train_one = train_compiled if compiled else train
+    return [train_one(config, data=data, device=device) for config in configs]
+
+
+@functools.cache
+def _has_program(key, members, device, stacked):
+    """Whether the step of so many such runs can be compiled: tried once in a worker, and told."""
+    failure = try_to_compile([key] * members, device, stacked)
+    if failure:
+        text = NOT_COMPILED.format(key.model.width, failure)
+        warnings.warn(text, CompileWarning, stacklevel=4)
+    return not failure

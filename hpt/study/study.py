@@ -253,9 +253,11 @@ class Study:
             there are runs and memory for them, or as many as the cluster holds.
         device: "auto", "cpu", "cuda", "mps".
         stack: train runs that differ only in learning rate, weight decay or seed in one program
-            (:func:`hpt.train_stacked`); None decides by device and width.
+            (:func:`hpt.train_stacked`); None decides by a timing that is kept, see
+            :func:`hpt.training.members.pace`.
         compiled: train by compiled steps (:func:`hpt.train_compiled`), on this machine; None
-            decides by how many steps the whole study takes at a width.
+            decides by how many steps the whole study takes at a width. With ``stack=True`` too the
+            program is that of a stack.
         quiet: print nothing.
         address, gpus_per_job: of the executor "ray", see :class:`hpt.study.executor_ray.RayExecutor`.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw as torchs_adamw
 
 from hpt.runs.train_config import TrainConfig
-from hpt.training.weights import Group
+from hpt.training.weights import Group, flat
 
 
 def corrections(c: TrainConfig, t: int) -> tuple[float, float]:
@@ -24,7 +24,7 @@ def corrections(c: TrainConfig, t: int) -> tuple[float, float]:
 def update(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_5: Tensor) -> None:
     """A step of all members, each at its rates; see :data:`hpt.training.optimizers.Update`."""
     lr_factor, decay_factor, _, debias1, debias2 = scalars_5
-    grad_RxP = torch.cat([grad.reshape(len(grad), -1) for grad in grads], dim=1)
+    grad_RxP = flat(grads)
     mean_RxP, square_RxP = group.moments
     lr_Rx1 = group.lr * lr_factor
     group.weight.addcmul_(group.weight, lr_Rx1 * group.decay * decay_factor, value=-1)

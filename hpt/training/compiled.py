@@ -39,10 +39,10 @@ def train_compiled(config: RunConfig, *, data: TokenSource | None = None, device
         return run.finish()[0]
 
 
-def try_to_compile(configs: Sequence[RunConfig], device: str = "auto") -> str:
+def try_to_compile(configs: Sequence[RunConfig], device: str = "auto", stacked: bool = False) -> str:
     """Have the step of a stack of runs, or of one, ready on disk; why that failed, in a line, or ""."""
     try:
-        Training(configs, None, pick_device(device), compiled=True)
+        Training(configs, None, pick_device(device), True, stacked)
     # Whatever a compiler and its tools may raise; eager steps do as well.
     except Exception as error:
         first_line = str(error).strip().partition("\n")[0]

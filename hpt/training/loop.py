@@ -321,6 +321,7 @@ class Training(Run):
     data: the tokens; None for what never reads any.
     device: where they train.
     compiled: whether their step is a program, see :mod:`hpt.training.programs`.
+    stacked: as in :class:`hpt.training.step.Step`; None where several are.
     """
 
     def __init__(
@@ -329,8 +330,11 @@ class Training(Run):
         data: TokenSource | None,
         device: torch.device,
         compiled: bool = False,
+        stacked: bool | None = None,
     ):
         super().__init__(configs, data, device)
+        if stacked is None:
+            stacked = len(configs) > 1
         config_of = {config.seed: config for config in configs}
         starts = {seed: build_model(config) for seed, config in config_of.items()}
         members = [starts[config.seed] for config in configs]
@@ -344,7 +348,7 @@ class Training(Run):
         constants = {name: x.to(device) for name, x in members[0].named_buffers()}
         eager = device.type == "cpu" and not compiled
         update = (eager and kind.eager_update) or kind.update
-        self.one_step = Step(model, constants, c, self.dtype, self.sequences, update)
+        self.one_step = Step(model, constants, c, self.dtype, self.sequences, update, stacked)
         self.compiled = compiled
         self.validation_batches = VALIDATION_BATCHES if compiled else 1
         self.program = (
@@ -382,7 +386,8 @@ class Training(Run):
         """:meth:`take_step`, with a look at what it does to the weights where one is due."""
         if step not in self.looks:
             return self.take_step(step, inputs_RxBxT, targets_RxBxT)
-        before = {name: weight.clone() for name, weight in named_weights(self.groups).items()}
+        weights = named_weights(self.groups)
+        before = {name: weight.clone() for name, weight in weights.items()}
         losses_R = self.take_step(step, inputs_RxBxT, targets_RxBxT)
         after = named_weights(self.groups)
         roles = {name: group.role for group in self.groups for name in group.shapes}
@@ -405,7 +410,8 @@ class Training(Run):
         if self.program is None:
             self.members = self.alive
             rows = torch.from_numpy(good_R).to(self.device)
-            self.groups = with_tensors(self.groups, [x[rows] for x in all_tensors(self.groups)])
+            kept = [x[rows] for x in all_tensors(self.groups)]
+            self.groups = with_tensors(self.groups, kept)
             self.graph.release()
 
     def branch(self, config: RunConfig) -> Training:
@@ -415,10 +421,12 @@ class Training(Run):
         twin.configs = [config]
         twin.steps = run_steps(config)
         twin.scalars = twin.step_scalars()
-        twin.groups = with_tensors(self.groups, [x.clone() for x in all_tensors(self.groups)])
+        clones = [x.clone() for x in all_tensors(self.groups)]
+        twin.groups = with_tensors(self.groups, clones)
         twin.graph = CapturedGraph(self.device)
-        for name in ("losses_RxS", "taken", "seconds"):
-            setattr(twin, name, getattr(self, name).copy())
+        twin.losses_RxS = self.losses_RxS.copy()
+        twin.taken = self.taken.copy()
+        twin.seconds = self.seconds.copy()
         return twin
 
     def close(self) -> None:

@@ -107,6 +107,7 @@ def program_key(
         "train": [c.optimizer, c.micro_batch_size, c.clip, c.beta1, c.beta2, c.momentum],
         "arguments": [list(x.shape) for x in arguments],
         "dtype": str(one_step.dtype),
+        "stacked": one_step.stacked,
         "threads": torch.get_num_threads(),
         "readout": one_step.model.readout_multiplier,
         "groups": [[group.role, list(group.shapes.items()), group.eps] for group in groups],

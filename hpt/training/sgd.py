@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from hpt.runs.train_config import TrainConfig
-from hpt.training.weights import Group
+from hpt.training.weights import Group, flat
 
 #: Momentum where the configuration names none.
 MOMENTUM = 0.9
@@ -21,7 +20,7 @@ MOMENTUM = 0.9
 def update(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_3: Tensor) -> None:
     """A step of all members, each at its rates; see :data:`hpt.training.optimizers.Update`."""
     lr_factor, decay_factor, _ = scalars_3
-    grad_RxP = torch.cat([grad.flatten(1) for grad in grads], dim=1)
+    grad_RxP = flat(grads)
     (momentum_RxP,) = group.moments
     lr_Rx1 = group.lr * lr_factor
     group.weight.addcmul_(group.weight, lr_Rx1 * group.decay * decay_factor, value=-1)

@@ -68,7 +68,7 @@ def train_stacked(
 def _train_chunk(configs, data, device, compiled):
     """Train a stack; in halves where the estimate of its memory was too low."""
     try:
-        with contextlib.closing(Training(configs, data, device, compiled)) as run:
+        with contextlib.closing(Training(configs, data, device, compiled, stacked=True)) as run:
             return run.finish()
     except torch.OutOfMemoryError:
         if len(configs) == 1:

@@ -46,6 +46,8 @@ class Step:
     dtype: of the matmuls.
     sequences: how many go through the model at once.
     update: the optimizer's.
+    stacked: whether the members have an axis in the model too, so that the bits of one do not hang on
+        how many there are. A run alone has none: a matmul is faster than a batch of one.
     """
 
     model: Transformer
@@ -54,6 +56,7 @@ class Step:
     dtype: torch.dtype
     sequences: int
     update: Update
+    stacked: bool
 
     def __call__(self, groups: Sequence[Group], inputs_RxBxT, targets_RxBxT, scalars_Gx5) -> Tensor:
         """Take the step, with its numbers of :func:`hpt.training.optimizers.step_scalars` for each
@@ -77,21 +80,22 @@ class Step:
             # No loss depends on another member's weights.
             grads = sums(grads, torch.autograd.grad(losses_R.sum(), list(weights.values())))
             total_R += losses_R.detach()
-        alone = len(total_R) == 1
-        return {name: g[None] if alone else g for name, g in zip(weights, grads, strict=True)}, total_R
+        if not self.stacked:
+            grads = [g[None] for g in grads]
+        return dict(zip(weights, grads, strict=True)), total_R
 
     def own_weights(self, groups) -> dict[str, Tensor]:
-        """The parameters by name, behind the members' axis; of a run alone without one: a matmul is
-        faster than a batch of one."""
+        """The parameters by name, behind the members' axis; of a run alone without it."""
         weights = named_weights(groups)
-        alone = len(groups[0].weight) == 1
-        return {name: w[0] for name, w in weights.items()} if alone else weights
+        if self.stacked:
+            return weights
+        return {name: w[0] for name, w in weights.items()}
 
     def losses(self, weights, inputs_RxBxT, targets_RxBxT) -> Tensor:
         """Each member's mean loss, (R,)."""
-        if len(inputs_RxBxT) == 1:
-            return self.forward(weights, inputs_RxBxT[0], targets_RxBxT[0])[None]
-        return vmap(self.forward)(weights, inputs_RxBxT, targets_RxBxT)
+        if self.stacked:
+            return vmap(self.forward)(weights, inputs_RxBxT, targets_RxBxT)
+        return self.forward(weights, inputs_RxBxT[0], targets_RxBxT[0])[None]
 
     def forward(self, weights, inputs_BxT, targets_BxT=None) -> Tensor:
         """The model's, of one member."""
@@ -104,7 +108,9 @@ class Step:
             return cross_entropy(self.forward(weights, inputs_BxT), targets_BxT)
 
         weights = self.own_weights(groups)
-        return of_member(weights)[None] if len(groups[0].weight) == 1 else vmap(of_member)(weights)
+        if self.stacked:
+            return vmap(of_member)(weights)
+        return of_member(weights)[None]
 
 
 def parts(inputs, targets, size: int, axis: int = 0) -> list[Batch]:

@@ -70,6 +70,12 @@ class Group:
         return [tuple([x[i] for x in of_all] for of_all in views) for i in range(len(self.weight))]
 
 
+def flat(tensors: Sequence[Tensor]) -> Tensor:
+    """Those of a group, each behind the members' axis, side by side as its weights are: RxP."""
+    rows = [x.reshape(len(x), -1) for x in tensors]
+    return torch.cat(rows, dim=1)
+
+
 def named_weights(groups: Sequence[Group]) -> dict[str, Tensor]:
     """All members' parameters by name, behind the members' axis."""
     named = (zip(group.shapes, group.parameters, strict=True) for group in groups)

@@ -30,9 +30,8 @@ def test_an_unknown_name_is_told(tmp_path, tiny_study):
 
 
 def test_what_an_executor_cannot_do_is_refused(tmp_path, tiny_study):
-    for options in ({"executor": "ray"}, {"stack": True}):
-        with pytest.raises(ConfigError, match="single run"):
-            tiny_study.run(tmp_path, compiled=True, **options)
+    with pytest.raises(ConfigError, match="kept on one machine"):
+        tiny_study.run(tmp_path, compiled=True, executor="ray")
     for options in ({"address": "auto"}, {"gpus_per_job": 0.5}):
         with pytest.raises(ConfigError, match="only a cluster"):
             tiny_study.run(tmp_path, **options)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -83,9 +84,9 @@ def test_on_cuda_stacks_are_compiled_where_the_seconds_saved_pay_for_it(runs, mo
 
 
 def test_a_stack_that_cannot_be_compiled_runs_as_it_is(tmp_path, runs, monkeypatch):
-    monkeypatch.setattr(jobs, "try_to_compile", lambda configs, device: f"no luck with {len(configs)}")
+    monkeypatch.setattr(jobs, "try_to_compile", lambda configs, *how: f"no luck with {len(configs)}")
     with pytest.warns(CompileWarning, match="width 16 could not be compiled .* no luck with 4"):
-        ids = run_job(runs, str(tmp_path), "cpu", compiled=True)
+        ids = run_job(runs, str(tmp_path), "cpu", stacked=True, compiled=True)
     found = [Store(tmp_path).load(run_id) for run_id in ids]
     assert {(r.stacked, r.compiled) for r in found} == {(4, False)}
 
@@ -95,10 +96,18 @@ def test_run_job_stacks_what_is_missing(tmp_path, runs):
     store.save(train(first))
     stored = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "records").iterdir()}
     fingerprint = load(first.data).fingerprint
-    assert run_job(runs, str(tmp_path), "cpu") == [c.run_id(fingerprint) for c in runs]
+    assert run_job(runs, str(tmp_path), "cpu", stacked=True) == [c.run_id(fingerprint) for c in runs]
     results = [store.load(c.run_id(fingerprint)) for c in runs]
     assert [r.stacked for r in results] == [1, 3, 3, 3] and [r.config for r in results] == runs
     assert all((tmp_path / "records" / name).stat().st_mtime_ns == t for name, t in stored.items())
+
+
+def test_the_bits_of_a_run_do_not_hang_on_how_many_were_missing(tmp_path, runs):
+    for folder, missing in (("all", runs), ("one", runs[:1])):
+        (run_id, *_) = run_job(missing, str(tmp_path / folder), "cpu", stacked=True)
+    of_all, alone = (Store(tmp_path / folder).load(run_id) for folder in ("all", "one"))
+    assert (of_all.stacked, alone.stacked) == (4, 1)
+    assert of_all.val_loss == alone.val_loss and np.array_equal(of_all.train_loss, alone.train_loss)
 
 
 def test_run_job_waits_for_who_has_a_member(tmp_path, runs):

@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import math
-import time
+import types
 
 import psutil
 import pytest
@@ -56,18 +56,26 @@ def test_the_estimate_grows_with_steps_and_width(tiny_run):
     assert found.base_bytes > 5e7 and found.free_bytes > 0
 
 
-def test_calibration_times_the_code_that_trains(tiny_run, monkeypatch):
-    """Whatever makes a training step slower makes the estimate longer by as much, step by step."""
-    take_step, pause = Training.take_step, 0.02
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands, but for 0.03 s at each training step."""
+    now = types.SimpleNamespace(seconds=0.0)
+    take_step = Training.take_step
 
     def slow(*args):
-        time.sleep(pause)
+        now.seconds += 0.03
         return take_step(*args)
 
-    usual = calibrate(Here(), [tiny_run]).timings[shape_of(tiny_run)]
     monkeypatch.setattr(Training, "take_step", slow)
-    slowed = calibrate(Here(), [tiny_run]).timings[shape_of(tiny_run)]
-    assert slowed.step_seconds > usual.step_seconds + 0.5 * pause and slowed.step_seconds > pause
+    monkeypatch.setattr(hpt.study.timing.time, "perf_counter", lambda: now.seconds)
+    return now
+
+
+@pytest.mark.usefixtures("clock")
+def test_calibration_times_the_code_that_trains(tiny_run):
+    (timing,) = calibrate(Here(), [tiny_run]).timings.values()
+    assert timing.step_seconds == pytest.approx(0.03)
+    assert timing.setup_seconds == timing.sequence_seconds == 0
 
 
 def test_large_shapes_are_tried_on_fewer_sequences_or_not_at_all(tiny_run, monkeypatch):
@@ -100,22 +108,18 @@ def test_by_default_nothing_is_known(tiny_run):
     ]
 
 
+@pytest.mark.usefixtures("clock")
 def test_what_will_train_as_a_stack_is_timed_as_one(tiny_run, monkeypatch):
     """Each member's share of the time, by as many members as the study stacks."""
     sizes = []
 
-    class Recorded(hpt.study.timing.Training):
-        def __init__(self, configs, *place):
-            super().__init__(configs, *place)
-            sizes.append(len(configs))
+    def recorded(configs, *place):
+        sizes.append(len(configs))
+        return Training(configs, *place)
 
-        def take_step(self, *step):
-            time.sleep(0.03)
-            return super().take_step(*step)
-
-    monkeypatch.setattr(hpt.study.timing, "Training", Recorded)
+    monkeypatch.setattr(hpt.study.timing, "Training", recorded)
     runs = [dataclasses.replace(tiny_run, seed=seed) for seed in range(3)]
     (timing,) = calibrate(Here(stack=True), runs).timings.values()
-    assert set(sizes) == {3} and 0.01 < timing.step_seconds < 0.03
+    assert set(sizes) == {3} and timing.step_seconds == pytest.approx(0.01)
     calibrate(Here(stack=False), runs)
     assert set(sizes) == {1, 3}

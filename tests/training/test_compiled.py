@@ -85,6 +85,7 @@ def test_a_study_compiles_what_takes_many_steps(run, monkeypatch):
     shapes, why = shapes_to_compile([*grid, wide], "cpu")
     assert shapes == {shape_of(run)} and why == "steps compiled at width 16"
     assert {len(job) for job in plan_jobs(grid, "cpu", compiled=shapes)[0]} == {1}
+    assert {len(job) for job in plan_jobs(grid, "cpu", stack=True, compiled=shapes)[0]} == {2}
     assert shapes_to_compile(grid[1:], "cpu") == (frozenset(), "steps not compiled: too few to pay for it")
     assert shapes_to_compile([wide], "cpu", True)[0] == {shape_of(wide)}
     assert shapes_to_compile(grid, "cpu", False) == (frozenset(), "steps not compiled, as asked")
@@ -102,8 +103,6 @@ def test_where_nothing_can_be_compiled_a_reason_is_given(run, tiny_study, tmp_pa
     assert not shapes and "no-such-compiler" in why
     with pytest.raises(ConfigError, match="compiled=None"):
         tiny_study.run(tmp_path, compiled=True, device="cpu", quiet=True)
-    with pytest.raises(ConfigError, match="single run"):
-        tiny_study.run(tmp_path, compiled=True, stack=True)
 
 
 def test_a_step_that_cannot_be_compiled_runs_as_it_is(run, tmp_path, monkeypatch):
