@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py                # a table, within four minutes
     python benchmarks/gpu.py --only checks  # or: speed
+    python benchmarks/gpu.py --dry          # on the CPU, on small sizes: that all of it can be run
 
 The baseline is benchmarks/plain.py under bf16 autocast and torch.compile, one run at a time. The tests
 marked gpu make the same checks.
@@ -54,6 +55,8 @@ def close(results, expected, rtol: float) -> None:
         np.testing.assert_allclose(ours.val_loss, theirs.val_loss, rtol=rtol)
 
 
+#: Whether a step is compiled.
+WAYS = (False, True)
 RUNS = [changed(TINY, lr=2.0**-7), changed(TINY, lr=2.0**-8, seed=1), changed(TINY, lr=2.0**-9, seed=2)]
 
 
@@ -72,13 +75,12 @@ def in_bf16_to_its_rounding(device: str) -> None:
 def compiled_is_eager(device: str) -> None:
     alone = [hpt.train(run, device=device) for run in RUNS]
     close([hpt.train_compiled(RUNS[0], device=device)], alone[:1], 2e-4)
-    stacked = hpt.train_stacked(RUNS, device=device, compiled=device != "cpu")
-    close(stacked, alone, 2e-4)
+    close(hpt.train_stacked(RUNS, device=device, compiled=True), alone, 2e-4)
 
 
 def who_diverges_disturbs_nobody(device: str) -> None:
     bad = changed(TINY, lr=1e6, seed=3)
-    for compiled in (False, device != "cpu"):
+    for compiled in WAYS:
         *good, worst = hpt.train_stacked([*RUNS, bad], device=device, compiled=compiled)
         assert worst.diverged and not any(result.diverged for result in good)
         close(good, [hpt.train(run, device=device) for run in RUNS], 2e-4)
@@ -209,6 +211,10 @@ TARGETS = (
 )
 
 
+#: For a machine without a GPU.
+SMALL = (Target(16, 3, 1, 8, 64, 16, 4, 1.0, micro_batch=2), Target(32, 1, 1, 8, 64, 16, 4, 1.0))
+
+
 def plain_speed(config: RunConfig, device: torch.device, steps: int) -> float:
     """Tokens a second of the baseline under bf16 autocast, compiled where there is a GPU."""
     c = config.train
@@ -259,27 +265,36 @@ def speeds(targets, device: torch.device, end: float, steps: int = 40) -> list[d
         if time.monotonic() > end:
             print(f"width {target.width}: not run, no time is left")
             continue
-        config = target.config()
-        ours = hpt_speed(target, device, steps, device.type == "cuda")
-        plain = plain_speed(config, device, steps)
-        row = {
-            "width": target.width,
-            "members": target.members,
-            "tokens_per_second": ours,
-            "plain": plain,
-            "ratio": ours / plain,
-            "wanted": target.ratio,
-            "share_of_peak": ours * flops_per_token(config.model) / peak,
-        }
+        try:
+            row = _row(target, device, steps, peak)
+        except Exception:
+            # The other rows are worth having.
+            print(f"width {target.width}: FAILED\n{traceback.format_exc()}", flush=True)
+            continue
         rows.append(row)
         print("  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
     return rows
 
 
-def checks(device: str) -> int:
-    """Make them all; how many failed."""
+def _row(target, device, steps, peak):
+    config = target.config()
+    ours = hpt_speed(target, device, steps, device.type == "cuda")
+    plain = plain_speed(config, device, steps)
+    return {
+        "width": target.width,
+        "members": target.members,
+        "tokens_per_second": ours,
+        "plain": plain,
+        "ratio": ours / plain,
+        "wanted": target.ratio,
+        "share_of_peak": ours * flops_per_token(config.model) / peak,
+    }
+
+
+def checks(device: str, of=CHECKS) -> int:
+    """Make them; how many failed."""
     failed = 0
-    for check in CHECKS:
+    for check in of:
         start = time.perf_counter()
         try:
             check(device)
@@ -299,16 +314,26 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=["checks", "speed"])
     parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--dry", action="store_true")
     a = parser.parse_args()
-    if not torch.cuda.is_available():
-        sys.exit("there is no CUDA device here")
     end = time.monotonic() + 60 * a.minutes
+    if a.dry:
+        sys.exit(dry_run(a.only, end))
+    if not torch.cuda.is_available():
+        sys.exit("there is no CUDA device here; --dry goes without")
     print(torch.cuda.get_device_name(), "torch", torch.__version__)
     if a.only != "checks":
         # Programs take 20 s and more to make.
         speeds(TARGETS, torch.device("cuda"), end - 60)
     failed = 0 if a.only == "speed" else checks("cuda")
     sys.exit(failed)
+
+
+def dry_run(only: str | None, end: float) -> int:
+    """All but the notebooks, which tests run on CPUs; how much failed."""
+    rows = SMALL if only == "checks" else speeds(SMALL, torch.device("cpu"), end)
+    failed = 0 if only == "speed" else checks("cpu", CHECKS[:-1])
+    return failed + len(SMALL) - len(rows)
 
 
 if __name__ == "__main__":

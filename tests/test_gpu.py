@@ -15,7 +15,8 @@ def test_on_cuda(check):
     "check", [gpu.who_diverges_disturbs_nobody, gpu.a_full_memory_halves_a_stack], ids=lambda c: c.__name__
 )
 def test_a_check_can_be_made(check, monkeypatch):
-    """On a CPU, for a few steps."""
+    """On a CPU, for a few steps, none of them compiled."""
+    monkeypatch.setattr(gpu, "WAYS", (False,))
     short = [gpu.changed(run, run.seed, lr=run.train.lr, steps=8) for run in gpu.RUNS]
     monkeypatch.setattr(gpu, "RUNS", short)
     monkeypatch.setattr(gpu, "TINY", gpu.changed(gpu.TINY, steps=8))
@@ -23,8 +24,14 @@ def test_a_check_can_be_made(check, monkeypatch):
 
 
 def test_a_row_of_the_table(capsys):
-    small = gpu.Target(16, 2, 1, 8, 64, 16, 4, 1.0, micro_batch=2)
+    small, _ = gpu.SMALL
     (row,) = gpu.speeds([small], torch.device("cpu"), float("inf"), steps=3)
-    assert row["ratio"] == pytest.approx(row["tokens_per_second"] / row["plain"]) and row["members"] == 2
+    assert row["ratio"] == pytest.approx(row["tokens_per_second"] / row["plain"]) and row["members"] == 3
     assert "width 16" in capsys.readouterr().out
     assert gpu.speeds([small], torch.device("cpu"), 0.0) == []
+
+
+def test_a_row_that_fails_costs_no_other(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "plain_speed", lambda *_: 1 / 0)
+    assert gpu.speeds(gpu.SMALL, torch.device("cpu"), float("inf"), steps=1) == []
+    assert capsys.readouterr().out.count("FAILED") == 2

@@ -35,27 +35,24 @@ def update(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_5: Ten
 
 
 def update_in_one_pass(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_5: Tensor) -> None:
-    """The same on a CPU by torch's own kernel, member after member: one pass over memory, and none
-    for itself."""
+    """The same for a run alone on a CPU, by torch's own kernel: one pass over memory, and none for itself."""
     lr_factor, decay_factor, t, *_ = scalars_5.tolist()
-    lr_R = (group.lr[:, 0] * lr_factor).tolist()
-    decay_R = (group.decay[:, 0] * decay_factor).tolist()
-    for i, (weights, means, squares) in enumerate(group.members):
-        torchs_adamw(
-            weights,
-            # The kernel reads them as they lie in memory.
-            [grad[i].contiguous() for grad in grads],
-            means,
-            squares,
-            max_exp_avg_sqs=[],
-            # It counts steps itself, in a tensor a parameter.
-            state_steps=list(torch.full((len(grads),), t - 1).unbind()),
-            amsgrad=False,
-            beta1=c.beta1,
-            beta2=c.beta2,
-            lr=lr_R[i],
-            weight_decay=decay_R[i],
-            eps=group.eps,
-            maximize=False,
-            fused=True,
-        )
+    weights, means, squares = group.of_one
+    torchs_adamw(
+        weights,
+        # The kernel reads them as they lie in memory.
+        [grad[0].contiguous() for grad in grads],
+        means,
+        squares,
+        max_exp_avg_sqs=[],
+        # It counts steps itself, in a tensor a parameter.
+        state_steps=list(torch.full((len(grads),), t - 1).unbind()),
+        amsgrad=False,
+        beta1=c.beta1,
+        beta2=c.beta2,
+        lr=float(group.lr * lr_factor),
+        weight_decay=float(group.decay * decay_factor),
+        eps=group.eps,
+        maximize=False,
+        fused=True,
+    )

@@ -346,8 +346,8 @@ class Training(Run):
         with torch.device("meta"):
             model = raw_model(self.config)
         constants = {name: x.to(device) for name, x in members[0].named_buffers()}
-        eager = device.type == "cpu" and not compiled
-        update = (eager and kind.eager_update) or kind.update
+        plain = device.type == "cpu" and not compiled and not stacked
+        update = (plain and kind.eager_update) or kind.update
         self.one_step = Step(model, constants, c, self.dtype, self.sequences, update, stacked)
         self.compiled = compiled
         self.validation_batches = VALIDATION_BATCHES if compiled else 1

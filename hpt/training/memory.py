@@ -26,9 +26,9 @@ from hpt.training.programs import STEP_CODE
 SHARE = 0.8
 
 
-def step_bytes(config: RunConfig, device: torch.device) -> int:
+def step_bytes(config: RunConfig, device: torch.device, stacked: bool = False) -> int:
     """Bytes of tensors at the fullest moment of a run's training step: weights, gradients, the
-    optimizer's state, activations. Of several members at once each takes as much.
+    optimizer's state, activations.
 
     Counted once for a shape and kept in ``$HPT_CACHE_DIR/memory``. The step runs on tensors that
     have shapes and no content, so that neither memory nor time is spent; each tensor is counted
@@ -37,6 +37,7 @@ def step_bytes(config: RunConfig, device: torch.device) -> int:
     Parameters
     ----------
     config, device: what is trained, and where.
+    stacked: whether as a member of a stack, each of which takes as much.
     """
     # A third micro-batch takes no more than the second.
     most = 2 * (config.train.micro_batch_size or config.train.batch_size)
@@ -47,16 +48,17 @@ def step_bytes(config: RunConfig, device: torch.device) -> int:
         [c.optimizer, c.batch_size, c.micro_batch_size, c.clip],
         str(pick_precision(c.precision, device)[0]),
         device.type,
+        stacked,
         torch.__version__,
         code_of(*STEP_CODE, loop),
     ]
-    return kept("memory", depends_on, lambda: _most_bytes(config, device))
+    return kept("memory", depends_on, lambda: _most_bytes(config, device, stacked))
 
 
-def _most_bytes(config, device):
+def _most_bytes(config, device, stacked):
     """Set a run up and take a step, on tensors without content."""
     with FakeTensorMode(), _LiveBytes() as counted:
-        run = loop.Training([config], None, device)
+        run = loop.Training([config], None, device, stacked=stacked)
         one_step = run.one_step
         if one_step.update is optimizer_of(config.train).eager_update:
             # It asks for values, and takes nothing for itself.

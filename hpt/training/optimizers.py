@@ -37,7 +37,7 @@ class OptimizerKind:
     update: its step.
     moments: how many numbers it keeps of each parameter.
     scalars: configuration, step from 1 → further numbers that all members share at that step.
-    eager_update: a faster ``update`` for what is neither compiled nor captured; it may ask for values.
+    eager_update: a faster ``update`` for a run alone on a CPU that is not compiled; it may ask for values.
     """
 
     rates: Optimizer

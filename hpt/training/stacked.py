@@ -87,7 +87,7 @@ def members_that_fit(config: RunConfig, device: torch.device, workers: int = 1) 
     device: where they train.
     workers: how many processes share the device's memory.
     """
-    member_bytes = step_bytes(config, device)
+    member_bytes = step_bytes(config, device, stacked=True)
     return max(1, int(SHARE * available_bytes(device) / workers / member_bytes))
 
 

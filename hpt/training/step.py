@@ -99,7 +99,9 @@ class Step:
 
     def forward(self, weights, inputs_BxT, targets_BxT=None) -> Tensor:
         """The model's, of one member."""
-        return functional_call(self.model, weights | self.constants, (inputs_BxT, targets_BxT, self.dtype))
+        named = weights | self.constants
+        arguments = (inputs_BxT, targets_BxT, self.dtype)
+        return functional_call(self.model, named, arguments, tie_weights=False)
 
     def held_out_losses(self, groups, inputs_BxT, targets_BxT) -> Tensor:
         """Each member's mean loss on the same sequences, (R,), through whole logits."""

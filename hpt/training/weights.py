@@ -64,10 +64,9 @@ class Group:
         return self.views(self.weight)
 
     @functools.cached_property
-    def members(self) -> list[tuple[list[Tensor], ...]]:
-        """Each member's parameters and their moments, as views of its row."""
-        views = (self.parameters, *map(self.views, self.moments))
-        return [tuple([x[i] for x in of_all] for of_all in views) for i in range(len(self.weight))]
+    def of_one(self) -> list[list[Tensor]]:
+        """Of a run alone: its parameters, and each of their moments, as views without the members' axis."""
+        return [[x[0] for x in self.views(flat_RxP)] for flat_RxP in (self.weight, *self.moments)]
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:

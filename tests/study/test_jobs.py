@@ -53,7 +53,7 @@ def test_every_worker_gets_a_job(runs):
 
 
 def test_memory_bounds_a_stack(runs, monkeypatch):
-    free = 2.5 * step_bytes(runs[0], torch.device("cpu")) / SHARE
+    free = 2.5 * step_bytes(runs[0], torch.device("cpu"), stacked=True) / SHARE
     monkeypatch.setattr(stacked, "available_bytes", lambda place: free)
     assert [len(job) for job in plan_jobs(runs, "cpu", stack=True)[0]] == [2, 2]
 

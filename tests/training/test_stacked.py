@@ -116,7 +116,7 @@ def test_bf16_agrees_to_its_rounding(tiny_run):
 def test_memory_cuts_a_stack_into_chunks(tiny_run, monkeypatch):
     runs = [member(tiny_run, -6 - i / 4) for i in range(7)]
     whole = train_stacked(runs)
-    free = 3.5 * step_bytes(tiny_run, CPU) / SHARE
+    free = 3.5 * step_bytes(tiny_run, CPU, stacked=True) / SHARE
     monkeypatch.setattr(stacked, "available_bytes", lambda place: free)
     chunks = train_stacked(runs)
     assert sorted(r.stacked for r in chunks) == [2, 2, 2, 2, 3, 3, 3]

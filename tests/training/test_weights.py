@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hpt.training.weights import all_tensors, member_groups, named_weights, with_tensors
+from hpt.training.weights import all_tensors, flat, member_groups, named_weights, with_tensors
 
 CPU = torch.device("cpu")
 
@@ -46,17 +46,18 @@ def test_views_are_the_parameters_of_each_member():
         for i, model in enumerate(members):
             assert torch.equal(weights[i], model.get_parameter(name))
     (group,) = groups
-    (weights, moments), _ = group.members
+    weights, moments = group.of_one
     weights[0].zero_()
     moments[1].fill_(7)
     assert not named_weights(groups)["a.weight"][0].any() and members[0]["a"].weight.all()
     assert group.moments[0].sum() == 7 * moments[1].numel()
+    assert torch.equal(flat(group.parameters), group.weight)
 
 
 def test_other_tensors_take_the_place_of_all():
     members = [net(0), net(1), net(2)]
     groups = member_groups(members, [rates(m, 2.0**-i) for i, m in enumerate(members)], 1e-8, 2, CPU)
     kept = with_tensors(groups, [x[torch.tensor([True, False, True])] for x in all_tensors(groups)])
-    assert kept[0].lr.flatten().tolist() == [1, 1 / 4] and len(kept[0].members) == 2
+    assert kept[0].lr.flatten().tolist() == [1, 1 / 4] and len(kept[0].parameters[0]) == 2
     for name, weights in named_weights(kept).items():
         assert torch.equal(weights, named_weights(groups)[name][[0, 2]])
