@@ -99,9 +99,8 @@ class Step:
 
     def forward(self, weights, inputs_BxT, targets_BxT=None) -> Tensor:
         """The model's, of one member."""
-        named = weights | self.constants
         arguments = (inputs_BxT, targets_BxT, self.dtype)
-        return functional_call(self.model, named, arguments, tie_weights=False)
+        return functional_call(self.model, weights | self.constants, arguments)
 
     def held_out_losses(self, groups, inputs_BxT, targets_BxT) -> Tensor:
         """Each member's mean loss on the same sequences, (R,), through whole logits."""
