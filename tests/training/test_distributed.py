@@ -14,6 +14,7 @@ import time
 import numpy as np
 import psutil
 import pytest
+import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
@@ -85,6 +86,8 @@ def killed_in_second_save(call):
 
 def worker(rank, port, folder, run):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+    # A process of the test has a core, or less.
+    torch.set_num_threads(1)
     dist.init_process_group("gloo")
     found, named, source = {}, cases(run), load(run.data)
     wide.LOCK_SECONDS = 0.1
