@@ -111,7 +111,7 @@ def plan_jobs(
     for key, runs in alike.items():
         most = 1
         if is_stacked(key, picked, stack, compiled):
-            wanted = share if stack else pace(key, picked).members
+            wanted = share if stack else pace(shape_of(key), picked).members
             most = min(wanted, share, members_that_fit(key, picked, workers))
         jobs += even_chunks(runs, most)
     why = "as many as still brought more tokens a second when timed" if stack is None else "as asked"
@@ -131,7 +131,7 @@ def is_stacked(
         return stack
     if device.type == "cpu" and shape_of(config) in compiled:
         return False
-    return pace(config, device).members > 1
+    return pace(shape_of(config), device).members > 1
 
 
 #: Sources stay open in a worker from job to job.

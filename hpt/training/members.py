@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,8 +27,11 @@ from hpt.training.stacked import members_that_fit, stack_key
 #: Twice the members have to bring so much more tokens a second: for less, the bits of a run trained with
 #: fewer are worth more.
 LEAST_GAIN = 1.1
-#: Steps that are timed of each number of members, at least, and for how long, in seconds.
-LEAST_STEPS, SECONDS = 3, 0.1
+#: Doublings without that gain before no more are tried: the first one also pays for the members' axis, and
+#: has brought nothing where eight members trained at three times the pace.
+PATIENCE = 2
+#: Steps that are timed of each number of members, at least; for how many seconds, and in all.
+LEAST_STEPS, SECONDS, SECONDS_IN_ALL = 3, 0.1, 4
 
 
 class Pace(NamedTuple):
@@ -60,28 +62,37 @@ def pace(config: RunConfig, device: torch.device) -> Pace:
 
 def _timed(shape, device):
     most = members_that_fit(shape, device)
-    best = None
+    best, in_vain, members = None, 0, 1
+    end = _clock(device) + SECONDS_IN_ALL
     with contextlib.suppress(torch.OutOfMemoryError), _one_thread():
-        for members in itertools.takewhile(lambda R: most >= R, (2**i for i in itertools.count())):
+        while members <= most and in_vain < PATIENCE and _clock(device) < end:
             seconds = _step_seconds([shape] * members, device)
-            if best and seconds / members * LEAST_GAIN > best.step_seconds / best.members:
-                break
-            best = Pace(members, seconds)
+            if best is None or seconds / members * LEAST_GAIN <= best.step_seconds / best.members:
+                best = Pace(members, seconds)
+                in_vain = 0
+            else:
+                in_vain += 1
+            members *= 2
     return best or Pace(1, float("nan"))
 
 
 def _step_seconds(configs, device):
     """The least of a few, so that what else the machine does counts little."""
     with contextlib.closing(loop.Training(configs, load(configs[0].data), device)) as run:
-        run.advance(WARM_UP + 1)
+        run.advance(WARM_UP + 1 if device.type == "cuda" else 1)
         found = []
-        end = time.perf_counter() + SECONDS
-        while len(found) < LEAST_STEPS or time.perf_counter() < end:
-            start = time.perf_counter()
+        end = _clock(device) + SECONDS
+        while len(found) < LEAST_STEPS or _clock(device) < end:
+            start = _clock(device)
             # It waits for the device at its end.
             run.advance(run.step + 1)
-            found.append(time.perf_counter() - start)
+            found.append(_clock(device) - start)
         return min(found)
+
+
+def _clock(device):
+    """Seconds; on a CPU those that this process computes, whatever else the machine does meanwhile."""
+    return time.process_time() if device.type == "cpu" else time.perf_counter()
 
 
 @contextlib.contextmanager

@@ -27,12 +27,20 @@ def timed(monkeypatch, tmp_path):
 
 
 def test_members_are_doubled_while_that_brings_more(tiny_run, timed):
-    # Tokens a second in units of one member's: 1, 2, 4, 4.4, 4.7.
-    assert pace(tiny_run, CPU) == pytest.approx(Pace(8, 0.018)) and timed == [1, 2, 4, 8, 16]
+    # Tokens a second in units of one member's: 1, 2, 4, 4.4, 4.7, 4.8.
+    assert pace(tiny_run, CPU) == pytest.approx(Pace(8, 0.018)) and timed == [1, 2, 4, 8, 16, 32]
     train = dataclasses.replace(tiny_run.train, lr=0.5, weight_decay=0.1)
-    assert pace(dataclasses.replace(tiny_run, seed=3, train=train), CPU).members == 8 and len(timed) == 5
+    assert pace(dataclasses.replace(tiny_run, seed=3, train=train), CPU).members == 8 and len(timed) == 6
     wider = dataclasses.replace(tiny_run, model=dataclasses.replace(tiny_run.model, width=32))
-    assert pace(wider, CPU).members == 8 and len(timed) == 10
+    assert pace(wider, CPU).members == 8 and len(timed) == 12
+
+
+def test_the_first_doubling_may_bring_nothing(tiny_run, timed, monkeypatch):
+    monkeypatch.setattr(
+        members, "_step_seconds", lambda configs, device: 0.012 if len(configs) > 1 else 0.005
+    )
+    monkeypatch.setattr(members, "members_that_fit", lambda *_: 8)
+    assert pace(tiny_run, CPU) == pytest.approx(Pace(8, 0.012))
 
 
 def test_memory_bounds_them(tiny_run, timed, monkeypatch):
