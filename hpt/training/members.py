@@ -31,7 +31,7 @@ LEAST_GAIN = 1.1
 #: has brought nothing where eight members trained at three times the pace.
 PATIENCE = 2
 #: Steps that are timed of each number of members, at least; for how many seconds, and in all.
-LEAST_STEPS, SECONDS, SECONDS_IN_ALL = 3, 0.1, 4
+LEAST_STEPS, SECONDS, SECONDS_IN_ALL = 3, 0.05, 4
 
 
 class Pace(NamedTuple):
