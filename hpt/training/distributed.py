@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import operator
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import filelock
 import torch
@@ -27,9 +28,8 @@ from hpt.errors import ConfigError, StoreError
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
-from hpt.runs.train_config import TrainConfig
 from hpt.training.loop import Run, build_model, rate_groups
-from hpt.training.optimizers import optimizer_of, step_scalars
+from hpt.training.optimizers import step_scalars
 from hpt.training.process_group import (
     from_first,
     process_group,
@@ -38,7 +38,7 @@ from hpt.training.process_group import (
     save_checkpoint,
 )
 from hpt.training.step import cross_entropy, parts
-from hpt.training.weights import Group, role_of
+from hpt.training.weights import role_of
 
 Shard = Literal["ddp", "fsdp"]
 #: How long a job waits for another that trains the same run: one that was killed may take a while to
@@ -178,10 +178,13 @@ class WideTraining(Run):
         super().__init__([config], data, device)
         self.sequences = config.train.micro_batch_size or self.share
         self.model = self.placed(build_model(config))
-        self.optimizer = HeldOptimizer(rate_groups(self.model, config), config.train)
-        roles = [role_of(group) for group in self.optimizer.param_groups]
+        c = config.train
+        groups = rate_groups(self.model, config)
+        self.peaks = [(group["lr"], group["weight_decay"]) for group in groups]
+        # Torch's own knows how to change the part of a parameter that this process holds.
+        self.optimizer = torch.optim.AdamW(groups, betas=(c.beta1, c.beta2), eps=c.eps, fused=True)
         m = config.parameterization.multiplier(config.model.width)
-        self.scalars = step_scalars(config.train, roles, self.steps, m)
+        self.scalars = step_scalars(c, [role_of(group) for group in groups], self.steps, m)
 
     def placed(self, model):
         if self.shard == "ddp":
@@ -215,7 +218,11 @@ class WideTraining(Run):
         loss = backward(self.model, inputs_BxT, targets_BxT, self.dtype, self.sequences, alone)
         if self.config.train.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
-        self.optimizer.scalars = self.scalars[step]
+        scalars = self.scalars[step].tolist()
+        for group, peaks, (*factors, _, _, _) in zip(
+            self.optimizer.param_groups, self.peaks, scalars, strict=True
+        ):
+            group["lr"], group["weight_decay"] = map(operator.mul, peaks, factors)
         self.optimizer.step()
         return loss
 
@@ -245,40 +252,6 @@ class WideTraining(Run):
 
     def device_name(self):
         return f"{self.ranks} × {super().device_name()}, {self.shard}"
-
-
-class HeldOptimizer(torch.optim.Optimizer):
-    """The run's optimizer on what this process holds of each parameter, which is all that one with an
-    update by entries has to see. Its state is that of the parameters, as checkpoints ask."""
-
-    def __init__(self, groups: list[dict[str, Any]], c: TrainConfig):
-        super().__init__(groups, {})
-        self.c = c
-        #: A step's numbers of :func:`hpt.training.optimizers.step_scalars`, for each group.
-        self.scalars = step_scalars(c, [role_of(group) for group in groups], 1, 1.0)[0]
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Change the parameters by their gradients."""
-        kind = optimizer_of(self.c)
-        update = kind.eager_update or kind.update
-        for group, scalars in zip(self.param_groups, self.scalars, strict=True):
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                for i in range(len(state), kind.moments):
-                    state[f"moment_{i}"] = torch.zeros_like(parameter)
-                held = [_row(x) for x in (parameter, *state.values(), parameter.grad)]
-                rates = [torch.tensor([[group[name]]]) for name in ("lr", "weight_decay")]
-                weight, *moments, grad = held
-                eps = group.get("eps", self.c.eps)
-                own = Group(group["name"], {"": weight.shape[1:]}, eps, weight, *rates, moments)
-                update(own, [grad], self.c, scalars)
-
-
-def _row(tensor):
-    """What this process holds of a tensor, as a row."""
-    own = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return own.view(1, -1)
 
 
 def backward(model, inputs_BxT, targets_BxT, dtype, size, unfinished) -> Tensor:

@@ -80,18 +80,8 @@ def program(
     key = program_key(config, one_step, groups, arguments)
     if key not in _loaded:
         _loaded[key] = _found_or_made(key, one_step, groups, arguments)
-    return _Bound(_loaded[key], fixed)
-
-
-@dataclasses.dataclass
-class _Bound:
-    """A program with the model's constants and its attention's scale."""
-
-    program: Program
-    fixed: list[Tensor]
-
-    def __call__(self, groups, *inputs):
-        return self.program([*all_tensors(groups), *inputs, *self.fixed])[0]
+    made = _loaded[key]
+    return lambda groups, *inputs: made([*all_tensors(groups), *inputs, *fixed])[0]
 
 
 def program_key(

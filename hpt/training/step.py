@@ -10,8 +10,8 @@ compiled
 captured
     on CUDA: the launches of one of these two as one graph (:mod:`hpt.training.cuda_graph`).
 distributed
-    several processes hold the model: it computes its gradients with them, and the same update
-    changes what each holds (:mod:`hpt.training.distributed`).
+    several processes hold the model and each steps with its part of it, by torch's own means
+    (:mod:`hpt.training.distributed`).
 
 Shapes: R members, B sequences of a batch, T tokens of context, V
 vocabulary, G groups of equal rates.
