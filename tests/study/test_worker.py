@@ -100,7 +100,7 @@ STUDY = """
         small = hpt.load_profile("smoke")
         data = DataConfig(source="synthetic", vocab_size=64)
         model = dataclasses.replace(small.base.model, vocab_size=64)
-        train = dataclasses.replace(small.base.train, steps=1500)
+        train = dataclasses.replace(small.base.train, steps=300)
         base = dataclasses.replace(small.base, data=data, model=model, train=train)
         small = dataclasses.replace(small, base=base)
         hpt.load_profile = lambda name: small
