@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from hpt.analysis.compare import gap_closed
+from hpt.analysis.regret import transfer_regret
 from hpt.cache_folder import StrPath, check_writable
 from hpt.data.source import load
 from hpt.errors import NotebookError
@@ -24,7 +26,9 @@ from hpt.notebooks.pages import write_report
 from hpt.notebooks.runner import choose_notebooks, earlier, notebooks_at_once, run_notebooks
 from hpt.notebooks.source import header, read_notebook
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
+from hpt.plots.figures import basins_svg
 from hpt.plots.phase_page import write_phase_page
+from hpt.plots.play_page import write_play_page
 from hpt.runs.environment import environment_facts
 from hpt.runs.result import RunResult
 from hpt.runs.store import Store
@@ -36,6 +40,8 @@ from hpt.study.together import Todo, cost_together, run_together
 
 BETS = "Your bets: the share that was right (four in five, of 80 % intervals), beside knowing nothing"
 PHASES = "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
+
+PLAY = "To play with: where is the best learning rate of the widest model?"
 
 
 def replicate(
@@ -117,13 +123,15 @@ def replicate(
         out / "phases.html",
         title=f"Phase diagrams of transfer, profile {study.name}",
     )
+    play = write_play_page(results, out / "play.html")
     return write_report(
         pages,
         out,
         facts=facts(study, results, seconds),
         claims=[*check_claims(results, report, _runs_in_words(study, results)), *reference_claims()],
         summary_tables=summary_tables(report) | your_bets(store),
-        more={phases.name: PHASES},
+        more={phases.name: PHASES, play.name: PLAY},
+        **opening(report),
     )
 
 
@@ -200,6 +208,21 @@ def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, floa
         "this call": ", ".join(f"{part} {duration(took)}" for part, took in seconds.items()),
         **environment_facts(),
     }
+
+
+def opening(report: TransferReport) -> dict[str, Any]:
+    """What the index opens with: the basins, and what a rate tuned at a smaller width costs at the
+    largest."""
+    pictures = {"wide": basins_svg(report), "narrow": basins_svg(report, stacked=True)}
+    regret = transfer_regret(report.table).round(3)
+    by_width = regret.pivot(index="parameterization", columns="width")
+    policies = {"unchanged": "as it is", "scaled": "× 1/n"}
+    columns = {
+        f"η of width {width:g} {said}": by_width[policy, width]
+        for policy, said in policies.items()
+        for width in sorted(set(regret["width"]))
+    }
+    return {"pictures": pictures, "regret": pd.DataFrame(columns).reset_index()}
 
 
 def _runs_in_words(study, results):

@@ -53,6 +53,8 @@ def write_report(
     claims: Sequence[Claim] = (),
     summary_tables: Mapping[str, pd.DataFrame] | None = None,
     more: Mapping[str, str] | None = None,
+    pictures: Mapping[str, str] | None = None,
+    regret: pd.DataFrame | None = None,
 ) -> Path:
     """Write ``NAME.html`` for each notebook and ``index.html`` into ``out_dir``.
 
@@ -63,6 +65,8 @@ def write_report(
     claims: of the paper, with their verdicts.
     summary_tables: caption → table, shown as :func:`~hpt.notebooks.rendering.table_html` says.
     more: further pages of ``out_dir`` that the index links to: file name → what it shows.
+    pictures: the basins that the index opens with, as SVG: "wide", and "narrow" for a phone.
+    regret: the table below them, as :func:`~hpt.analysis.regret.transfer_regret` has it.
 
     Returns
     -------
@@ -80,7 +84,10 @@ def write_report(
     for number, result in enumerate(results):
         body = Markup(_body(result, names))
         _write(out_dir / f"{result.name}.html", "page", pages=pages, number=number, body=body)
-    _write(index, "index", pages=pages, facts=facts, claims=claims, tables=summary_tables, more=more)
+    opening = {"pictures": _inline(pictures or {}), "regret": regret}
+    _write(
+        index, "index", pages=pages, facts=facts, claims=claims, tables=summary_tables, more=more, **opening
+    )
     return index
 
 
@@ -98,6 +105,11 @@ def external_references(page: str) -> list[str]:
     for style in styles:
         found += re.findall(r"url\(\s*['\"]?(?!data:|#)[^)]*\)|@import[^;]*", style)
     return found
+
+
+def _inline(pictures):
+    """Pictures as parts of a page: an SVG without the head of a file."""
+    return {name: Markup(text[text.index("<svg") :]) for name, text in pictures.items()}
 
 
 class _Renderer(IPythonRenderer):

@@ -1,5 +1,6 @@
 from .diagnostics import plot_diagnostics as plot_diagnostics
 from .effect_bars import plot_effects as plot_effects
+from .figures import basins_svg as basins_svg
 from .figures import plot_basins as plot_basins
 from .figures import plot_coord_check as plot_coord_check
 from .figures import plot_excess as plot_excess
@@ -7,7 +8,6 @@ from .figures import plot_gap as plot_gap
 from .figures import plot_loss_curves as plot_loss_curves
 from .figures import plot_metrics as plot_metrics
 from .figures import plot_optimum as plot_optimum
-from .figures import write_basins_picture as write_basins_picture
 from .phase_page import write_phase_page as write_phase_page
 from .phases import plot_phases as plot_phases
 from .play_page import write_play_page as write_play_page

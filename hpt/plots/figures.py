@@ -5,10 +5,9 @@ Nothing trains here.
 
 from __future__ import annotations
 
+import io
 import itertools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -98,6 +97,7 @@ def plot_basins(
     base_width: int = 1,
     regret: bool = False,
     mine: pd.DataFrame | None = None,
+    columns: int = PANELS_A_ROW,
 ) -> Figure:
     """Final loss against the learning rate, a panel a parameterization, a colour a width: mean losses as
     points, the fitted well as a line, its optimum as a diamond with the interval.
@@ -110,6 +110,7 @@ def plot_basins(
     base_width: for the "mup" axis.
     regret: draw the loss above the width's own best, so that widths compare.
     mine: the table of further runs, drawn as rings: your own over a reference study's.
+    columns: panels side by side.
     """
     report = data if isinstance(data, TransferReport) else transfer_report(data)
     rows = by_parameterization(report.table)
@@ -120,7 +121,7 @@ def plot_basins(
     if convention == "both":
         conventions = list(CONVENTIONS)
     panels = list(itertools.product(wells, conventions))
-    figure, axes = new_figure(len(panels), sharey=True)
+    figure, axes = new_figure(len(panels), sharey=True, columns=columns)
     for ax, (name, axis) in zip(axes, panels, strict=True):
         for width, color in zip(widths, shades(len(widths)), strict=True):
             well = wells[name].query("width == @width")
@@ -136,14 +137,22 @@ def plot_basins(
             if len(rings):
                 _draw_rings(ax, rings, (shift, -floor), color)
         ax.set(title=name, xlabel=CONVENTIONS[axis])
+    for axis in conventions:
+        _share_x([ax for ax in axes if ax.get_xlabel() == CONVENTIONS[axis]])
     lowest, highest = report.basins["loss"].agg(["min", "max"])
     axes[0].set_ylim((-0.02, 0.5) if regret else (lowest - 0.05, highest + 0.8))
-    for ax in axes[::PANELS_A_ROW]:
+    for ax in axes[::columns]:
         ax.set_ylabel("nats above the width's own best" if regret else "validation loss, nats")
     if own:
         axes[-1].plot([], [], "o", color="black", mfc="none", ms=8, label="your runs")
     axes[-1].legend(title="width", fontsize=8)
     return figure
+
+
+def _share_x(axes):
+    """The same rates on all of these panels."""
+    lows, highs = zip(*(ax.get_xlim() for ax in axes), strict=True)
+    plt.setp(axes, xlim=(min(lows), max(highs)))
 
 
 def _draw_basin(ax, report, rows, well, shift, color):
@@ -168,14 +177,18 @@ def _draw_rings(ax, runs, shift, color):
     ax.plot(runs["log2_lr"] + x, runs["loss"] + y, "o", color=color, mfc="none", ms=8, mew=1.2)
 
 
-def write_basins_picture(report: TransferReport, path: str | os.PathLike) -> Path:
-    """The basins of a report as an SVG, the same bytes for the same report; the path written."""
-    figure = plot_basins(report)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context({"svg.hashsalt": "hpt"}):
-        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
-    return path
+def basins_svg(report: TransferReport, *, stacked: bool = False) -> str:
+    """The basins of a report as SVG, the same text for the same report.
+
+    Parameters
+    ----------
+    stacked: panels below each other, for a phone.
+    """
+    figure = plot_basins(report, columns=1 if stacked else PANELS_A_ROW)
+    text = io.StringIO()
+    with plt.rc_context({"svg.hashsalt": f"hpt {stacked}"}):
+        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return text.getvalue()
 
 
 def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:

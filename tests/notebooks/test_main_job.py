@@ -11,7 +11,7 @@ from hpt.cli import main
 from hpt.exercises.bets import Bets
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks import main_job
-from hpt.notebooks.main_job import summary_tables
+from hpt.notebooks.main_job import opening, summary_tables
 from hpt.notebooks.pages import external_references
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -34,6 +34,15 @@ def test_summary_tables_have_each_figure_with_its_interval(sweep):
     assert not {"alpha", "R_method"} & set(metrics)
 
 
+def test_the_opening_is_a_picture_for_either_screen_and_the_price_at_the_largest_width(sweep):
+    parts = opening(transfer_report(sweep, reference="μP", bootstraps=50))
+    assert {name: text.count("<svg") for name, text in parts["pictures"].items()} == {"wide": 1, "narrow": 1}
+    regret = parts["regret"].set_index("parameterization")
+    smaller = sorted(set(sweep["width"]))[:-1]
+    assert list(regret) == [f"η of width {w} {said}" for said in ("as it is", "× 1/n") for w in smaller]
+    assert set(regret.index) == set(sweep["parameterization"]) and regret.min().min() >= 0
+
+
 def test_summary_tables_tell_several_weight_decays_apart(sweep):
     both = pd.concat([sweep, sweep.assign(weight_decay=0.1, loss=sweep["loss"] + 0.1)])
     tables = summary_tables(transfer_report(both, reference="μP", bootstraps=50))
@@ -51,7 +60,7 @@ def test_the_main_job(tmp_path, monkeypatch):
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     pages = sorted((tmp_path / "report").glob("*.html"))
-    assert [p.stem for p in pages] == [*(n.stem for n in NOTEBOOKS), "index", "phases"]
+    assert [p.stem for p in pages] == [*(n.stem for n in NOTEBOOKS), "index", "phases", "play"]
     assert not [reference for page in pages for reference in external_references(page.read_text())]
     index = (tmp_path / "report" / "index.html").read_text()
     for word in ("SP+Embd closes", "smoke", "data fingerprint", "log₂ η*", "κ", 'href="phases.html"'):

@@ -161,9 +161,26 @@ def report(tmp_path_factory):
         summary_tables={"Transfer $E$": figures},
         facts={"profile": "quick", "data_fingerprint": "f" * 64} | environment_facts(),
         more={"05_last.html": "Points in $E$ and more"},
+        pictures={
+            name: f'<?xml version="1.0"?>\n<svg viewBox="0 0 9 4"><title>{name}</title></svg>'
+            for name in SIZES
+        },
+        regret=pd.DataFrame({"parameterization": ["SP"], "scaled by 1/n, nats": [np.nan]}),
     )
     assert index == out / "index.html"
     return out
+
+
+SIZES = ("wide", "narrow")
+SVG = '<?xml version="1.0"?>\n<svg viewBox="0 0 9 4"><title>{}</title></svg>'
+
+
+def test_the_index_opens_with_the_basins_and_their_price(report):
+    page = BeautifulSoup((report / "index.html").read_text(encoding="utf-8"), "html.parser")
+    first = page.select("section")[1]
+    assert [figure.title.get_text() for figure in first.select("figure svg")] == list(SIZES)
+    assert "scaled by 1/n" in first.table.get_text() and "–" in first.table.get_text()
+    assert "octaves (factors of two)" in first.get_text() and "nats a token" in first.get_text()
 
 
 class Page(HTMLParser):
