@@ -32,13 +32,10 @@ def transfer_regret(table: pd.DataFrame) -> pd.DataFrame:
         for width in sorted(set(runs["width"]) - {largest}):
             best = means[width].idxmin()
             octaves = np.log2(largest / width)
-            row = {"parameterization": name}
-            row["width"] = width
-            row["log2_lr"] = best
-            row["unchanged"] = _regret(at_largest, best)
-            row["scaled"] = _regret(at_largest, best - octaves)
-            rows.append(row)
-    return pd.DataFrame(rows)
+            kept = _regret(at_largest, best)
+            scaled = _regret(at_largest, best - octaves)
+            rows.append((name, width, best, kept, scaled))
+    return pd.DataFrame(rows, columns=["parameterization", "width", "log2_lr", "unchanged", "scaled"])
 
 
 def _regret(losses, log2_lr):

@@ -84,10 +84,8 @@ def write_report(
     for number, result in enumerate(results):
         body = Markup(_body(result, names))
         _write(out_dir / f"{result.name}.html", "page", pages=pages, number=number, body=body)
-    opening = {"pictures": _inline(pictures or {}), "regret": regret}
-    _write(
-        index, "index", pages=pages, facts=facts, claims=claims, tables=summary_tables, more=more, **opening
-    )
+    parts = {"pictures": pictures, "regret": regret, "tables": summary_tables, "more": more}
+    _write(index, "index", pages=pages, facts=facts, claims=claims, **parts)
     return index
 
 
@@ -105,11 +103,6 @@ def external_references(page: str) -> list[str]:
     for style in styles:
         found += re.findall(r"url\(\s*['\"]?(?!data:|#)[^)]*\)|@import[^;]*", style)
     return found
-
-
-def _inline(pictures):
-    """Pictures as parts of a page: an SVG without the head of a file."""
-    return {name: Markup(text[text.index("<svg") :]) for name, text in pictures.items()}
 
 
 class _Renderer(IPythonRenderer):

@@ -117,9 +117,7 @@ def plot_basins(
     wells = by_parameterization(report.basins)
     own = {} if mine is None or mine.empty else by_parameterization(mine)
     widths = sorted(report.basins["width"].unique())
-    conventions = [convention]
-    if convention == "both":
-        conventions = list(CONVENTIONS)
+    conventions = CONVENTIONS if convention == "both" else [convention]
     panels = list(itertools.product(wells, conventions))
     figure, axes = new_figure(len(panels), sharey=True, columns=columns)
     for ax, (name, axis) in zip(axes, panels, strict=True):

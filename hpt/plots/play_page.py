@@ -45,20 +45,17 @@ def page_data(results: Sequence[RunResult], title: str = TITLE) -> dict[str, Any
     for (name, warmup), runs in table.groupby(["parameterization", "warmup"], sort=False):
         if set(runs["width"]) == set(widths):
             variants.setdefault(name, {})[int(warmup)] = _basins(runs)
-    first = [name for name in FIRST if name in variants]
-    others = [name for name in variants if name not in FIRST]
-    shown = [{"name": name, "basins": variants[name]} for name in first + others]
-    steps = results[0].config.train.steps
-    known = set().union(*variants.values())
-    known = sorted(known, reverse=True)
+    names = dict.fromkeys([*FIRST, *variants])
+    shown = [{"name": name, "basins": variants[name]} for name in names if name in variants]
+    known = sorted(set().union(*variants.values()), reverse=True)
     return plain(
         {
             "title": title,
             "widths": widths,
             "variants": shown,
             "warmups": known,
-            "warmup_names": {warmup: f"{warmup} of {steps} steps" for warmup in known},
-            "about": _about(results, table),
+            "steps": results[0].config.train.steps,
+            "runs": len(results),
         }
     )
 
@@ -70,18 +67,3 @@ def _basins(runs):
         means = of_width.groupby("log2_lr")["loss"].mean()
         basins[int(width)] = [[rate, loss] for rate, loss in means.items()]
     return basins
-
-
-def _about(results, table):
-    config = results[0].config
-    model = config.model
-    train = config.train
-    cells = table.groupby(["parameterization", "warmup", "width", "log2_lr"])
-    seeds = int(cells["seed"].nunique().median())
-    return (
-        f"{len(results)} runs of hpt, seeds a rate: {seeds}. The models have {model.depth} layers and train "
-        f"for {train.steps} steps "
-        f"of {train.batch_size} × {model.context} tokens. "
-        "Small models and short runs: the prices are theirs. Between two rates "
-        "that were tried the price is read off the straight line."
-    )

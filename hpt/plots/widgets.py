@@ -10,7 +10,7 @@ import io
 from collections.abc import Sequence
 
 import ipywidgets
-import numpy as np
+import pandas as pd
 
 from hpt.plots.style import add_note, new_figure
 from hpt.runs.result import RunResult
@@ -90,7 +90,7 @@ class RunExplorer(ipywidgets.VBox):
 def _draw_cell(ax, cell, chosen):
     """Final losses against the rate, the chosen one ringed."""
     rates = sorted(cell)
-    losses = np.array([cell[rate].val_loss for rate in rates])
+    losses = [cell[rate].val_loss for rate in rates]
     ax.plot(rates, losses, "o-", color="black", lw=1)
     ax.plot(chosen, cell[chosen].val_loss, "o", color="#c1443c", mfc="none", ms=12, mew=2)
     ax.set(xlabel="log₂ η (hidden)", ylabel="validation loss, nats")
@@ -99,12 +99,7 @@ def _draw_cell(ax, cell, chosen):
 def _draw_curves(ax, cell, best, chosen):
     """The curve of the chosen rate over that of the best, each named where it ends."""
     for rate, color, name in ((best, "black", "best"), (chosen, "#c1443c", "yours")):
-        curve = np.asarray(cell[rate].train_loss)
-        steps = np.arange(len(curve))
-        # The mean of the last ten steps.
-        sums = np.cumsum(np.insert(curve, 0, 0.0))
-        starts = np.maximum(steps - 9, 0)
-        smooth = (sums[steps + 1] - sums[starts]) / (steps + 1 - starts)
-        ax.plot(steps, smooth, color=color, lw=1.3)
-        add_note(ax, name, (steps[-1], smooth[-1]), (5, 0), color=color, annotation_clip=False)
+        curve = pd.Series(cell[rate].train_loss).rolling(10, min_periods=1).mean()
+        ax.plot(curve, color=color, lw=1.3)
+        add_note(ax, name, (len(curve), curve.iloc[-1]), (5, 0), color=color, annotation_clip=False)
     ax.set(xlabel="step", ylabel="training loss, nats (mean of 10 steps)")
