@@ -117,7 +117,9 @@ def plot_basins(
     wells = by_parameterization(report.basins)
     own = {} if mine is None or mine.empty else by_parameterization(mine)
     widths = sorted(report.basins["width"].unique())
-    conventions = CONVENTIONS if convention == "both" else [convention]
+    conventions = [convention]
+    if convention == "both":
+        conventions = list(CONVENTIONS)
     panels = list(itertools.product(wells, conventions))
     figure, axes = new_figure(len(panels), sharey=True, columns=columns)
     for ax, (name, axis) in zip(axes, panels, strict=True):
@@ -182,7 +184,10 @@ def basins_svg(report: TransferReport, *, stacked: bool = False) -> str:
     ----------
     stacked: panels below each other, for a phone.
     """
-    figure = plot_basins(report, columns=1 if stacked else PANELS_A_ROW)
+    columns = PANELS_A_ROW
+    if stacked:
+        columns = 1
+    figure = plot_basins(report, columns=columns)
     text = io.StringIO()
     with plt.rc_context({"svg.hashsalt": f"hpt {stacked}"}):
         figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
