@@ -34,6 +34,7 @@ class Bets:
         if "://" in str(store):
             folder = cache_root()
         self.path = folder / "predictions.json"
+        self._unwritten = {}
 
     def place(
         self, name: str, bet: Any, *, choices: Sequence[str] = (), naive: Sequence[float] = (0, 1)
@@ -108,21 +109,26 @@ class Bets:
         """All bets by name; a file that is none is set aside."""
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
-            return {name: kept for name, kept in found.items() if kept.keys() >= KEYS}
-        except FileNotFoundError:
-            return {}
+            whole = {name: kept for name, kept in found.items() if kept.keys() >= KEYS}
+            return whole | self._unwritten
+        except OSError:
+            return dict(self._unwritten)
         except (ValueError, AttributeError):
             aside = self.path.replace(self.path.with_suffix(".damaged"))
             print(f"{self.path} cannot be read: it is {aside} now, and your bets start anew.")
             return {}
 
     def _keep(self, name, kept):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Notebooks run side by side.
-        with filelock.FileLock(f"{self.path}.lock"):
-            bets = self._read()
-            bets[name] = kept
-            write_whole(self.path, json.dumps(bets, indent=1).encode())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Notebooks run side by side.
+            with filelock.FileLock(f"{self.path}.lock"):
+                bets = self._read()
+                bets[name] = kept
+                write_whole(self.path, json.dumps(bets, indent=1).encode())
+        except OSError as error:
+            print(f"{self.path} cannot be written ({error}): this bet is kept in memory alone.")
+            self._unwritten[name] = kept
 
 
 def _read_bet(bet, choices):
@@ -132,7 +138,8 @@ def _read_bet(bet, choices):
         return known.get(str(bet).strip().casefold())
     try:
         low, high = sorted(float(end) for end in bet)
-    except (TypeError, ValueError):
+    # Whatever a reader's value raises: it is no interval.
+    except Exception:
         return None
     return [low, high] if math.isfinite(high - low) and low < high else None
 

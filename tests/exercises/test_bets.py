@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hpt.exercises import Bets
 
@@ -54,7 +55,21 @@ def test_a_bet_holds_over_sessions_and_may_change_until_its_result_was_shown(bet
 
 @pytest.mark.parametrize(
     "bet",
-    ["0.5", 0.5, (1,), (1, 2, 3), (1, 1), (0, np.inf), (np.nan, 1), ("a", "b"), {}, [None, 1], True, "ab"],
+    [
+        torch.ones(2, 2),
+        "0.5",
+        0.5,
+        (1,),
+        (1, 2, 3),
+        (1, 1),
+        (0, np.inf),
+        (np.nan, 1),
+        ("a", "b"),
+        {},
+        [None, 1],
+        True,
+        "ab",
+    ],
 )
 def test_what_is_no_interval_is_told_and_not_kept(bets, bet, capsys):
     bets.place("a", bet)
@@ -121,3 +136,13 @@ def test_entries_that_are_none_of_ours_are_not_read(bets):
     bets.path.parent.mkdir(parents=True)
     bets.path.write_text('{"a": {"bet": 1}}')
     assert bets.calibration().empty
+
+
+def test_where_nothing_can_be_written_a_bet_lasts_as_long_as_the_kernel(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("HPT_HEADLESS", raising=False)
+    (tmp_path / "file").write_text("")
+    bets = Bets(tmp_path / "file" / "store")
+    bets.place("a", (0, 1))
+    assert "kept in memory alone" in capsys.readouterr().out
+    assert bets.reveal("a", 0.5, show="figure") == "figure"
+    assert "✓ you bet 0 to 1" in capsys.readouterr().out and len(bets.calibration()) == 1
