@@ -1,11 +1,11 @@
-"""Notebooks: the notebooks executed, the reader's exercises checked, the report written.
+"""Notebooks: the notebooks executed, the report written.
 
 Read :mod:`~hpt.notebooks.main_job` (study, notebooks, claims, report), then
 :mod:`~hpt.notebooks.source`, :mod:`~hpt.notebooks.runner`, :mod:`~hpt.notebooks.claims`,
 :mod:`~hpt.notebooks.rendering` and :mod:`~hpt.notebooks.pages`;
 :mod:`~hpt.notebooks.replication` writes the paper that comes out of the reference studies;
-:mod:`~hpt.notebooks.exercises` and :mod:`~hpt.notebooks.expectations` are what the notebooks call, and
-:mod:`~hpt.notebooks.findings` computes what the latter compare.
+:mod:`~hpt.notebooks.expectations` is what the notebooks call, and :mod:`~hpt.notebooks.findings`
+computes what it compares.
 """
 
 from lazy_loader import attach_stub

@@ -1,7 +1,5 @@
 from .claims import best_runs as best_runs
 from .claims import price_of_mistake as price_of_mistake
-from .exercises import check_function as check_function
-from .exercises import check_prediction as check_prediction
 from .expectations import outcomes as outcomes
 from .expectations import reference_claims as reference_claims
 from .findings import reference_report as reference_report
