@@ -24,9 +24,11 @@ from hpt.config import field_types
 from hpt.data.source import DataConfig
 from hpt.data.synthetic import SyntheticSource
 from hpt.errors import HptError
+from hpt.exercises import Bets
+from hpt.exercises.checking import told_of
+from hpt.exercises.tasks import TASKS
 from hpt.metrics.transfer import transfer_report
 from hpt.model.transformer import ModelConfig
-from hpt.notebooks.exercises import check_prediction
 from hpt.notebooks.source import check_parameters
 from hpt.parameterization.groups import param_groups
 from hpt.runs.run_config import RunConfig, load_run
@@ -264,7 +266,10 @@ def test_what_notebooks_make_of_their_parameters(tmp_path, value):
     doors = (
         load_profile,
         lambda value: Store(f"{tmp_path}/{value}" if isinstance(value, str) else value),
-        lambda value: check_prediction(value, "rises", "so it is"),
+        lambda value: Bets(f"{tmp_path}/{value}" if isinstance(value, str) else value).calibration(),
+        lambda value: Bets(tmp_path / "store").place("a", value),
+        lambda value: Bets(tmp_path / "store").place("b", value, choices=["rises", "falls"]),
+        lambda value: told_of(TASKS["04.hidden"], lambda m: value),
         lambda value: transfer_report(known_sweep(), bootstraps=value),
         lambda value: transfer_report(known_sweep(), scale=value, bootstraps=20),
         lambda value: transfer_report(value, bootstraps=20),

@@ -30,7 +30,7 @@ class Bets:
     """
 
     def __init__(self, store: StrPath):
-        folder = Path(store).resolve().parent
+        folder = Path(str(store)).absolute().parent
         if "://" in str(store):
             folder = cache_root()
         self.path = folder / "predictions.json"
@@ -108,15 +108,17 @@ class Bets:
     def _read(self):
         """All bets by name; a file that is none is set aside."""
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            whole = {name: kept for name, kept in found.items() if kept.keys() >= KEYS}
-            return whole | self._unwritten
-        except OSError:
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        except (OSError, ValueError):
             return dict(self._unwritten)
+        try:
+            found = json.loads(text)
+            whole = {name: kept for name, kept in found.items() if kept.keys() >= KEYS}
         except (ValueError, AttributeError):
             aside = self.path.replace(self.path.with_suffix(".damaged"))
             print(f"{self.path} cannot be read: it is {aside} now, and your bets start anew.")
             return {}
+        return whole | self._unwritten
 
     def _keep(self, name, kept):
         try:
@@ -126,7 +128,7 @@ class Bets:
                 bets = self._read()
                 bets[name] = kept
                 write_whole(self.path, json.dumps(bets, indent=1).encode())
-        except OSError as error:
+        except (OSError, ValueError) as error:
             print(f"{self.path} cannot be written ({error}): this bet is kept in memory alone.")
             self._unwritten[name] = kept
 

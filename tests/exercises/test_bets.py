@@ -141,6 +141,7 @@ def test_entries_that_are_none_of_ours_are_not_read(bets):
 def test_where_nothing_can_be_written_a_bet_lasts_as_long_as_the_kernel(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("HPT_HEADLESS", raising=False)
     (tmp_path / "file").write_text("")
+    assert Bets("a\0b/store").calibration().empty
     bets = Bets(tmp_path / "file" / "store")
     bets.place("a", (0, 1))
     assert "kept in memory alone" in capsys.readouterr().out
