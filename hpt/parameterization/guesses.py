@@ -114,7 +114,9 @@ def _axes_by_shape(seen):
     """The axes as they stand most often, of a matrix, a stack of matrices or a kernel."""
     ndim = len(seen.shape)
     if ndim != 3:
-        return "out in" + " kernel" * (ndim - 2)
+        first, *rest = seen.grown if len(seen.grown) > 1 else (0, 1)
+        words = {first: "out", **dict.fromkeys(rest, "in")}
+        return " ".join(words.get(index, "kernel") for index in range(ndim))
     return "in out out" if 0 in seen.grown else "heads out in"
 
 

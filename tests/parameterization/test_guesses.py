@@ -83,6 +83,17 @@ def test_one_growing_axis_is_never_called_hidden():
     assert roles == {"A_log": "vector", "rel_pos": "embedding", "seg_embed": "embedding", "fn": "readout"}
 
 
+class Deep(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1, 3, n, n))
+
+
+def test_whatever_axes_grow_the_call_settles():
+    found = settled(Net(64, Deep, lambda n: (n,)), Net(32, Deep, lambda n: (n,)))
+    assert found["layers.0.map.w"].role == "hidden" and found["layers.0.map.w"].growth == 2
+
+
 class Decays(nn.Module):
     def __init__(self, n):
         super().__init__()
