@@ -75,6 +75,14 @@ def _main_effect(loss):
     return (without + beside) / 2
 
 
+def _transfers(losses):
+    best = set()
+    for rates in losses.values():
+        even = [x for x in rates if x % 2 == 0]
+        best.add(min(even, key=rates.get))
+    return len(best) == 1
+
+
 def _vertex(log2_lr, loss):
     a, b, _ = np.polyfit(log2_lr, loss, 2)
     return -b / (2 * a)
@@ -100,6 +108,8 @@ _TRUTHS = {
     "06.main_effect": _main_effect,
     "07.dose": lambda lr, weight_decay, steps: lr * weight_decay * steps,
     "07.wider_decay": lambda weight_decay, tuned_width, width: weight_decay * width / tuned_width,
+    "08.transfers": _transfers,
+    "09.warmup": lambda step, warmup_steps, m: m ** min(0, step / warmup_steps - 1),
     "11.transferred": lambda lr, width, target, beta: lr * (target / width) ** -beta,
     "11.at_edge": lambda losses: np.argmin(losses) in (0, len(losses) - 1),
     "12.vertex": _vertex,
@@ -109,6 +119,12 @@ _MODELS = [Transformer(ModelConfig(width=width, depth=1, d_head=8, vocab_size=16
 _WIDE = {-8: 4.18, -7: 4.12, -6: 4.15, -5: 4.37}
 #: Arguments to try that a file cannot hold; the others stand in tasks.toml.
 _CASES = {
+    "08.transfers": [
+        ({16: {-8: 3.0, -7: 2.0, -6: 2.5}, 32: {-8: 2.9, -7: 1.9, -6: 2.1}},),  # odd rates do not count
+        ({16: {-8: 3.0, -6: 2.5, -4: 2.6}, 32: {-8: 2.0, -6: 2.1, -4: 2.2}},),
+        ({16: {-8: 3.0, -6: 2.5, -4: 2.6}, 32: {-6: 2.1, -4: 2.2}, 64: {-8: 1.0, -6: 0.9}},),
+        ({16: {-5: 1.0, -4: 3.0, -2: 2.0}, 32: {-5: 1.0, -4: 2.0, -2: 3.0}},),
+    ],
     "01.price": [
         ({-5: 4.65, -6: 4.84}, _WIDE),
         (_WIDE, _WIDE),
