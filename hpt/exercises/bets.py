@@ -74,8 +74,7 @@ class Bets:
         told = _said(came_out)
         if kept is None:
             if not os.environ.get("HPT_HEADLESS"):
-                print(f"… bet first, on {name}, in the cell above; then run this one again.")
-                return None
+                return self.after(name, None)
             print(f"… no bet was made. What came out: {told}. {because}")
         elif told == "nan":
             print(f"… the runs do not tell, so your bet stays open. {because}")
@@ -85,6 +84,13 @@ class Bets:
             sign = "✓" if done["right"] else "✗"
             print(f"{sign} you bet {_said(kept['bet'])}; what came out: {told}. {because}")
         return show
+
+    def after(self, name: str, show: Any) -> Any:
+        """What else belongs to a result; in a live kernel None before the bet is made."""
+        if name in self._read() or os.environ.get("HPT_HEADLESS"):
+            return show
+        print(f"… bet first, on {name}, in the cell above; then run this one again.")
+        return None
 
     def calibration(self) -> pd.DataFrame:
         """How well the bets with a result were made: a row each for intervals and choices, none without.

@@ -27,16 +27,18 @@ def test_a_live_kernel_shows_the_result_after_the_bet(bets, capsys):
     assert bets.reveal("03.share", 0.9, "because", show="figure") is None
     out = capsys.readouterr().out
     assert "bet first" in out and "0.9" not in out and "because" not in out
+    assert bets.after("03.share", "table") is None
     assert not bets.path.exists()
     bets.place("03.share", (0.5, 1))
     assert bets.reveal("03.share", 0.9, "because", show="figure") == "figure"
+    assert bets.after("03.share", "table") == "table"
     assert "✓ you bet 0.5 to 1; what came out: 0.9. because" in capsys.readouterr().out
 
 
 def test_headless_shows_it_without(bets, capsys, monkeypatch):
     monkeypatch.setenv("HPT_HEADLESS", "1")
     bets.place("03.share", None)
-    assert bets.reveal("03.share", 0.9, show="figure") == "figure"
+    assert bets.reveal("03.share", 0.9, show="figure") == bets.after("03.share", "figure") == "figure"
     assert "no bet was made. What came out: 0.9" in capsys.readouterr().out
     assert not bets.path.exists()
 
