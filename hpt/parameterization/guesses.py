@@ -71,8 +71,9 @@ def suggest(seen, sizes):
 
 def _wide(seen, sizes):
     """Numbers of the axes whose sizes are those of features."""
-    pairs = zip(seen.shape, seen.other, strict=True)
-    return [index for index, pair in enumerate(pairs) if pair in sizes.features]
+    pairs = list(zip(seen.shape, seen.other, strict=True))
+    may_be = [index for index in range(len(pairs)) if sizes.one_width or index in seen.grown]
+    return [index for index in may_be if pairs[index] in sizes.features and pairs[index] != (1, 1)]
 
 
 def _acts_by_entry(seen, grown):

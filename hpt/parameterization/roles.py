@@ -56,7 +56,11 @@ def find_roles(
             role = role_of(seen, sizes)
         except Unknown as unknown:
             suggested, why = unknown.args
-            role = role_of(as_said(seen, suggested), sizes)
+            try:
+                role = role_of(as_said(seen, suggested), sizes)
+            except Unknown as again:
+                suggested, _ = again.args
+                role = role_of(as_said(seen, suggested), sizes)
             # What nothing trains needs no answer.
             if seen.trainable:
                 doubts.append(Doubt(seen, suggested, why))

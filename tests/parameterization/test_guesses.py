@@ -115,3 +115,12 @@ def test_at_the_base_itself_a_table_is_one():
             self.mark = nn.Parameter(torch.zeros(1, 1, n))
 
     assert settled(Marked(32), Marked(32))["mark"].role == "embedding"
+
+
+def test_a_size_of_one_that_some_layer_takes_in_too_is_no_width():
+    class Probed(Net):
+        def __init__(self, n):
+            super().__init__(n, Silent, lambda n: (n, n))
+            self.one, self.probe = nn.Linear(1, n), nn.Parameter(torch.zeros(1, 1, 1, n))
+
+    assert settled(Probed(64), Probed(32))["probe"].role == "embedding"
