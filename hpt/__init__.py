@@ -15,7 +15,7 @@ model:             Transformer
 parameterization:  NAMED_RULES, Rule, PowerLaw
 runs:              RunResult, excess_loss, roughness, diagnostics_table
 training:          train_stacked, train_compiled, train_horizons, train_wide
-metrics:           basins, lr_sensitivity, TransferReport
+metrics:           basins, curve_agreement, lr_sensitivity, TransferReport
 analysis:          effects, design, gap_closed, gap_steps, compare_exponents, share_exponents, Law,
                    synthetic_sweep
 plots:             plot_optimum, plot_metrics, plot_gap, plot_waterfall, plot_effects,

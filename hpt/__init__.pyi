@@ -12,6 +12,7 @@ from .data import DataConfig as DataConfig
 from .exercises import Game as Game
 from .metrics import TransferReport as TransferReport
 from .metrics import basins as basins
+from .metrics import curve_agreement as curve_agreement
 from .metrics import lr_sensitivity as lr_sensitivity
 from .metrics import transfer_report as transfer_report
 from .model import ModelConfig as ModelConfig

@@ -10,7 +10,7 @@ Read :mod:`~hpt.metrics.table` (what a sweep's table is; :mod:`~hpt.metrics.read
 :mod:`~hpt.metrics.figures` (each figure once), then how sure they are: :mod:`~hpt.metrics.noise`,
 :mod:`~hpt.metrics.replicates`, :mod:`~hpt.metrics.verdicts`. :mod:`~hpt.metrics.transfer` puts it
 together, :mod:`~hpt.metrics.report` prints it, in the words of :mod:`~hpt.metrics.quantities`.
-:mod:`~hpt.metrics.sensitivity` asks for no fit.
+:mod:`~hpt.metrics.sensitivity` and :mod:`~hpt.metrics.agreement` ask for no fit.
 """
 
 from lazy_loader import attach_stub

@@ -1,3 +1,4 @@
+from .agreement import curve_agreement as curve_agreement
 from .bend import SIGMA_K as SIGMA_K
 from .bend import Bend as Bend
 from .bend import prior_of_sigma as prior_of_sigma

@@ -76,8 +76,20 @@ def _shown(drawn_B, level, unit, digits=3, reason=""):
     middle = np.nanmedian(drawn_B) if np.isfinite(drawn_B).any() else np.nan
     if np.isnan(middle):
         return Found("", low, high, reason or "no optimum within the grid")
-    text = f"{middle:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}] {unit}"
-    return Found(text, low, high, reason)
+    text = _text((middle, low, high), f"+.{digits}f")
+    return Found(f"{text} {unit}", low, high, reason)
+
+
+def _text(values, form):
+    """An estimate with its interval, each in this format."""
+    estimate, low, high = (format(value, form) for value in values)
+    return f"{estimate} [{low}, {high}]"
+
+
+def _of_row(row, form, unit=""):
+    """What a row of effects says."""
+    text = _text(row[["estimate", "low", "high"]], form)
+    return Found(f"{text} {unit}".strip(), row["low"], row["high"], row["reason"])
 
 
 def _row(found, kind, switch):
@@ -87,8 +99,7 @@ def _row(found, kind, switch):
 def _share_of_loss(_, report, switch="Embd"):
     """A switch's share of the loss from SP to μP, over every order of the switches."""
     share = _row(effects(report, "loss"), "share", switch)
-    text = f"{share['estimate']:.0%} [{share['low']:.0%}, {share['high']:.0%}] at width {share['width']:g}"
-    return Found(text, share["low"], share["high"], share["reason"])
+    return _of_row(share, ".0%", f"at width {share['width']:g}")
 
 
 def _part_of_loss(switch):
@@ -96,8 +107,7 @@ def _part_of_loss(switch):
 
     def find(_, report):
         part = _row(effects(report, "loss"), "shapley", switch)
-        text = f"{part['estimate']:+.3f} [{part['low']:+.3f}, {part['high']:+.3f}] nats"
-        return Found(text, part["low"], part["high"], part["reason"])
+        return _of_row(part, "+.3f", "nats")
 
     return find
 
@@ -105,8 +115,9 @@ def _part_of_loss(switch):
 def _factor_of_E(_, report):
     """What Embd divides E by, over all settings of the other switches."""
     effect = _row(effects(report, "E"), "main", "Embd")
-    factor, low, high = (2.0 ** -effect[end] for end in ("estimate", "high", "low"))
-    return Found(f"a factor of {factor:.1f} [{low:.1f}, {high:.1f}]", low, high, effect["reason"])
+    factor = [2.0 ** -effect[end] for end in ("estimate", "high", "low")]
+    text = "a factor of " + _text(factor, ".1f")
+    return Found(text, factor[1], factor[2], effect["reason"])
 
 
 def _gap_without_embd(_, report):
@@ -114,15 +125,14 @@ def _gap_without_embd(_, report):
     share = gap_closed(report, by="μP-Embd").sort_values("width").iloc[-1]
     low = share["share_low"]
     high = share["share_high"]
-    text = f"{share['share']:.0%} [{low:.0%}, {high:.0%}] at width {share['width']:g}"
-    return Found(text, low, high, share["reason"])
+    text = _text((share["share"], low, high), ".0%")
+    return Found(f"{text} at width {share['width']:g}", low, high, share["reason"])
 
 
 def _effect_on_kappa(_, report):
     """Embd's main effect on κ."""
     effect = _row(effects(report, "kappa"), "main", "Embd")
-    text = f"{effect['estimate']:+.2f} [{effect['low']:+.2f}, {effect['high']:+.2f}]"
-    return Found(text, effect["low"], effect["high"], effect["reason"])
+    return _of_row(effect, "+.2f")
 
 
 def _between(reference, report, figure, condition, switch):
@@ -158,8 +168,9 @@ def _factor_of_dose(reference, report):
     """What a dose of 1 multiplies E of SP by."""
     condition = COUPLED + " and parameterization == 'SP' and dose in (0, 1)"
     effect = _between(reference, report, "E", condition, "dose")
-    factor, low, high = (2.0 ** effect[end] for end in ("estimate", "low", "high"))
-    return Found(f"a factor of {factor:.2f} [{low:.2f}, {high:.2f}]", low, high, effect["reason"])
+    factor = [2.0 ** effect[end] for end in ("estimate", "low", "high")]
+    text = "a factor of " + _text(factor, ".2f")
+    return Found(text, factor[1], factor[2], effect["reason"])
 
 
 def _two_doses(reference, report, condition=""):
@@ -251,7 +262,8 @@ def _part_of_gain(of, over, whole):
     def find(_, report):
         share_B = _gain_B(report, of, over) / _gain_B(report, whole, over)
         low, high = interval(share_B, report.level)
-        return Found(f"{np.median(share_B):.0%} [{low:.0%}, {high:.0%}]", low, high)
+        text = _text((np.median(share_B), low, high), ".0%")
+        return Found(text, low, high)
 
     return find
 
@@ -304,7 +316,8 @@ def bottom_of_parabolas(loss_Rx: np.ndarray) -> np.ndarray:
     """Where the parabola through the lowest of R losses and its two neighbours has its bottom, in steps
     from the first; at the edge of the R, the edge."""
     middle = np.clip(loss_Rx.argmin(0), 1, len(loss_Rx) - 2)
-    left, mid, right = (np.take_along_axis(loss_Rx, (middle + i)[None], 0)[0] for i in (-1, 0, 1))
+    three = [np.take_along_axis(loss_Rx, (middle + i)[None], 0) for i in (-1, 0, 1)]
+    left, mid, right = np.concatenate(three)
     step = (left - right) / 2 / np.maximum(left - 2 * mid + right, 1e-12)
     return np.clip(middle + step, 0, len(loss_Rx) - 1)
 

@@ -1,0 +1,85 @@
+"""Agreement of whole curves: do losses over learning rates look alike at two sizes, without any fit?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hpt.errors import TableError
+from hpt.metrics.table import read_table
+
+#: Fewer rates than these in common are no curve.
+FEWEST_RATES = 3
+TOO_FEW = f"fewer than {FEWEST_RATES} learning rates in common"
+
+
+def curve_agreement(
+    table: pd.DataFrame | str | Path,
+    *,
+    beta: float = 0.0,
+    octaves: float = 2.0,
+    loss_at_start: float = np.inf,
+    scale: str = "width",
+    by: str | Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """How far apart the curves of excess loss of neighbouring sizes are, if rates are used as η·n^(−β).
+
+    The learning rate η of the smaller size is compared with η·(n_large/n_small)^(−β) of the larger; of
+    both the loss of the best rate tried is taken off. Means over seeds are taken first. Zero is perfect
+    transfer: not of the optimum alone, but of what every mistake costs.
+
+    Parameters
+    ----------
+    table, scale, by: as in :func:`hpt.transfer_report`.
+    beta: 0 for unchanged rates, 1 for rates that fall as 1/n.
+    octaves: rates within so many octaves of either best one are compared.
+    loss_at_start: a run counts no worse than an untrained model, ln(vocabulary) nats; without it a
+        run that diverged at one size alone makes the distance infinite.
+
+    Returns
+    -------
+    DataFrame, one row a group and pair of neighbouring sizes: group columns, smaller, larger, distance
+    (root mean square, nats), rates (how many are compared), determined, reason.
+
+    Raises
+    ------
+    TableError: as :func:`hpt.transfer_report`, and for a band that is not positive.
+    """
+    if not octaves > 0:
+        raise TableError(f"octaves={octaves!r}: a band is wider than nothing.", remedy="octaves=2.0")
+    sweep = read_table(table, scale=scale, by=by)
+    rows = []
+    for key, runs in sweep.groups():
+        named = dict(zip(sweep.group_columns, key, strict=True))
+        losses = runs.groupby([scale, "log2_lr"])["loss"].mean().clip(upper=loss_at_start)
+        for smaller, larger in pairwise(sorted(runs[scale].unique())):
+            moved = losses[smaller]
+            moved.index = moved.index - beta * np.log2(larger / smaller)
+            sizes = {"smaller": smaller, "larger": larger}
+            rows.append(named | sizes | _distance(moved, losses[larger], octaves))
+    return pd.DataFrame(rows)
+
+
+def _distance(first, second, octaves):
+    """Of two curves, losses by log2 of the learning rate."""
+    near = [abs(curve.index - curve.idxmin()) <= octaves + 1e-9 for curve in (first, second)]
+    excess = []
+    for curve in (first, second):
+        left = curve - curve.min()
+        left.index = left.index.to_series().round(6)
+        excess.append(left)
+    band = set(excess[0].index[near[0]]) | set(excess[1].index[near[1]])
+    common = [x for x in excess[0].index.intersection(excess[1].index) if x in band]
+    whole = len(common) >= FEWEST_RATES
+    # Where both diverged they agree.
+    apart = (excess[0][common] - excess[1][common]).fillna(0.0)
+    return {
+        "distance": float(np.sqrt(np.mean(apart**2))) if whole else np.nan,
+        "rates": len(common),
+        "determined": whole,
+        "reason": "" if whole else TOO_FEW,
+    }
