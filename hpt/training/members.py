@@ -30,8 +30,11 @@ LEAST_GAIN = 1.1
 #: Doublings without that gain before no more are tried: the first one also pays for the members' axis, and
 #: has brought nothing where eight members trained at three times the pace.
 PATIENCE = 2
-#: Steps that are timed of each number of members, at least; for how many seconds, and in all.
-LEAST_STEPS, SECONDS, SECONDS_IN_ALL = 3, 0.05, 4
+#: Steps that are timed of each number of members, at least, and for how many seconds.
+LEAST_STEPS, SECONDS = 3, 0.05
+#: After so many seconds no more members are tried: on a CPU that makes 16 of the smallest, and few where they
+#: bring little.
+SECONDS_IN_ALL = {"cpu": 1, "cuda": 10, "mps": 10}
 
 
 class Pace(NamedTuple):
@@ -63,7 +66,7 @@ def pace(config: RunConfig, device: torch.device) -> Pace:
 def _timed(shape, device):
     most = members_that_fit(shape, device)
     best, in_vain, members = None, 0, 1
-    end = _clock(device) + SECONDS_IN_ALL
+    end = _clock(device) + SECONDS_IN_ALL[device.type]
     with contextlib.suppress(torch.OutOfMemoryError), _one_thread():
         while members <= most and in_vain < PATIENCE and _clock(device) < end:
             seconds = _step_seconds([shape] * members, device)
