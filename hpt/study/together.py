@@ -85,8 +85,10 @@ def _train(todo, trainer, limit, quiet):
                 todo.results[result.config] = result
                 progress.finished(result)
         except KeyboardInterrupt:
+            # Looks into the store first, where a worker may have put more than is known here.
+            left = len(todo.missing)
             kept = len(todo.results)
-            planned = len(todo.missing) + kept
+            planned = left + kept
             raise StudyInterrupted(
                 f"interrupted: {kept} of {planned} runs are kept; run it again to go on."
             ) from None
