@@ -157,7 +157,8 @@ def _instability(results, report):
     rows = [r.row() for r in results if r.config.model.width == width]
     price = price_of_mistake(pd.DataFrame(rows)).set_index("parameterization")["price"]
     more = price["SP"] - price["SP+Embd"]
-    doubt = Z_95 * np.sqrt(4) * report.laws["noise"].median()
+    noise = report.laws["noise"].median()
+    doubt = Z_95 * np.sqrt(4) * noise
     train = stable.config.train
     diverged = sum(result.diverged for result in results)
     came_out = (
@@ -212,9 +213,10 @@ def _misses(report, names):
     curvature = wells.set_index("parameterization")["curvature"]
     told = []
     for name in names:
-        distance = off[name] * np.log(2)
+        octaves = off[name]
+        distance = octaves * np.log(2)
         cost = curvature[name] * distance**2 / 2
-        told.append(f"{off[name]:.2f} octaves for {name}, which costs {cost:.3f} nats")
+        told.append(f"{octaves:.2f} octaves for {name}, which costs {cost:.3f} nats")
     return f"; left out, η* of the largest width is missed by {' and by '.join(told)}"
 
 

@@ -213,16 +213,18 @@ def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, floa
 def opening(report: TransferReport) -> dict[str, Any]:
     """What the index opens with: the basins, and what a rate tuned at a smaller width costs at the
     largest."""
-    pictures = {"wide": basins_svg(report), "narrow": basins_svg(report, stacked=True)}
+    wide = basins_svg(report)
+    narrow = basins_svg(report, stacked=True)
     regret = transfer_regret(report.table).round(3)
+    widths = sorted(set(regret["width"]))
     by_width = regret.pivot(index="parameterization", columns="width")
     policies = {"unchanged": "as it is", "scaled": "× 1/n"}
-    columns = {
-        f"η of width {width:g} {said}": by_width[policy, width]
-        for policy, said in policies.items()
-        for width in sorted(set(regret["width"]))
-    }
-    return {"pictures": pictures, "regret": pd.DataFrame(columns).reset_index()}
+    columns = {}
+    for policy, said in policies.items():
+        for width in widths:
+            columns[f"η of width {width:g} {said}"] = by_width[policy, width]
+    table = pd.DataFrame(columns).reset_index()
+    return {"pictures": {"wide": wide, "narrow": narrow}, "regret": table}
 
 
 def _runs_in_words(study, results):

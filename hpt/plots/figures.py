@@ -60,9 +60,11 @@ def plot_loss_curves(
     figure, (ax,) = new_figure(1)
     for run, label, color in zip(runs, labels, shades(len(runs)), strict=True):
         curve = pd.Series(run.train_loss).rolling(smooth, min_periods=1).mean()
-        remark = " (diverged)" if run.diverged else ""
-        ax.plot(curve.to_numpy(), color=color, label=label + remark, lw=1.4)
-    ax.set(xlabel="step", ylabel=f"training loss, nats (mean of {smooth} steps)", title=title)
+        if run.diverged:
+            label = f"{label} (diverged)"
+        ax.plot(curve.to_numpy(), color=color, label=label, lw=1.4)
+    ylabel = f"training loss, nats (mean of {smooth} steps)"
+    ax.set(xlabel="step", ylabel=ylabel, title=title)
     ax.legend(fontsize=8)
     return figure
 
@@ -80,12 +82,14 @@ def plot_excess(
     figure, axes = new_figure(len(panels), sharey=True)
     for ax, (name, runs) in zip(axes, panels.items(), strict=True):
         for (label, run), color in zip(runs, shades(len(runs), "plasma"), strict=True):
-            ax.plot(excess_loss(run, stable[name]), lw=0.9, label=label, color=color)
+            excess = excess_loss(run, stable[name])
+            ax.plot(excess, lw=0.9, label=label, color=color)
         ax.axhline(0, color="black", lw=0.8)
         ax.set(title=name, xlabel="step")
         ax.legend(fontsize=8)
-    limits = np.clip(axes[0].get_ylim(), -1, 4)
-    axes[0].set(ylim=limits, ylabel="loss above the stable run, nats")
+    leftmost = axes[0]
+    limits = np.clip(leftmost.get_ylim(), -1, 4)
+    leftmost.set(ylim=limits, ylabel="loss above the stable run, nats")
     figure.suptitle(title)
     return figure
 
@@ -139,20 +143,32 @@ def plot_basins(
         ax.set(title=name, xlabel=CONVENTIONS[axis])
     for axis in conventions:
         _share_x([ax for ax in axes if ax.get_xlabel() == CONVENTIONS[axis]])
-    lowest, highest = report.basins["loss"].agg(["min", "max"])
-    axes[0].set_ylim((-0.02, 0.5) if regret else (lowest - 0.05, highest + 0.8))
-    for ax in axes[::columns]:
-        ax.set_ylabel("nats above the width's own best" if regret else "validation loss, nats")
+    _set_heights(axes[::columns], report.basins["loss"], regret)
     if own:
         axes[-1].plot([], [], "o", color="black", mfc="none", ms=8, label="your runs")
     axes[-1].legend(title="width", fontsize=8)
     return figure
 
 
+def _set_heights(leftmost, best, regret):
+    """What the heights are, and how far they reach: to a mistake's cost, not to a diverged run."""
+    limits = best.min() - 0.05, best.max() + 0.8
+    ylabel = "validation loss, nats"
+    if regret:
+        limits = -0.02, 0.5
+        ylabel = "nats above the width's own best"
+    for ax in leftmost:
+        ax.set_ylabel(ylabel)
+        ax.set_ylim(limits)
+
+
 def _share_x(axes):
     """The same rates on all of these panels."""
-    lows, highs = zip(*(ax.get_xlim() for ax in axes), strict=True)
-    plt.setp(axes, xlim=(min(lows), max(highs)))
+    limits = [ax.get_xlim() for ax in axes]
+    lows, highs = zip(*limits, strict=True)
+    low = min(lows)
+    high = max(highs)
+    plt.setp(axes, xlim=(low, high))
 
 
 def _draw_basin(ax, report, rows, well, shift, color):
@@ -189,8 +205,10 @@ def basins_svg(report: TransferReport, *, stacked: bool = False) -> str:
         columns = 1
     figure = plot_basins(report, columns=columns)
     text = io.StringIO()
-    with plt.rc_context({"svg.hashsalt": f"hpt {stacked}"}):
-        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    same_text = {"svg.hashsalt": f"hpt {stacked}"}
+    undated = {"Date": None}
+    with plt.rc_context(same_text):
+        figure.savefig(text, format="svg", metadata=undated, bbox_inches="tight")
     return text.getvalue()
 
 
@@ -204,8 +222,10 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     figure, (left, right) = width_figure(2)
     wells = by_parameterization(report.basins)
     measured = report.basins["width"]
-    widths = np.geomspace(measured.min(), measured.max() * beyond, 25)
-    laws = by_parameterization(pd.concat([predict_lr(report, width=float(w)) for w in widths]))
+    furthest = measured.max() * beyond
+    widths = np.geomspace(measured.min(), furthest, 25)
+    predicted = [predict_lr(report, width=float(w)) for w in widths]
+    laws = by_parameterization(pd.concat(predicted))
     for name in wells:
         color = color_of(name)
         _draw_law(left, laws[name], color)
@@ -213,8 +233,9 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
         style = {"color": color, "ms": 4, "label": name}
         draw_over_width(left, known, "log2_lr", fmt="o", **style)
         draw_over_width(right, known, "loss", fmt="o-", **style)
-        edge = wells[name].query("not determined")
-        left.plot(edge["width"], edge["log2_lr"], "x", color="grey")
+        unknown = wells[name].query("not determined")
+        log2_lr = unknown["log2_lr"]
+        left.plot(unknown["width"], log2_lr, "x", color="grey")
     left.set_ylabel("log₂ η* (hidden learning rate)")
     right.set_ylabel("loss at η*, nats")
     if "" not in wells:

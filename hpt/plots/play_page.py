@@ -37,24 +37,27 @@ def page_data(results: Sequence[RunResult], title: str = TITLE) -> dict[str, Any
     Variants that lack a width are left out, and so is the warm-up of which none has all.
     """
     rows = [result.row() for result in results]
-    warmups = [result.config.train.warmup_steps for result in results]
+    trains = [result.config.train for result in results]
+    warmups = [train.warmup_steps for train in trains]
     table = pd.DataFrame(rows).assign(warmup=warmups)
     table = table[~table["diverged"]]
     widths = sorted(set(table["width"].tolist()))
     variants = {}
-    for (name, warmup), runs in table.groupby(["parameterization", "warmup"], sort=False):
+    groups = table.groupby(["parameterization", "warmup"], sort=False)
+    for (name, warmup), runs in groups:
         if set(runs["width"]) == set(widths):
             variants.setdefault(name, {})[int(warmup)] = _basins(runs)
     names = dict.fromkeys([*FIRST, *variants])
     shown = [{"name": name, "basins": variants[name]} for name in names if name in variants]
-    known = sorted(set().union(*variants.values()), reverse=True)
+    known = set().union(*variants.values())
+    known = sorted(known, reverse=True)
     return plain(
         {
             "title": title,
             "widths": widths,
             "variants": shown,
             "warmups": known,
-            "steps": results[0].config.train.steps,
+            "steps": trains[0].steps,
             "runs": len(results),
         }
     )

@@ -17,6 +17,7 @@ from hpt.runs.result import RunResult
 
 #: A first look is at a rate so many octaves above the best: there is something to see.
 FIRST_OCTAVES = 2
+YOURS = "#c1443c"
 
 
 class RunExplorer(ipywidgets.VBox):
@@ -34,7 +35,8 @@ class RunExplorer(ipywidgets.VBox):
             cell = self._runs.setdefault((row["parameterization"], row["width"]), {})
             cell.setdefault(row["log2_lr"], run)
         names, widths = zip(*self._runs, strict=True)
-        self._name = ipywidgets.Dropdown(description="variant", options=list(dict.fromkeys(names)))
+        variants = list(dict.fromkeys(names))
+        self._name = ipywidgets.Dropdown(description="variant", options=variants)
         self._width = ipywidgets.SelectionSlider(
             description="width", options=sorted(set(widths)), value=max(widths)
         )
@@ -92,14 +94,16 @@ def _draw_cell(ax, cell, chosen):
     rates = sorted(cell)
     losses = [cell[rate].val_loss for rate in rates]
     ax.plot(rates, losses, "o-", color="black", lw=1)
-    ax.plot(chosen, cell[chosen].val_loss, "o", color="#c1443c", mfc="none", ms=12, mew=2)
+    ring = {"color": YOURS, "mfc": "none", "ms": 12, "mew": 2}
+    ax.plot(chosen, cell[chosen].val_loss, "o", **ring)
     ax.set(xlabel="log₂ η (hidden)", ylabel="validation loss, nats")
 
 
 def _draw_curves(ax, cell, best, chosen):
     """The curve of the chosen rate over that of the best, each named where it ends."""
-    for rate, color, name in ((best, "black", "best"), (chosen, "#c1443c", "yours")):
+    for rate, color, name in ((best, "black", "best"), (chosen, YOURS, "yours")):
         curve = pd.Series(cell[rate].train_loss).rolling(10, min_periods=1).mean()
         ax.plot(curve, color=color, lw=1.3)
-        add_note(ax, name, (len(curve), curve.iloc[-1]), (5, 0), color=color, annotation_clip=False)
+        end = len(curve), curve.iloc[-1]
+        add_note(ax, name, end, (5, 0), color=color, annotation_clip=False)
     ax.set(xlabel="step", ylabel="training loss, nats (mean of 10 steps)")
