@@ -81,7 +81,8 @@ class Game:
 
     def commit(self, log2_lr: float) -> pd.DataFrame:
         """Your learning rate for the largest width, scored beside par: its log2, the FLOPs spent, and the
-        regret, nats above the best there (at least that, for a rate beyond the map's).
+        regret, nats above the best there (at least that, for a rate beyond the map's). It ends the game;
+        nan commits nothing, and shows par alone.
 
         Par: the best rate of the narrowest width unchanged, and times the ratio of widths; hpt's adaptive
         search on all but the largest width with its prediction; the largest width's whole grid.
@@ -100,6 +101,8 @@ class Game:
         table = pd.DataFrame.from_dict(rows, orient="index", columns=["log2_lr", "FLOPs"])
         losses = [self._run(self._widest, rate)["loss"] for rate in table["log2_lr"]]
         table["regret"] = np.array(losses) - own.min()
+        if np.isfinite(log2_lr):
+            self.left = 0.0
         return table
 
     def _run(self, width, log2_lr):

@@ -53,7 +53,10 @@ def test_par_is_computed_from_the_stored_runs():
     game = Game("μP")
     runs = reference("sixteen").table.query("parameterization == 'μP'")
     means = runs.groupby(["width", "log2_lr"])["loss"].mean()
+    assert np.isnan(game.commit(np.nan).loc["you", "regret"]) and game.left > 0
     score = game.commit(means[128].idxmin())
+    with pytest.raises(ConfigError, match=r"0 are left"):
+        game.buy(16, -6)
     regret = score["regret"]
     assert regret["you"] == regret["full grid"] == 0 and score.loc["you", "FLOPs"] == 0
     tuned = means[16].idxmin()
