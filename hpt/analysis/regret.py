@@ -16,7 +16,7 @@ def transfer_regret(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table: a sweep with columns parameterization, width, log2_lr (of the hidden matrices) and loss, in
-        nats. Means over seeds are taken, and a best rate is the best of the grid.
+        nats, and one weight decay. Means over seeds are taken, and a best rate is the best of the grid.
 
     Returns
     -------
