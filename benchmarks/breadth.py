@@ -249,7 +249,9 @@ def examine(name: str) -> Outcome:
     why = list(faults(model, by_model, base))
     if by_width:
         wider = wider_huggingface_copy(model)
-        why += [f"by base_width {fault}" for fault in faults(model, by_width, wider)]
+        # Wrong is what fits neither way of widening: which sizes are widths is for the user to say.
+        elsewhere = set(faults(model, by_width, base))
+        why += [f"by base_width {fault}" for fault in faults(model, by_width, wider) if fault in elsewhere]
         roles = [{name: a.role.role for name, a in each.items()} for each in (by_width, by_model)]
         differ = [n for n in roles[0] if roles[0][n] != roles[1][n] and n in grown_alike(model, base)]
         why += [f"{n}: by base_width {roles[0][n]}, by base_model {roles[1][n]}" for n in differ]

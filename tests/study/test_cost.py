@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from hpt.cli import main
 from hpt.runs.store import Store
+from hpt.study.controls import constant_study, warmup_studies
 from hpt.study.cost import duration, in_bytes, record_bytes, wall_seconds
 from hpt.study.executor_local import LocalExecutor
 from hpt.study.profiles import load_profile
@@ -53,8 +54,13 @@ def test_dry_run_says_all_and_trains_nothing(tmp_path, tmp_path_factory, monkeyp
     monkeypatch.setenv("HPT_CACHE_DIR", str(tmp_path_factory.mktemp("empty_cache")))
     monkeypatch.setattr("hpt.training.loop.train", None)
     monkeypatch.setattr("hpt.study.timing.SECONDS", 0.1)
-    # The notebooks' stress test of the warm-up has three runs that the study lacks.
-    for command, runs in (("study", 60), ("notebooks", 63)):
+    study = load_profile("smoke")
+    alone = set(study.plan({}))
+    # What notebooks 01 and 03 take from the store beside the study.
+    controls = [*warmup_studies(study), constant_study(study)]
+    beside = alone.union(*(control.plan({}) for control in controls))
+    assert len(alone) == 60 < len(beside)
+    for command, runs in (("study", len(alone)), ("notebooks", len(beside))):
         done = CliRunner().invoke(
             main, [command, "--dry-run", "--profile=smoke", "--workers=1", f"--store={tmp_path / 'store'}"]
         )
