@@ -10,7 +10,7 @@ from hpt.exercises import TASKS, check
 from hpt.exercises.checking import told_of
 
 #: Notebooks whose exercises are these.
-DONE = ["00", "01", "02", "03", "04", "05", "06", "07", "11", "12", "13", "14"]
+DONE = ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "11", "12", "13", "14"]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 SOLUTIONS = {number: solution(number) for number in sorted({name[:2] for name in TASKS})}
