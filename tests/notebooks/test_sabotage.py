@@ -8,7 +8,7 @@ from solved import solution
 from hpt.model.transformer import ModelConfig, Transformer
 from hpt.parameterization.coordinates import coord_check
 from hpt.parameterization.groups import param_groups
-from hpt.training.loop import cross_entropy
+from hpt.training.step import cross_entropy
 
 
 def named(fault):
