@@ -272,7 +272,8 @@ def _execute(source, output, parameters, echo):
         parameters=parameters,
         kernel_name="python3",
         language="python",
-        cwd=source.parent,
+        # Of the kernel alone: papermill's own cwd= moves this whole process, and others run beside.
+        resources={"metadata": {"path": str(source.parent)}},
         progress_bar=False,
         start_timeout=300,
         stdout_file=echo,

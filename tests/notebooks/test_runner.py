@@ -133,8 +133,10 @@ def test_notebooks_run_in_order_until_one_fails(tmp_path, write, capsys):
     assert [line.split(":")[0] for line in said] == ["01_first", "01_first", "02_second"]
 
 
-def test_notebooks_run_side_by_side_and_what_each_prints_stays_whole(tmp_path, write, capsys):
-    """Each waits for the other, so one after another they would never end; both know their threads."""
+def test_notebooks_run_side_by_side_and_what_each_prints_stays_whole(tmp_path, write, capsys, monkeypatch):
+    """Each waits for the other, so one after another they would never end; both know their threads, and
+    are in their folder though this process, which both share, never moves."""
+    monkeypatch.setattr("os.chdir", None)
     meet = """
 import os, pathlib, time
 pathlib.Path({0!r}).touch()
