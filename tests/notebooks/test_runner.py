@@ -136,7 +136,8 @@ def test_notebooks_run_in_order_until_one_fails(tmp_path, write, capsys):
 def test_notebooks_run_side_by_side_and_what_each_prints_stays_whole(tmp_path, write, capsys, monkeypatch):
     """Each waits for the other, so one after another they would never end; both know their threads, and
     are in their folder though this process, which both share, never moves."""
-    monkeypatch.setattr("os.chdir", None)
+    moves = []
+    monkeypatch.setattr("os.chdir", moves.append)
     meet = """
 import os, pathlib, time
 pathlib.Path({0!r}).touch()
@@ -154,6 +155,7 @@ for _ in range(600):
     for result, name in zip(results, "ab", strict=True):
         whole = f"{name}\n" * 600 + f"{cores}\n"
         assert whole in said and printed(result.output) == whole
+    assert set(map(str, moves)) <= {os.getcwd()}
 
 
 def test_out_of_time_a_notebook_is_stopped_and_leaves_nothing(tmp_path, write):
