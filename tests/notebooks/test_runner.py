@@ -3,6 +3,7 @@ kernels."""
 
 import io
 import json
+import os
 import sys
 import time
 
