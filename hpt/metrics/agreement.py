@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpt.errors import TableError
+from hpt.metrics.sensitivity import check_band
 from hpt.metrics.table import read_table
 
 #: Fewer rates than these in common are no curve.
@@ -49,8 +49,7 @@ def curve_agreement(
     ------
     TableError: as :func:`hpt.transfer_report`, and for a band that is not positive.
     """
-    if not octaves > 0:
-        raise TableError(f"octaves={octaves!r}: a band is wider than nothing.", remedy="octaves=2.0")
+    check_band(octaves)
     sweep = read_table(table, scale=scale, by=by)
     rows = []
     for key, runs in sweep.groups():

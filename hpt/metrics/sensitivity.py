@@ -45,8 +45,7 @@ def lr_sensitivity(
     ------
     TableError: as :func:`hpt.transfer_report`, and for a band that is not positive.
     """
-    if not octaves > 0:
-        raise TableError(f"octaves={octaves!r}: a band is wider than nothing.", remedy="octaves=2.0")
+    check_band(octaves)
     sweep = read_table(table, scale=scale, by=by)
     rows = []
     for key, runs in sweep.groups():
@@ -54,6 +53,12 @@ def lr_sensitivity(
             named = dict(zip(sweep.group_columns, key, strict=True)) | {scale: size}
             rows.append(named | _over_band(own, octaves, loss_at_start))
     return pd.DataFrame(rows)
+
+
+def check_band(octaves: float) -> None:
+    """Refuse a band of learning rates that is not positive, with a TableError."""
+    if not octaves > 0:
+        raise TableError(f"octaves={octaves!r}: a band is wider than nothing.", remedy="octaves=2.0")
 
 
 def _over_band(runs, octaves, loss_at_start):

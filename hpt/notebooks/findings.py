@@ -70,14 +70,14 @@ def _group(report, **wanted):
     raise NotRunError(f"no runs of {wanted}")
 
 
-def _shown(drawn_B, level, unit, digits=3, reason=""):
+def _shown(drawn_B, level, unit="", form="+.3f", reason=""):
     """The median of replicates with its interval."""
     low, high = interval(drawn_B, level)
     middle = np.nanmedian(drawn_B) if np.isfinite(drawn_B).any() else np.nan
     if np.isnan(middle):
         return Found("", low, high, reason or "no optimum within the grid")
-    text = _text((middle, low, high), f"+.{digits}f")
-    return Found(f"{text} {unit}", low, high, reason)
+    text = _text((middle, low, high), form)
+    return Found(f"{text} {unit}".rstrip(), low, high, reason)
 
 
 def _text(values, form):
@@ -189,7 +189,7 @@ def _share_lost(reference, report):
         w = [group.at(max(common_widths(groups)))[0] for group in groups]
         sp, embd, mup = (group.drawn("loss_BxW", i) for group, i in zip(groups, w, strict=True))
         found[dose] = (sp - embd) / (sp - mup)
-    return _shown(100 * (found[10] - found[0]), report.level, "% of the gap", 0)
+    return _shown(100 * (found[10] - found[0]), report.level, "% of the gap", "+.0f")
 
 
 def _shift(reference, report):
@@ -197,7 +197,7 @@ def _shift(reference, report):
     without, with_decay = _two_doses(reference, report, " and parameterization == 'SP'").groups
     before_B = without.drawn("log2_lr_BxW", -1)
     after_B = with_decay.drawn("log2_lr_BxW", -1)
-    return _shown(after_B - before_B, report.level, "octaves", 2)
+    return _shown(after_B - before_B, report.level, "octaves", "+.2f")
 
 
 def _drift(arm, **wanted):
@@ -207,7 +207,7 @@ def _drift(arm, **wanted):
         group = _group(report, arm=arm, **wanted) if arm else _group(report, **wanted)
         drift_B = group.drawn("log2_lr_BxW", -1) - group.drawn("log2_lr_BxW", 0)
         reason_W = group.fit.points.reason_W
-        return _shown(drift_B, report.level, "octaves", 2, reason_W[0] or reason_W[-1])
+        return _shown(drift_B, report.level, "octaves", "+.2f", reason_W[0] or reason_W[-1])
 
     return find
 
@@ -261,9 +261,7 @@ def _part_of_gain(of, over, whole):
 
     def find(_, report):
         share_B = _gain_B(report, of, over) / _gain_B(report, whole, over)
-        low, high = interval(share_B, report.level)
-        text = _text((np.median(share_B), low, high), ".0%")
-        return Found(text, low, high)
+        return _shown(share_B, report.level, form=".0%")
 
     return find
 
@@ -286,7 +284,7 @@ def _change_of_kappa(arm):
         change_B = _kappa_B(decayed) - _kappa_B(plain)
         rows = report.to_frame().set_index(["arm", "parameterization"])["kappa_reason"]
         reason = rows["no decay", "SP+Embd"] or rows[arm, "SP+Embd"]
-        return _shown(change_B, report.level, "", 2, reason)
+        return _shown(change_B, report.level, "", "+.2f", reason)
 
     return find
 
@@ -307,7 +305,7 @@ def _exponent_of_ratio(arm):
         width_W = groups[0].fit.points.scale_W
         slope_B = np.polyfit(np.log2(width_W), best_BxW.T, 1)[0]
         at_edge = np.isin(loss_RxBxW.mean(1).argmin(0), (0, len(names) - 1)).any()
-        return _shown(slope_B, report.level, "", 2, "the best ratio lies at the edge" if at_edge else "")
+        return _shown(slope_B, report.level, "", "+.2f", "the best ratio lies at the edge" if at_edge else "")
 
     return find
 

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from changed_run import changed
 
-import hpt
 from hpt.errors import CompileWarning, ConfigError
 from hpt.runs.store import Store
 from hpt.study import timing as calibration
@@ -23,15 +23,6 @@ from hpt.training.programs import obstacle
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("programs")
 needs_compiler = pytest.mark.skipif(bool(obstacle(CPU)), reason=obstacle(CPU))
-
-
-def changed(run, parameterization="SP", seed=0, **values):
-    return dataclasses.replace(
-        run,
-        parameterization=hpt.Parameterization.parse(parameterization),
-        seed=seed,
-        train=dataclasses.replace(run.train, **values),
-    )
 
 
 @needs_compiler

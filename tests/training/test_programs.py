@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from changed_run import changed
 
-import hpt
 from hpt.data.source import load
 from hpt.training import programs as module
 from hpt.training.compiled import train_compiled
@@ -28,15 +28,6 @@ def key_of(config, members=1):
     fixed = [*run.one_step.constants.values(), torch.tensor(1.0)]
     arguments = [*all_tensors(run.groups), *run.first_inputs(), *fixed]
     return program_key(config, run.one_step, run.groups, arguments)
-
-
-def changed(run, parameterization="SP", seed=0, **values):
-    return dataclasses.replace(
-        run,
-        parameterization=hpt.Parameterization.parse(parameterization),
-        seed=seed,
-        train=dataclasses.replace(run.train, **values),
-    )
 
 
 @needs_compiler
