@@ -278,8 +278,8 @@ def speeds(targets, device: torch.device, end: float, steps: int = 40) -> list[d
 
 def _row(target, device, steps, peak):
     config = target.config()
-    ours = hpt_speed(target, device, steps, device.type == "cuda")
     plain = plain_speed(config, device, steps)
+    ours = hpt_speed(target, device, steps, device.type == "cuda")
     return {
         "width": target.width,
         "members": target.members,
@@ -293,6 +293,8 @@ def _row(target, device, steps, peak):
 
 def checks(device: str, of=CHECKS) -> int:
     """Make them; how many failed."""
+    # Small steps on a CPU: many threads stand in each other's way.
+    torch.set_num_threads(1)
     failed = 0
     for check in of:
         start = time.perf_counter()

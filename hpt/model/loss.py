@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 #: Logits made at a time. A whole step of a small model; of a large one, as many as the memory should hold.
+#: A GPU multiplies few rows at a lower pace.
 LOGITS_AT_A_TIME = 2**24
+LOGITS_AT_A_TIME_ON_CUDA = 2**27
 
 
 def readout_loss(x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplier: float = 1.0) -> Tensor:
@@ -45,7 +47,8 @@ class _ReadoutLoss(torch.autograd.Function):
     @staticmethod
     def forward(x_NxD, weight_VxD, targets_N, multiplier):
         w_VxD = weight_VxD.to(x_NxD.dtype)
-        rows = max(1, LOGITS_AT_A_TIME // len(w_VxD))
+        most = LOGITS_AT_A_TIME_ON_CUDA if x_NxD.device.type == "cuda" else LOGITS_AT_A_TIME
+        rows = max(1, most // len(w_VxD))
         loss = 0.0
         d_x = []
         d_weight = 0.0

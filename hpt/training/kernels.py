@@ -25,6 +25,14 @@ QUICKLY = {
 LONG_ROW = 2048
 
 
+def options() -> dict:
+    """Those of ``QUICKLY`` that this torch has: 2.11 lacks one of 2.13's."""
+    from torch._inductor import config
+
+    known = config.get_config_copy()
+    return {name: value for name, value in QUICKLY.items() if name in known}
+
+
 def decompositions() -> dict:
     """Operations of torch by what they are replaced with while one step is traced."""
     gelu = Gelu()

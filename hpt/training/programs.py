@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import copy
 import dataclasses
+import functools
 import itertools
 import os
 import platform
@@ -52,9 +53,15 @@ def obstacle(device: torch.device) -> str:
         return f"compiled steps are for CPUs and CUDA, not {device.type}"
     if platform.system() != "Linux":
         return f"compiled steps are untried on {platform.system()}"
-    if device.type == "cuda" and not torch.utils._triton.has_triton():
+    if device.type == "cuda" and not _has_triton():
         return "torch finds no Triton for this GPU"
     return "" if shutil.which(compiler) else f"there is no C++ compiler {compiler!r}"
+
+
+def _has_triton():
+    from torch.utils._triton import has_triton
+
+    return has_triton()
 
 
 def program(
@@ -134,17 +141,36 @@ def _compiled(one_step, groups, arguments, folder):
         raise ConfigError(
             "a compiled step cannot be had here.", reason, "hpt.train(config), which needs none"
         )
-    compile_to = _compile_for_cuda if device.type == "cuda" else _compile
-    with scratch(folder) as aside, _temporary_files_in(aside):
-        compile_to(one_step, groups, arguments, aside / "program.pt2")
-        return (aside / "program.pt2").read_bytes()
+    with scratch(folder) as aside:
+        path = aside / "program.pt2"
+        if device.type == "cuda":
+            _work_in(folder)
+            _compile_for_cuda(one_step, groups, arguments, path)
+        else:
+            with _temporary_files_in(aside):
+                _compile(one_step, groups, arguments, path)
+        return path.read_bytes()
+
+
+@functools.cache
+def _work_in(folder):
+    """Has torch and Triton work in a place of this process there, until it ends: the processes that make
+    kernels live on with the place that they were started with, and kernels are read when they are
+    launched first."""
+    kept = contextlib.ExitStack()
+    atexit.register(kept.close)
+    kept.enter_context(_temporary_files_in(kept.enter_context(scratch(folder))))
 
 
 @contextlib.contextmanager
 def _temporary_files_in(folder: Path) -> Iterator[None]:
     """Has torch, its compiler and its loader work there: their own place, /tmp/torchinductor_USER, has a
     name that others can take first."""
-    ours = {"TMPDIR": str(folder), "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
+    ours = {
+        "TMPDIR": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+    }
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:
@@ -165,7 +191,7 @@ def _compile(one_step, groups, arguments, path):
         # What torch's compiler says to its own authors.
         warnings.simplefilter("ignore")
         exported = torch.export.export(graph, tuple(arguments))
-        aoti_compile_and_package(exported, package_path=str(path), inductor_configs=kernels.QUICKLY)
+        aoti_compile_and_package(exported, package_path=str(path), inductor_configs=kernels.options())
 
 
 def _compile_for_cuda(one_step, groups, arguments, path):
@@ -216,15 +242,11 @@ def _load(package, folder):
 
 
 def _load_for_cuda(package, folder):
-    """Its kernels are read when they are launched first, so what was unpacked stays until the
-    process ends."""
     from torch._inductor import CompiledArtifact
 
-    kept = contextlib.ExitStack()
-    atexit.register(kept.close)
-    unpacked = kept.enter_context(scratch(folder))
-    kept.enter_context(_temporary_files_in(unpacked))
-    path = unpacked / "program.pt2"
-    path.write_bytes(package)
-    artifact = CompiledArtifact.load(path=str(path), format="binary")
+    _work_in(folder)
+    with scratch(folder) as unpacked:
+        path = unpacked / "program.pt2"
+        path.write_bytes(package)
+        artifact = CompiledArtifact.load(path=str(path), format="binary")
     return lambda tensors: artifact(*tensors)
