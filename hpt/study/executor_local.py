@@ -107,12 +107,13 @@ class LocalExecutor(Executor):
         """
         if not missing:
             return
+        self.workers, why_workers = choose_workers(missing, self.device, self.asked)
+        # They import torch while this process times shapes.
+        self._start()
         # What a program would save a stack on a CPU nobody has timed.
         on_cpu = pick_device(self.device).type == "cpu"
         wanted = False if self.stack and self.compile is None and on_cpu else self.compile
         shapes, why_compiled = shapes_to_compile(grid, self.device, wanted)
-        self.workers, why_workers = choose_workers(missing, self.device, self.asked)
-        self._start()
         self._repeated(self._compile, shapes, quiet)
         _, why_jobs = self.jobs(missing)
         self.why = f"{why_workers}; {why_compiled}; {why_jobs}"

@@ -33,8 +33,8 @@ PATIENCE = 2
 #: Steps that are timed of each number of members, at least, and for how many seconds.
 LEAST_STEPS, SECONDS = 3, 0.05
 #: After so many seconds no more members are tried: on a CPU that makes 16 of the smallest, and few where they
-#: bring little.
-SECONDS_IN_ALL = {"cpu": 1, "cuda": 10, "mps": 10}
+#: bring little; an H100 was full at 64 to 128 of quick's.
+SECONDS_IN_ALL = {"cpu": 1, "cuda": 3, "mps": 3}
 
 
 class Pace(NamedTuple):
