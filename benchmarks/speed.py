@@ -40,10 +40,11 @@ from hpt.device import cores_here, pick_device, pick_precision
 from hpt.model.transformer import flops_per_token
 from hpt.runs.run_config import RunConfig, run_flops
 from hpt.runs.store import Store
-from hpt.study.executor_local import LocalExecutor, _start_worker
+from hpt.study.executor_local import LocalExecutor
 from hpt.study.plan import forecast
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
+from hpt.study.worker import start_worker
 
 
 def seconds(task, times: int = 5) -> float:
@@ -82,10 +83,10 @@ def steps_by_width(base: RunConfig, widths: list[int], vocabularies: list[int], 
     workers = min(cores_here(), len(widths))
     for vocabulary, width in itertools.product(vocabularies, widths):
         config = at_width(base, width, vocabulary)
-        with ProcessPoolExecutor(1, context, _start_worker) as alone:
+        with ProcessPoolExecutor(1, context, start_worker) as alone:
             row = alone.submit(time_step, config, steps).result()
             all_threads = alone.submit(time_threads, config, steps, workers).result()
-        with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+        with ProcessPoolExecutor(workers, context, start_worker) as pool:
             together = [f.result() for f in [pool.submit(time_step, config, steps) for _ in range(workers)]]
             single = [
                 f.result() for f in [pool.submit(time_threads, config, steps, 1) for _ in range(workers)]
@@ -272,7 +273,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         programs_anew(Path(folder))
         if a.profile:
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker) as alone:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker) as alone:
                 config = at_width(base, a.profile, a.vocabularies[0])
                 print(alone.submit(profile_step, config).result().round(2).to_string())
             return

@@ -193,3 +193,8 @@ def test_code_is_short_and_its_lines_are_plain():
     lines, nodes = sum(wing[0] for wing in wings), sum(wing[1] for wing in wings)
     assert lines <= 14_400
     assert nodes < 5 * lines
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_every_benchmark_can_be_imported(file):
+    importlib.import_module(file.stem)
