@@ -256,6 +256,12 @@ def _gain(of, over):
     return find
 
 
+def _gain_of_embd(arm):
+    """By how many nats Embd lowers SP's best loss in an arm, at the largest width."""
+    sp = {"arm": arm, "parameterization": "SP"}
+    return _gain(sp | {"parameterization": "SP+Embd"}, sp)
+
+
 def _part_of_gain(of, over, whole):
     """What one arm gains over another, as a share of what a third one gains over it."""
 
@@ -365,10 +371,7 @@ FINDERS: dict[str, dict[str, Finder]] = {
     },
     "warmup": {
         "short": _gain_of_short_warmup,
-        "long": _gain(
-            {"arm": "120 steps", "parameterization": "SP+Embd"},
-            {"arm": "120 steps", "parameterization": "SP"},
-        ),
+        "long": _gain_of_embd("120 steps"),
         "exponential": _part_of_gain(
             {"arm": "exponential, 120 steps"},
             {"arm": "60 steps", "parameterization": "SP"},
@@ -378,5 +381,12 @@ FINDERS: dict[str, dict[str, Finder]] = {
     "muon": {
         "gain": _gain({"parameterization": "SP+Embd"}, {"parameterization": "SP"}),
         "width_free": _drift(None, parameterization="SP"),
+    },
+    "elsewhere": {
+        "Lion": _gain_of_embd("Lion"),
+        "SGD": _gain_of_embd("SGD"),
+        "gla": _gain_of_embd("gated linear attention"),
+        "depth": _gain_of_embd("six layers"),
+        "batch": _gain_of_embd("four times the batch"),
     },
 }

@@ -29,7 +29,14 @@ from hpt.plots.figures import plot_basins
 from hpt.plots.phases import plot_phases
 from hpt.plots.waterfall import plot_waterfall
 from hpt.study.cost import duration
-from hpt.study.references import Reference, reference, reference_definition, reference_names, reference_parts
+from hpt.study.references import (
+    Reference,
+    machines_of,
+    reference,
+    reference_definition,
+    reference_names,
+    reference_parts,
+)
 
 SHOWN = ("E", "kappa", "R")
 
@@ -131,7 +138,7 @@ def _section(study, folder):
         "notebook": reference_definition(study.reference.name)["notebook"],
         "command": manifest["command"],
         "seconds": duration(manifest["seconds"]),
-        "machines": ", ".join(dict.fromkeys(made["processor"] for made in manifest["made"])),
+        "machines": ", ".join(machines_of(manifest)),
     }
 
 

@@ -85,12 +85,21 @@ class Reference:
 
     def __str__(self) -> str:
         made = self.manifest["made"]
-        machines = ", ".join(dict.fromkeys(each["processor"] for each in made))
+        machines = ", ".join(machines_of(self.manifest))
         return (
             f"reference study {self.name!r} at profile {self.profile!r}: {self.manifest['runs']} of "
             f"{self.manifest['planned']} runs, made by `{self.manifest['command']}` on {machines}, "
             f"{made[0]['date']} to {made[-1]['date']}"
         )
+
+
+def machines_of(manifest: dict[str, Any]) -> list[str]:
+    """The cards that trained a reference study, or the processors, each once."""
+    found = {}
+    for made in manifest["made"]:
+        cards = [name for name in made.get("devices", ()) if not name.startswith("cpu")]
+        found |= dict.fromkeys(cards or [made["processor"]])
+    return list(found)
 
 
 def reference(name: str, profile: str = "quick", *, folder: StrPath = FOLDER) -> Reference:
@@ -222,7 +231,8 @@ def _pack(name, profile, parts, store, text, before):
     history = before.manifest["made"] if before else []
     definition = reference_definition(name)
     if new:
-        history = [*history, environment_facts() | _cost(new)]
+        devices = sorted({result.device for result in new})
+        history = [*history, environment_facts() | {"devices": devices} | _cost(new)]
     manifest = {
         "name": name,
         **{key: definition[key] for key in ("question", "notebook", "expected")},
