@@ -4,6 +4,9 @@
     python benchmarks/gpu.py --only checks  # or: speed
     python benchmarks/gpu.py --dry          # on the CPU, on small sizes: that all of it can be run
 
+On a GPU each check is a process, and so is each shape whose programs are to be made: they run side by side,
+as a program takes one core half a minute and the GPU nothing. Then the shapes are timed, one after another.
+
 The baseline is benchmarks/plain.py under bf16 autocast and torch.compile, one run at a time. The tests
 marked gpu make the same checks.
 """
@@ -34,6 +37,7 @@ from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
 from hpt.runs.train_config import TrainConfig
 from hpt.study.study import Study
+from hpt.training.compiled import try_to_compile
 from hpt.training.loop import Training
 
 #: Multiplications and additions of bf16 matrices a second, dense, as the vendor gives them.
@@ -211,6 +215,9 @@ TARGETS = (
 )
 
 
+#: What timing all shapes takes, once their programs are made: 15 s each on an H100.
+SECONDS_TO_TIME = 90
+
 #: For a machine without a GPU.
 SMALL = (Target(16, 3, 1, 8, 64, 16, 4, 1.0, micro_batch=2), Target(32, 1, 1, 8, 64, 16, 4, 1.0))
 
@@ -310,6 +317,46 @@ def checks(device: str, of=CHECKS) -> int:
     return failed
 
 
+def prepare(target: Target) -> None:
+    """Have the programs of a shape ready on disk, the baseline's too."""
+    device = torch.device("cuda")
+    plain_speed(target.config(), device, 1)
+    torch.cuda.empty_cache()
+    failure = try_to_compile([target.config()] * target.members, "cuda", target.members > 1)
+    print(f"width {target.width}: programs {failure or 'made'}")
+
+
+def side_by_side(parts: list[str], end: float) -> int:
+    """Run parts of this script, each in a process that ends in time, and print what each says; how many
+    failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        logs = {part: Path(folder, str(i)) for i, part in enumerate(parts)}
+        started = {}
+        for part, log in logs.items():
+            with log.open("w") as said:
+                command = [sys.executable, __file__, "--part", part]
+                started[part] = subprocess.Popen(command, stdout=said, stderr=said)
+        failed = 0
+        for part, process in started.items():
+            try:
+                failed += process.wait(max(end - time.monotonic(), 1)) != 0
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                failed += 1
+                print(f"{part}: no time was left")
+            print(logs[part].read_text().rstrip(), flush=True)
+    return failed
+
+
+def run_part(name: str) -> int:
+    """A check, or the programs of a width; how many failed."""
+    if name.isdigit():
+        prepare(next(target for target in TARGETS if target.width == int(name)))
+        return 0
+    return checks("cuda", [check for check in CHECKS if check.__name__ == name])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -317,17 +364,21 @@ def main() -> None:
     parser.add_argument("--only", choices=["checks", "speed"])
     parser.add_argument("--minutes", type=float, default=4)
     parser.add_argument("--dry", action="store_true")
+    parser.add_argument("--part", help="one check by its name, or the programs of one width")
     a = parser.parse_args()
     end = time.monotonic() + 60 * a.minutes
     if a.dry:
         sys.exit(dry_run(a.only, end))
     if not torch.cuda.is_available():
         sys.exit("there is no CUDA device here; --dry goes without")
-    print(torch.cuda.get_device_name(), "torch", torch.__version__)
+    if a.part:
+        sys.exit(run_part(a.part))
+    print(torch.cuda.get_device_name(), "torch", torch.__version__, flush=True)
+    parts = [str(target.width) for target in TARGETS] if a.only != "checks" else []
+    parts += [check.__name__ for check in CHECKS] if a.only != "speed" else []
+    failed = side_by_side(parts, end - SECONDS_TO_TIME)
     if a.only != "checks":
-        # Programs take 20 s and more to make.
-        speeds(TARGETS, torch.device("cuda"), end - 60)
-    failed = 0 if a.only == "speed" else checks("cuda")
+        failed += len(TARGETS) - len(speeds(TARGETS, torch.device("cuda"), end - 20))
     sys.exit(failed)
 
 

@@ -1,5 +1,7 @@
 """On a GPU: the checks of benchmarks/gpu.py, and that they can be made at all."""
 
+import time
+
 import gpu
 import pytest
 import torch
@@ -35,3 +37,21 @@ def test_a_row_that_fails_costs_no_other(monkeypatch, capsys):
     monkeypatch.setattr(gpu, "plain_speed", lambda *_: 1 / 0)
     assert gpu.speeds(gpu.SMALL, torch.device("cpu"), float("inf"), steps=1) == []
     assert capsys.readouterr().out.count("FAILED") == 2
+
+
+#: Stands for the script: says its part, fails at one and never ends at another.
+PART = """
+import sys, time
+print(sys.argv[2], "says", flush=True)
+time.sleep(600 if sys.argv[2] == "slow" else 0)
+sys.exit(sys.argv[2] == "bad")
+"""
+
+
+def test_parts_run_side_by_side_and_end_in_time(monkeypatch, tmp_path, capsys):
+    script = tmp_path / "part.py"
+    script.write_text(PART)
+    monkeypatch.setattr(gpu, "__file__", str(script))
+    assert gpu.side_by_side(["good", "bad", "slow"], time.monotonic() + 5) == 2
+    said = capsys.readouterr().out
+    assert "good says" in said and "bad says" in said and "slow: no time was left" in said
