@@ -22,6 +22,7 @@ from hpt.study.worker import deaf_children, orderly_end, start_worker
 from hpt.training.compiled import try_to_compile
 from hpt.training.loop import check_start
 from hpt.training.memory import SHARE, available_bytes, step_bytes
+from hpt.training.stacked import stack_key
 
 #: How often the pool is started anew after a worker was killed.
 RESTARTS = 3
@@ -115,7 +116,8 @@ class LocalExecutor(Executor):
         wanted = False if self.stack and self.compile is None and on_cpu else self.compile
         shapes, why_compiled = shapes_to_compile(grid, self.device, wanted)
         self._repeated(self._compile, shapes, quiet)
-        _, why_jobs = self.jobs(missing)
+        jobs, why_jobs = self.jobs(missing)
+        self._make_programs(jobs, quiet)
         self.why = f"{why_workers}; {why_compiled}; {why_jobs}"
 
     def _start(self):
@@ -138,7 +140,7 @@ class LocalExecutor(Executor):
         as it is."""
         shapes = shapes_of(shapes)[::-1]
         if self.stack or pick_device(self.device).type == "cuda":
-            # A program of a stack is made with the first of its size, see run_job.
+            # Those of stacks hang on how many train at once, see _make_programs.
             self.compiled = frozenset(shapes)
             return
         tasks = [self.submit(try_to_compile, [shape], self.device) for shape in shapes]
@@ -150,6 +152,26 @@ class LocalExecutor(Executor):
         for shape in failures.keys() - self.compiled:
             text = NOT_COMPILED.format(shape.model.width, failures[shape])
             warnings.warn(text, CompileWarning, stacklevel=2)
+
+    def _make_programs(self, jobs, quiet):
+        """Have the programs of stacks ready on disk: processes of their own make them, one a core, while
+        there may be one alone that trains. What fails here, or of a size that is not known yet, is made with
+        the first such job."""
+        stacked = [job for job in jobs if shape_of(job[0]) in self.compiled and self.is_stacked(job)]
+        programs = list(dict.fromkeys((stack_key(job[0]), len(job)) for job in stacked))
+        if len(programs) < 2:
+            return
+        if not quiet:
+            print(f"compiling the steps of {len(programs)} stacks where they are not on disk, once")
+        context = multiprocessing.get_context("spawn")
+        makers = min(cores_here(), len(programs))
+        with (
+            futures.ProcessPoolExecutor(makers, context, start_worker) as pool,
+            deaf_children(),
+            contextlib.suppress(BrokenProcessPool),
+        ):
+            tasks = [pool.submit(try_to_compile, [key] * count, self.device, True) for key, count in programs]
+            futures.wait(tasks)
 
     def time(self, configs):
         """How long such runs take while all workers are busy."""

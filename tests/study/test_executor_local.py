@@ -1,8 +1,10 @@
 """The local executor: how many workers, and what becomes of their jobs."""
 
+import concurrent.futures as futures
 import functools
 import os
 import signal
+from typing import ClassVar
 
 import pytest
 import torch
@@ -101,3 +103,39 @@ def test_a_worker_dying_before_its_first_run_is_replaced(tmp_path, runs, monkeyp
             executor.prepare(runs[:1], runs[:1], quiet=True)
         assert [result.config for result in executor.run(runs[:1])] == runs[:1]
         assert executor._deaths == 1 and marker.exists() != ready
+
+
+class Makers:
+    """A pool that keeps what it is asked for."""
+
+    asked: ClassVar[list] = []
+
+    def __init__(self, count, *_):
+        self.count = count
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, task, configs, device, stacked):
+        self.asked.append(
+            (self.count, task, {shape_of(c).model.width for c in configs}, len(configs), stacked)
+        )
+        done = futures.Future()
+        done.set_result("")
+        return done
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_programs_of_all_stacks_are_made_at_once_each_once(tmp_path, runs, monkeypatch):
+    executor = LocalExecutor(Store(tmp_path), 1, "cpu", stack=True)
+    executor.compiled = frozenset(map(shape_of, runs))
+    jobs, _ = executor.jobs(runs)
+    monkeypatch.setattr(futures, "ProcessPoolExecutor", Makers)
+    executor._make_programs([*jobs, *jobs], quiet=True)
+    assert [asked[2:] for asked in Makers.asked] == [({job[0].model.width}, len(job), True) for job in jobs]
+    assert {asked[:2] for asked in Makers.asked} == {(min(4, len(jobs)), executor_local.try_to_compile)}
+    executor._make_programs(jobs[:1], quiet=True)
+    assert len(Makers.asked) == len(jobs)
