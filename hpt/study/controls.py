@@ -50,14 +50,13 @@ def constant_study(study):
         middle = len(grid) // 2
         upwards = grid[middle:]
         rates[width] = upwards[:3]
-    part = dataclasses.replace(study, name="constant", parameterizations=(constant,))
-    return _part(part, rates)
+    return _part(study, rates, name="constant", parameterizations=(constant,))
 
 
-def _part(study, log2_lrs):
+def _part(study, log2_lrs, **changed):
     """These learning rates and no more, one seed each."""
     fixed = {"search": "grid", "seeds": 1, "best_seeds": 1, "best_neighbours": {}, "only": {}, "extend": 0}
-    return dataclasses.replace(study, log2_lrs=log2_lrs, **fixed)
+    return dataclasses.replace(study, log2_lrs=log2_lrs, **fixed, **changed)
 
 
 def _with_warmup(study, steps):

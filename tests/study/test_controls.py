@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pytest
+
 from hpt.parameterization.named_rules import rule
 from hpt.study.controls import constant_study, warmup_studies
 from hpt.study.profiles import load_profile
@@ -27,6 +29,14 @@ def test_shorter_warmups_of_the_same_runs():
 def test_a_warmup_of_a_few_steps_is_not_shortened_below_one(tiny_study):
     assert [s.base.train.warmup_steps for s in warmup_studies(tiny_study, ["μP"])] == [1, 2]
     assert {p.name for s in warmup_studies(tiny_study, ["μP"]) for p in s.parameterizations} == {"μP"}
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "gpu"])
+def test_every_profile_has_both(profile):
+    """Also where its widest models are of some parameterizations alone."""
+    study = load_profile(profile).select(["SP", "SP+Embd", "μP"])
+    assert {len(part.plan({})) for part in warmup_studies(study)} == {9}
+    assert len(constant_study(study).plan({})) == 3 * (len(study.widths) - 1)
 
 
 def test_a_constant_multiplier_is_that_of_the_smallest_width():
