@@ -66,7 +66,22 @@ def _cell_plan(study, parameterization, decay, width, losses):
     neighbours = study.best_neighbours.get(width, 1)
     near = rates[max(best - neighbours, 0) : best + neighbours + 1]
     more_seeds = range(study.seeds, study.best_seeds_at(width))
-    return runs + [run_at(x, seed=seed) for x in near for seed in more_seeds]
+    more = [run_at(x, seed=seed) for x in near for seed in more_seeds]
+    runs += more
+    if study.search == "basin" and all(run in losses for run in more):
+        # With all seeds another rate may be the best, whose basin reaches elsewhere.
+        lattice = np.array(_lattice(study.log2_lrs[width], study.extend))
+        best = _best_on_the_mean(rates, study.best_seeds_at(width), run_at, losses)
+        further = [x for x in _in_reach(lattice, best) if x not in rates]
+        runs += [run_at(x, seed=seed) for x in further for seed in range(study.seeds)]
+    return runs
+
+
+def _best_on_the_mean(rates, seeds, run_at, losses):
+    """The rate with the lowest mean over the seeds that are known."""
+    runs_of = {x: [run_at(x, seed=seed) for seed in range(seeds)] for x in rates}
+    mean_of = {x: np.mean([losses[run] for run in runs if run in losses]) for x, runs in runs_of.items()}
+    return min(mean_of, key=mean_of.get)
 
 
 def _rates_of_the_grid(grid, extend, loss_at):
