@@ -114,6 +114,14 @@ def test_a_basin_is_swept_as_far_as_its_window_reaches(quick):
     assert rates(hopeless, 16) == [*range(-11, -3)]
 
 
+def test_a_basin_reaches_two_octaves_beyond_the_best_of_its_means(quick):
+    """Of seed 0 the best is -5, of all three seeds -4: what two octaves too many cost is known of both."""
+    study = dataclasses.replace(quick.select(["SP"], [16]), best_seeds=3)
+    known = losses_of(study, lambda x, width, seed: 0.1 * (x + (4 if seed else 4.6)) ** 2)
+    assert rates(known, 16) == [-7, -6, -5, -4, -3, -2]
+    assert rates(known, 16, seed=2) == [-6, -5, -4]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_what_a_basin_leaves_out_moves_no_figure(quick, seed):
     """On sweeps of a known law: the report on the basins alone, and with the rest of the grid."""
