@@ -255,7 +255,7 @@ def play(out, picture) -> None:
     echo(hpt.plots.write_play_page(study.results, out))
     three = study.table.query("parameterization in ['SP', 'SP+Embd', 'μP']")
     report = hpt.transfer_report(three, reference="μP", bootstraps=200)
-    Path(picture).write_text(hpt.plots.basins_svg(report), encoding="utf-8")
+    Path(picture).write_text(hpt.plots.figure_svg(hpt.plot_basins(report)), encoding="utf-8")
 
 
 @main.command()

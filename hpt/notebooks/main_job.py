@@ -26,7 +26,8 @@ from hpt.notebooks.pages import write_report
 from hpt.notebooks.runner import choose_notebooks, earlier, notebooks_at_once, run_notebooks
 from hpt.notebooks.source import header, read_notebook
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
-from hpt.plots.figures import basins_svg
+from hpt.plots.display import figure_svg, stacked
+from hpt.plots.figures import plot_basins
 from hpt.plots.phase_page import write_phase_page
 from hpt.plots.play_page import write_play_page
 from hpt.runs.environment import environment_facts
@@ -213,21 +214,14 @@ def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, floa
 def opening(report: TransferReport) -> dict[str, Any]:
     """What the index opens with: the basins, and what a rate tuned at a smaller width costs at the
     largest, at the smallest weight decay."""
-    wide = basins_svg(report)
-    narrow = basins_svg(report, stacked=True)
-    table = report.table
-    decay = decay_column(report.group_columns)
-    least = table[decay].min()
-    regret = transfer_regret(table[table[decay] == least]).round(3)
-    widths = sorted(set(regret["width"]))
-    by_width = regret.pivot(index="parameterization", columns="width")
+    basins = plot_basins(report)
+    pictures = {"wide": figure_svg(basins), "narrow": figure_svg(stacked(basins))}
+    decay = report.table[decay_column(report.group_columns)]
+    regret = transfer_regret(report.table[decay == decay.min()]).round(3)
     policies = {"unchanged": "as it is", "scaled": "× 1/n"}
-    columns = {}
-    for policy, said in policies.items():
-        for width in widths:
-            columns[f"η of width {width:g} {said}"] = by_width[policy, width]
-    prices = pd.DataFrame(columns).reset_index()
-    return {"pictures": {"wide": wide, "narrow": narrow}, "regret": prices}
+    prices = regret.pivot(index="parameterization", columns="width", values=list(policies))
+    prices.columns = [f"η of width {width:g} {policies[policy]}" for policy, width in prices]
+    return {"pictures": pictures, "regret": prices.reset_index()}
 
 
 def _runs_in_words(study, results):

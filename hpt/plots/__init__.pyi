@@ -1,6 +1,6 @@
 from .diagnostics import plot_diagnostics as plot_diagnostics
+from .display import figure_svg as figure_svg
 from .effect_bars import plot_effects as plot_effects
-from .figures import basins_svg as basins_svg
 from .figures import plot_basins as plot_basins
 from .figures import plot_coord_check as plot_coord_check
 from .figures import plot_excess as plot_excess
@@ -11,7 +11,7 @@ from .figures import plot_optimum as plot_optimum
 from .phase_page import write_phase_page as write_phase_page
 from .phases import plot_phases as plot_phases
 from .play_page import write_play_page as write_play_page
-from .style import STYLE as STYLE
 from .style import color_of as color_of
+from .style import new_figure as new_figure
 from .waterfall import plot_waterfall as plot_waterfall
 from .widgets import RunExplorer as RunExplorer

@@ -5,7 +5,6 @@ Nothing trains here.
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -101,7 +100,6 @@ def plot_basins(
     base_width: int = 1,
     regret: bool = False,
     mine: pd.DataFrame | None = None,
-    columns: int = PANELS_A_ROW,
 ) -> Figure:
     """Final loss against the learning rate, a panel a parameterization, a colour a width: mean losses as
     points, the fitted well as a line, its optimum as a diamond with the interval.
@@ -114,7 +112,6 @@ def plot_basins(
     base_width: for the "mup" axis.
     regret: draw the loss above the width's own best, so that widths compare.
     mine: the table of further runs, drawn as rings: your own over a reference study's.
-    columns: panels side by side.
     """
     report = data if isinstance(data, TransferReport) else transfer_report(data)
     rows = by_parameterization(report.table)
@@ -125,7 +122,7 @@ def plot_basins(
     if convention == "both":
         conventions = list(CONVENTIONS)
     panels = list(itertools.product(wells, conventions))
-    figure, axes = new_figure(len(panels), sharey=True, columns=columns)
+    figure, axes = new_figure(len(panels), sharey=True)
     for ax, (name, axis) in zip(axes, panels, strict=True):
         for width, color in zip(widths, shades(len(widths)), strict=True):
             well = wells[name].query("width == @width")
@@ -137,13 +134,13 @@ def plot_basins(
                 floor = well["loss"].sum()
             runs = rows[name].query("width == @width")
             _draw_basin(ax, report, runs, well, (shift, -floor), color)
-            rings = own[name].query("width == @width") if name in own else ()
-            if len(rings):
+            if name in own:
+                rings = own[name].query("width == @width")
                 _draw_rings(ax, rings, (shift, -floor), color)
         ax.set(title=name, xlabel=CONVENTIONS[axis])
     for axis in conventions:
         _share_x([ax for ax in axes if ax.get_xlabel() == CONVENTIONS[axis]])
-    _set_heights(axes[::columns], report.basins["loss"], regret)
+    _set_heights(axes[::PANELS_A_ROW], report.basins["loss"], regret)
     if own:
         axes[-1].plot([], [], "o", color="black", mfc="none", ms=8, label="your runs")
     axes[-1].legend(title="width", fontsize=8)
@@ -166,9 +163,7 @@ def _share_x(axes):
     """The same rates on all of these panels."""
     limits = [ax.get_xlim() for ax in axes]
     lows, highs = zip(*limits, strict=True)
-    low = min(lows)
-    high = max(highs)
-    plt.setp(axes, xlim=(low, high))
+    plt.setp(axes, xlim=(min(lows), max(highs)))
 
 
 def _draw_basin(ax, report, rows, well, shift, color):
@@ -191,25 +186,6 @@ def _draw_rings(ax, runs, shift, color):
     """Further runs as rings around their place."""
     x, y = shift
     ax.plot(runs["log2_lr"] + x, runs["loss"] + y, "o", color=color, mfc="none", ms=8, mew=1.2)
-
-
-def basins_svg(report: TransferReport, *, stacked: bool = False) -> str:
-    """The basins of a report as SVG, the same text for the same report.
-
-    Parameters
-    ----------
-    stacked: panels below each other, for a phone.
-    """
-    columns = PANELS_A_ROW
-    if stacked:
-        columns = 1
-    figure = plot_basins(report, columns=columns)
-    text = io.StringIO()
-    same_text = {"svg.hashsalt": f"hpt {stacked}"}
-    undated = {"Date": None}
-    with plt.rc_context(same_text):
-        figure.savefig(text, format="svg", metadata=undated, bbox_inches="tight")
-    return text.getvalue()
 
 
 def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:

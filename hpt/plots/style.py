@@ -8,6 +8,8 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.ticker import LogLocator
 
+from hpt.plots.display import ShownFigure
+
 COLORS = {
     "SP": "#c1443c",
     "SP+Embd": "#2c6fbb",
@@ -60,17 +62,23 @@ def shades(count: int, colormap: str = "viridis", start: float = 0.0) -> np.ndar
     return plt.get_cmap(colormap)(np.linspace(start, 0.85, count))
 
 
-def new_figure(panels: int, *, height: float = 3.6, sharey: bool = False, columns: int = PANELS_A_ROW):
-    """A figure and the list of its panels, at most so many side by side; each row has this height in
+def new_figure(panels: int, *, height: float = 3.6, sharey: bool = False):
+    """A figure and the list of its panels, at most four side by side; each row has this height in
     inches."""
-    columns = min(panels, columns)
+    columns = min(panels, PANELS_A_ROW)
     rows = -(-panels // columns)
     width = min(4.2 * columns, 12.6)
     if panels == 1:
         width = 6.4
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            rows, columns, figsize=(width, rows * height), sharey=sharey, squeeze=False, layout="constrained"
+            rows,
+            columns,
+            figsize=(width, rows * height),
+            sharey=sharey,
+            squeeze=False,
+            layout="constrained",
+            FigureClass=ShownFigure,
         )
     # A notebook shows the figure that a cell returns; left open, it would show it twice.
     plt.close(figure)

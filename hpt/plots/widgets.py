@@ -5,12 +5,11 @@ Where no kernel is, a picture stays.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 
 import ipywidgets
 import pandas as pd
+from IPython.core.pylabtools import print_figure
 
 from hpt.plots.style import add_note, new_figure
 from hpt.runs.result import RunResult
@@ -80,13 +79,12 @@ class RunExplorer(ipywidgets.VBox):
         price = cell[chosen].val_loss - cell[best].val_loss
         title = f"{self._name.value}, width {self._width.value}: log₂ η = {chosen:g} costs {price:.3f} nats"
         figure.suptitle(title.replace("-", "−"))
-        png = io.BytesIO()
-        figure.savefig(png, format="png")
-        self._image.value = png.getvalue()
+        self._figure = figure
+        self._image.value = print_figure(figure)
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        return bundle | {"image/png": base64.b64encode(self._image.value).decode()}
+        picture, looks = self._figure._repr_mimebundle_()
+        return super()._repr_mimebundle_(**kwargs) | picture, looks
 
 
 def _draw_cell(ax, cell, chosen):

@@ -1,7 +1,5 @@
 """Figures: they show what they are given, and undetermined things say so."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +9,6 @@ from hpt.analysis.compare import gap_closed
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.transfer import transfer_report
 from hpt.parameterization.coordinates import CoordCheck
-from hpt.plots.figures import basins_svg
 from hpt.plots.style import LABEL_OCTAVES, label_ends, width_figure
 
 LAWS = {"SP": Law(L_inf=2.8), "SP+Embd": Law(L_inf=2.55), "μP": Law(L_inf=2.5)}
@@ -81,10 +78,11 @@ def test_own_runs_are_rings_over_a_reference(report):
 
     def rings(ax):
         hollow = [line for line in ax.get_lines() if isinstance(line.get_markerfacecolor(), str)]
-        return [line.get_ydata().tolist() for line in hollow if line.get_markerfacecolor() == "none"]
+        drawn = [line.get_ydata().tolist() for line in hollow if line.get_markerfacecolor() == "none"]
+        return [heights for heights in drawn if heights]
 
     assert rings(axes[0]) == [[3.5, 3.6]]
-    assert rings(axes[1]) == [] and rings(axes[-1]) == [[]]
+    assert rings(axes[1]) == rings(axes[-1]) == []
     assert "your runs" in [text.get_text() for text in axes[-1].get_legend().get_texts()]
 
 
@@ -116,15 +114,6 @@ def test_labels_at_the_ends_of_lines_do_not_run_into_each_other():
     heights = {text.get_text(): np.log2(text.xy[1]) for text in ax.texts}
     assert heights["a"] == 0 and heights["c"] == 3
     assert heights["b"] == pytest.approx(LABEL_OCTAVES)
-
-
-def test_the_picture_of_basins_is_the_same_text_each_time_and_may_be_stacked(report):
-    assert basins_svg(report) == basins_svg(report)
-    wide, tall = (
-        re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', basins_svg(report, stacked=stacked))
-        for stacked in (False, True)
-    )
-    assert float(wide[1]) > 2 * float(tall[1]) and float(tall[2]) > 2 * float(wide[2])
 
 
 def test_both_conventions_are_two_panels_of_the_same_runs(report):

@@ -26,8 +26,9 @@ def test_the_widget_draws_finished_runs_and_leaves_a_picture(runs, drawn):
     explorer._lr.value = other
     after = bytes(explorer._image.value)
     assert len(drawn) == 2 and after != bytes(before) and after.startswith(b"\x89PNG")
-    data = explorer._repr_mimebundle_()
-    assert data["image/png"].startswith("iVBOR") and "application/vnd.jupyter.widget-view+json" in data
+    data, metadata = explorer._repr_mimebundle_()
+    assert data["image/svg+xml"].startswith("<?xml") and "costs" in metadata["image/svg+xml"]["alt"]
+    assert "application/vnd.jupyter.widget-view+json" in data
 
 
 def test_a_move_is_one_picture_two_octaves_above_the_best(drawn):
