@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
-from jinja2 import Template
 
 from hpt.metrics.quantities import QUANTITIES, group_name, value_text
 from hpt.metrics.verdicts import Figure, Group
 
 SHOWN = ("E", "E_extrap", "octave_error", "beta", "kappa", "R")
 MOST_REMARKS = 12
-HTML = Template(
-    """
-<div style="overflow-x:auto"><table><caption>{{ title }}</caption>
-<thead><tr>{% for text in header %}<th>{{ text }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in rows %}<tr>{% for text, determined in row -%}
-<td{% if not determined %} style="color:#888"{% endif %}>{{ text }}</td>
-{%- endfor %}</tr>
-{% endfor %}</tbody></table>
-{% if remarks %}<ul>{% for remark in remarks %}<li>{{ remark }}</li>{% endfor %}</ul>{% endif %}
-</div>""",
-    autoescape=True,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +63,7 @@ class TransferReport:
         return self.figures.copy()
 
     def __repr__(self) -> str:
-        cells = [[text for text, _ in row] for row in _rows(self)]
-        rows = [_header(self), *cells]
+        rows = [_header(self), *_rows(self)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         remarks = _remarks(self)
@@ -87,7 +73,9 @@ class TransferReport:
         return "\n".join([_title(self), *lines, *("  " + remark for remark in remarks)])
 
     def _repr_html_(self) -> str:
-        return HTML.render(title=_title(self), header=_header(self), rows=_rows(self), remarks=_remarks(self))
+        table = pd.DataFrame(_rows(self), columns=_header(self)).to_html(index=False)
+        remarks = "".join(f"<li>{escape(remark)}</li>" for remark in _remarks(self))
+        return f"<p>{escape(_title(self))}</p>{table}<ul>{remarks}</ul>"
 
 
 def _title(report):
@@ -103,15 +91,11 @@ def _header(report):
 
 
 def _rows(report):
-    """A row a group: each cell's text, and whether the data determine it."""
+    """A row a group: the text of each cell."""
     rows = []
     for row in report.figures.to_dict("records"):
         names = [value_text(row[column]) for column in report.group_columns] or ["all"]
-        cells = [(name, True) for name in names]
-        for name in SHOWN:
-            figure = Figure.from_row(row, name)
-            cells.append((str(figure), figure.determined))
-        rows.append(cells)
+        rows.append(names + [str(Figure.from_row(row, name)) for name in SHOWN])
     return rows
 
 

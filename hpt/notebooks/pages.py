@@ -6,9 +6,7 @@ have no script at all.
 
 from __future__ import annotations
 
-import base64
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,12 @@ from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbconvert.exporters import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
 from traitlets.config import Config
 
 from hpt.errors import NotebookError
 from hpt.notebooks.claims import Claim
+from hpt.notebooks.output_tables import set_table
 from hpt.notebooks.rendering import environment, glued, mathml
 from hpt.notebooks.runner import NotebookResult
 from hpt.notebooks.source import header, read_notebook
@@ -41,6 +41,7 @@ _SHOWN = [
     "application/javascript",
     "text/plain",
 ]
+_BACK = '<p><a href="index.html">← Report</a></p>\n'
 #: Attributes that hold an address.
 _FETCHED = ("src", "srcset", "href", "xlink:href", "data", "poster", "background", "action")
 
@@ -64,7 +65,8 @@ def write_report(
         fingerprint").
     claims: of the paper, with their verdicts.
     summary_tables: caption → table, shown as :func:`~hpt.notebooks.rendering.table_html` says.
-    more: further pages of ``out_dir`` that the index links to: file name → what it shows.
+    more: further pages of ``out_dir`` that the index links to: file name → what it shows. They get a link
+        back.
     pictures: the basins that the index opens with, as SVG: "wide", and "narrow" for a phone.
     regret: the table below them, as :func:`~hpt.analysis.regret.transfer_regret` has it.
 
@@ -85,6 +87,8 @@ def write_report(
         body = Markup(_body(result, names))
         _write(out_dir / f"{result.name}.html", "page", pages=pages, number=number, body=body)
     parts = {"pictures": pictures, "regret": regret, "tables": summary_tables, "more": more}
+    for name in more or ():
+        _lead_back(out_dir / name)
     _write(index, "index", pages=pages, facts=facts, claims=claims, **parts)
     return index
 
@@ -149,21 +153,32 @@ def _body(result, names):
         config=Config(NbConvertBase={"display_data_priority": _SHOWN}),
         template_name="notebook",
         extra_template_basedirs=[str(Path(__file__).with_name("templates"))],
-        filters={"duration": duration, "mathml": mathml, "is_wide": is_wide},
+        filters={"duration": duration, "mathml": mathml, "is_folded": is_folded},
     )
     resources = {"metadata": {"path": str(result.source.parent)}}
     body, _ = exporter.from_notebook_node(read_notebook(result.output), resources)
     soup = BeautifulSoup(body, "html.parser")
     _lead_links(soup, names)
+    for table in soup.select(".out.html table"):
+        set_table(table)
     _add_contents(soup)
     return glued(str(soup))
 
 
-def is_wide(png: str) -> bool:
-    """Whether a picture in base64 is much wider than high."""
-    # a PNG has its width and height at bytes 16 and 20
-    width, height = struct.unpack_from(">II", base64.b64decode(png[:32]), 16)
-    return width > 1.8 * height
+def is_folded(cell: NotebookNode) -> bool:
+    """Whether a page shows a cell's code only where it is asked for: that of a picture, unless the cell has
+    the tag "open", and of a cell with the tag "hide-input"."""
+    tags = cell.metadata.get("tags", [])
+    if "open" in tags:
+        return False
+    shown = [mime for output in cell.outputs for mime in output.get("data", {})]
+    return "hide-input" in tags or any(mime.startswith("image/") for mime in shown)
+
+
+def _lead_back(path):
+    """A link to the index above the heading that a page begins with."""
+    page = path.read_text(encoding="utf-8")
+    path.write_text(page.replace("<body>\n<h1", f"<body>\n{_BACK}<h1", 1), encoding="utf-8")
 
 
 def _lead_links(soup, names):

@@ -69,15 +69,27 @@ def table_html(table: pd.DataFrame) -> Markup:
         table = table.reset_index()
     table = table.rename(columns=str)
     formats = {name: _format(table[name]) for name in table.select_dtypes("number")}
-    companions = {f"{name}_{ending}" for name in table for ending in _COMPANIONS}
-    if "determined" in table:
+    labels = {name: _label(name, list(table)) for name in table}
+    return rendered(table.to_dict("records"), labels, formats)
+
+
+def rendered(records: list[dict], labels: dict[str, str], formats: dict[str, str]) -> Markup:
+    """Rows as the HTML of :func:`table_html`.
+
+    Parameters
+    ----------
+    records: rows; a value is a number, a truth, a text or nan.
+    labels: how each column is headed.
+    formats: how the numbers of a column are written, for each that stands to the right.
+    """
+    companions = {f"{name}_{ending}" for name in labels for ending in _COMPANIONS}
+    if "determined" in labels:
         companions.add("reason")
-    names = [name for name in table if name not in companions]
-    columns = [(_label(name, names), name in formats) for name in names]
-    rows = [
-        [_cell(row, name, formats.get(name, ".3g")) for name in names] for row in table.to_dict("records")
-    ]
-    return Markup(environment().get_template("table.html.j2").render(columns=columns, rows=rows))
+    shown = [name for name in labels if name not in companions]
+    columns = [(labels[name], name in formats) for name in shown]
+    rows = [[_cell(row, name, formats.get(name, ".3g")) for name in shown] for row in records]
+    template = environment().get_template("table.html.j2")
+    return Markup(template.render(columns=columns, rows=rows))
 
 
 def plain(value: Any) -> str:
@@ -136,7 +148,7 @@ def _cell(row, name, form):
 def _interval(row, name, form):
     """The ends of a cell's interval, in two digits where the estimate has three."""
     ends = [row.get(f"{name}_{end}", math.nan) for end in ("low", "high")]
-    if any(map(math.isnan, ends)):
+    if any(end != end for end in ends):
         return ""
     return " … ".join(_number(end, form.replace("3g", "2g")) for end in ends)
 
@@ -151,5 +163,7 @@ def _remark(row, name):
 
 
 def _number(value, form):
+    if isinstance(value, str):
+        return value
     text = f"{value:{form}}"
     return text.replace("-", "−").replace("inf", "∞").replace("nan", "–")

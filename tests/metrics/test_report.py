@@ -16,7 +16,7 @@ def test_the_report_prints_as_a_small_table(report):
     undetermined = transfer_report(noisy({"a<b": Law(A=0.0)}), bootstraps=50)
     assert "not determined (L∞ at a bound)" in str(undetermined)
     html = undetermined._repr_html_()
-    assert "a&lt;b" in html and "a<b" not in html and "color:#888" in html
+    assert "a&lt;b" in html and "a<b" not in html
 
 
 def test_many_remarks_are_counted(report):

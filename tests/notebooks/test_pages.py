@@ -2,15 +2,14 @@
 
 import base64
 import html
-import io
 import json
 import math
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
@@ -20,8 +19,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from hpt.errors import NotebookError
 from hpt.notebooks.claims import Answer, Claim, Verdict
-from hpt.notebooks.pages import external_references, is_wide, write_report
+from hpt.notebooks.pages import external_references, is_folded, write_report
 from hpt.notebooks.runner import NotebookResult
+from hpt.plots.display import NARROW
+from hpt.plots.style import new_figure
 from hpt.runs.environment import environment_facts
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -264,12 +265,75 @@ def test_widgets_are_shown_as_their_picture_or_named(report):
     assert not re.search(r'<pre class="out"[^>]*>\s*</pre>|<div class="out[^>]*>\s*</div>', text)
 
 
+@pytest.mark.parametrize(
+    "tags, mime, folded",
+    [
+        ([], "image/svg+xml", True),
+        ([], "image/png", True),
+        ([], "text/html", False),
+        (["open"], "image/png", False),
+        (["hide-input"], "text/plain", True),
+    ],
+)
+def test_the_code_of_a_picture_is_folded(tags, mime, folded):
+    cell = new_code_cell("x", metadata={"tags": tags}, outputs=[new_output("display_data", {mime: ""})])
+    assert is_folded(cell) == folded
+    assert not is_folded(new_code_cell("x", outputs=[new_output("stream", text="a picture")]))
+
+
+def test_tags_that_fold_do_so_in_jupyterlab_too():
+    """And there are some: the long drawings."""
+    notebooks = Path(__file__).parents[2].joinpath("notebooks").glob("*.ipynb")
+    found = set()
+    for path in notebooks:
+        for cell in nbformat.read(path, as_version=4).cells:
+            tagged = "hide-input" in cell.metadata.get("tags", [])
+            hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+            assert tagged == hidden, (path.name, cell.id)
+            found.add(tagged)
+    assert found == {True, False}
+
+
+def test_a_further_page_leads_back_to_the_index(tmp_path):
+    page = tmp_path / "phases.html"
+    page.write_text("<body>\n<h1>η</h1>", encoding="utf-8")
+    for _ in range(2):
+        write_report([], tmp_path, facts={}, more={page.name: "phases"})
+    back = '<body>\n<p><a href="index.html">← Report</a></p>\n<h1>η</h1>'
+    assert page.read_text(encoding="utf-8") == back
+
+
+def test_a_picture_has_a_text_and_one_for_phones(tmp_path):
+    figure, (ax, _) = new_figure(2)
+    ax.set(xlabel="width", ylabel="a < b", title="SP")
+    data, metadata = figure._repr_mimebundle_()
+    cells = [
+        new_code_cell("plot()", outputs=[new_output("display_data", data, metadata=metadata)]),
+        new_code_cell("plt.show()", outputs=[display(image__png=PIXEL)]),
+    ]
+    path = tmp_path / "01_figures.ipynb"
+    notebook = new_notebook(cells=cells)
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
+    write_report([NotebookResult("01_figures", path, path, 1.0, {})], tmp_path / "out", facts={})
+    soup = BeautifulSoup((tmp_path / "out" / "01_figures.html").read_text(), "html.parser")
+    ours, other = soup.select("figure picture")
+    assert ours.img["alt"] == "a < b against width: SP" and ours.img["src"].startswith("data:image/svg+xml")
+    assert ours.source["srcset"] == data[NARROW] and ours.source["media"] == "(max-width: 600px)"
+    assert other.img["alt"] == "Figure drawn by the cell above" and other.source is None
+
+
 def test_code_is_folded_where_the_tags_say_so(report):
     text = (report / "00_tour.html").read_text(encoding="utf-8")
     folded = re.findall(
         r"<details class=\"input[^>]*><summary>([^<]*)</summary>(.*?)</details>", text, re.DOTALL
     )
-    assert [name for name, _ in folded] == ["Parameters, as written", "Parameters of this run", "Code"]
+    assert [name for name, _ in folded] == [
+        "Parameters, as written",
+        "Parameters of this run",
+        "Show code",
+        "Show code",
+    ]
     assert "plot" in folded[2][1] and "1 min 04 s" in text
     assert '<span class="ansi-red-fg">Red</span> &lt;tag&gt;' in text
     assert "quantity_39" not in "".join(code for _, code in folded) and "quantity_39" in text
@@ -386,10 +450,3 @@ def test_folded_text_stays_in_its_fold(tmp_path):
     soup = BeautifulSoup((tmp_path / "out" / "01_fold.html").read_text(), "html.parser")
     fold = next(d for d in soup.find_all("details") if d.summary.get_text() == "Solution")
     assert "answer" in fold.get_text() and "After" not in fold.get_text()
-
-
-@pytest.mark.parametrize("width, height, wide", [(181, 100, True), (180, 100, False)])
-def test_a_wide_picture_is_known_by_its_first_bytes(width, height, wide):
-    drawn = io.BytesIO()
-    plt.imsave(drawn, np.zeros((height, width)), format="png")
-    assert is_wide(base64.b64encode(drawn.getvalue()).decode()) == wide
