@@ -27,7 +27,7 @@ def set_table(table: Tag) -> None:
     """
     if not (table.thead and table.tbody):
         return
-    names = [" · ".join(dict.fromkeys(filter(None, heads))) for heads in _columns(table.thead)]
+    names = [" · ".join(filter(None, heads)) for heads in _columns(table.thead)]
     columns = dict(zip(names, _columns(table.tbody), strict=False))
     if not columns or len(columns) < len(names):
         return
