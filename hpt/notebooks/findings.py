@@ -194,9 +194,8 @@ def _share_lost(reference, report):
 
 def _shift(reference, report):
     """Octaves by which a dose of 10 moves η* of SP at the largest width."""
-    without, with_decay = _two_doses(reference, report, " and parameterization == 'SP'").groups
-    before_B = without.drawn("log2_lr_BxW", -1)
-    after_B = with_decay.drawn("log2_lr_BxW", -1)
+    groups = _two_doses(reference, report, " and parameterization == 'SP'").groups
+    before_B, after_B = (group.drawn("log2_lr_BxW", -1) for group in groups)
     return _shown(after_B - before_B, report.level, "octaves", "+.2f")
 
 
@@ -287,6 +286,8 @@ def _change_of_kappa(arm):
     def find(_, report):
         plain = _group(report, arm="no decay", parameterization="SP+Embd")
         decayed = _group(report, arm=arm, parameterization="SP+Embd")
+        if not len(_kappa_B(decayed)):
+            raise NotRunError(f"too few widths of {arm}")
         change_B = _kappa_B(decayed) - _kappa_B(plain)
         rows = report.to_frame().set_index(["arm", "parameterization"])["kappa_reason"]
         reason = rows["no decay", "SP+Embd"] or rows[arm, "SP+Embd"]
