@@ -284,14 +284,14 @@ def _change_of_kappa(arm):
     """By how much the decay of an arm changes κ of SP+Embd, at a token a parameter."""
 
     def find(_, report):
-        plain = _group(report, arm="no decay", parameterization="SP+Embd")
-        decayed = _group(report, arm=arm, parameterization="SP+Embd")
-        if not len(_kappa_B(decayed)):
-            raise NotRunError(f"too few widths of {arm}")
-        change_B = _kappa_B(decayed) - _kappa_B(plain)
+        arms = ("no decay", arm)
+        groups = [_group(report, arm=each, parameterization="SP+Embd") for each in arms]
+        plain_B, decayed_B = map(_kappa_B, groups)
+        if not len(plain_B) or not len(decayed_B):
+            raise NotRunError("too few widths, with decay or without")
         rows = report.to_frame().set_index(["arm", "parameterization"])["kappa_reason"]
         reason = rows["no decay", "SP+Embd"] or rows[arm, "SP+Embd"]
-        return _shown(change_B, report.level, "", "+.2f", reason)
+        return _shown(decayed_B - plain_B, report.level, "", "+.2f", reason)
 
     return find
 
