@@ -24,11 +24,17 @@ from hpt.runs.result import RunResult, encode
 
 
 def write_records(store: hpt.Store, count: int) -> None:
-    """Records of runs of the profile quick that differ in seed, as if they had been trained."""
-    (first, *_) = hpt.load_profile("quick").plan({})
-    losses = np.linspace(7, 3, first.train.steps, dtype=np.float32)
-    for seed in range(count):
-        config = dataclasses.replace(first, seed=seed)
+    """Records of runs of the profile quick, at sixteen weight decays and as many seeds as it takes, as if
+    they had been trained."""
+    configs = []
+    for run in hpt.load_profile("quick").plan({}):
+        for weight_decay in np.arange(16) / 16:
+            train = dataclasses.replace(run.train, weight_decay=float(weight_decay))
+            configs.append(dataclasses.replace(run, train=train))
+    losses = np.linspace(7, 3, configs[0].train.steps, dtype=np.float32)
+    for number in range(count):
+        seed, which = divmod(number, len(configs))
+        config = dataclasses.replace(configs[which], seed=seed)
         result = RunResult(
             config=config,
             run_id=config.run_id("made"),

@@ -68,10 +68,11 @@ class Parameterization:
 
     def __str__(self) -> str:
         """The published name: "SP", "SP+Embd", "SP+Attn+Embd", "μP-Last", "μP"."""
-        off = [switch for switch in SWITCHES if switch not in self.switches]
+        on = self.switches
+        off = [switch for switch in SWITCHES if switch not in on]
         if len(off) <= 1:
             return "-".join(["μP", *off])
-        return "+".join(["SP", *(switch for switch in SWITCHES if switch not in off)])
+        return "+".join(["SP", *(switch for switch in SWITCHES if switch in on)])
 
     @property
     def rule(self) -> Rule:

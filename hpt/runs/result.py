@@ -13,12 +13,13 @@ import functools
 import hashlib
 import itertools
 import json
+import marshal
 import math
-import re
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
+from pydantic_core import from_json
 
 from hpt.config import field_types, from_dict
 from hpt.errors import ConfigError, StoreError
@@ -26,18 +27,10 @@ from hpt.runs.run_config import OLDEST_VERSION, RESULTS_VERSION, RunConfig, merg
 
 #: Raised when an older hpt would misread the records. Those of format 1 do not name it.
 FORMAT = 2
-#: The losses of a record, where there are some; the quotes of a text are escaped.
-CURVE = re.compile(rb'"train_loss": \[([-+.0-9eEnul, ]+)\]')
+#: Before the losses of a record; the quotes of a text are escaped.
+CURVE = b'"train_loss": ['
 #: Of unknown fields of a configuration, so many are tried for those that enter its hash.
 MOST_LATER = 8
-
-
-def _refuse(constant):
-    raise ValueError(f"it holds {constant}")
-
-
-#: What would be computed with NaN is refused.
-JSON = json.JSONDecoder(parse_constant=_refuse)
 
 
 @dataclass(frozen=True)
@@ -112,6 +105,10 @@ class RunResult:
         }
 
 
+#: Fields of one value, with its type.
+PLAIN = {name: kind for name, kind in field_types(RunResult).items() if kind in (bool, int, float, str)}
+
+
 def encode(result: RunResult) -> bytes:
     """The record of a result."""
     values = {**vars(result), "format": FORMAT, "config": result.config.to_dict()}
@@ -149,20 +146,19 @@ def _unsealed(record):
 
 
 def _decoded(body, run_id, where):
-    values = JSON.decode(body.decode())
+    values = _parsed(body)
     if values["run_id"] != run_id:
         raise ValueError(f"it holds run {values['run_id']}")
     record_format, version = values.pop("format", 1), values.pop("results_version", RESULTS_VERSION)
     if record_format > FORMAT or version > RESULTS_VERSION:
         says = f"format {record_format} and results version {version}"
         raise _newer(where, f"has {says}; this hpt reads up to {FORMAT} and {RESULTS_VERSION}")
-    extra = _pop_extra(values, RunResult)
-    if version != RESULTS_VERSION:
-        extra["results_version"] = version
     try:
-        values["config"] = from_dict(RunConfig, values["config"])
+        extra = _take_in(values, RunResult)
     except ConfigError as error:
         raise _newer(where, f"has a configuration that this hpt refuses: {error.what}") from error
+    if version != RESULTS_VERSION:
+        extra["results_version"] = version
     _check_types(values)
     later = _leaves(extra.get("config", {}))
     if len(later) > MOST_LATER:
@@ -175,25 +171,31 @@ def _decoded(body, run_id, where):
     return RunResult(**values, extra=extra)
 
 
+def _parsed(body):
+    """What JSON says; ValueError for NaN and infinity, with which one would go on computing."""
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError:
+        # It takes no half of a character, which names of files may have; int takes no constant.
+        return json.loads(body, parse_constant=int)
+
+
 def _check_types(values):
     """Raise ValueError unless each plain value has its field's type, and is finite."""
-    for name, kind in field_types(RunResult).items():
-        value = values.get(name, 0 if kind in (int, float) else kind() if kind in (str, bool) else None)
+    for name in PLAIN.keys() & values.keys():
+        kind, value = PLAIN[name], values[name]
         if name == "val_loss" and value is None and values["diverged"]:
             continue
         if kind is float and type(value) is int:
             value = float(value)
-        if kind in (bool, int, float, str) and type(value) is not kind:
-            raise ValueError(f"its {name} is {value!r}")
-        if kind is float and not math.isfinite(value):
+        if type(value) is not kind or not (kind is str or math.isfinite(value)):
             raise ValueError(f"its {name} is {value!r}")
 
 
 def _curve(losses):
     """A record's losses as an array, float32 (steps,); None is NaN."""
     curve = np.array([math.nan if x is None else x for x in losses])
-    too_large = np.abs(curve) > np.finfo(np.float32).max if curve.dtype.kind in "fi" else True
-    if curve.ndim != 1 or np.any(too_large):
+    if curve.ndim != 1 or curve.dtype.kind not in "fi" or (np.abs(curve) > np.finfo(np.float32).max).any():
         raise ValueError("its train_loss is no list of numbers")
     return curve.astype(np.float32)
 
@@ -223,12 +225,12 @@ def decode_row(record: bytes, run_id: str, where: object) -> dict[str, Any]:
     """The row of a record's result, as :func:`decode` gives it; most of a record is its loss curve, which is
     counted here and not read."""
     body = _unsealed(record)
-    curves = list(CURVE.finditer(body))
-    if len(curves) != 1:
+    before, _, rest = body.partition(CURVE)
+    curve, _, after = rest.partition(b"]")
+    if not curve or curve.translate(None, b"-+.0123456789eEnul, ") or CURVE in after:
         return _decoded(body, run_id, where).row()
-    start, end = curves[0].span(1)
-    row = _decoded(body[:start] + body[end:], run_id, where).row()
-    return row | {"steps": body.count(b",", start, end) + 1}
+    row = _decoded(before + CURVE + b"]" + after, run_id, where).row()
+    return row | {"steps": curve.count(b",") + 1}
 
 
 def _newer(where, what):
@@ -248,19 +250,31 @@ def _finite(x):
     return x if math.isfinite(x) else None
 
 
-def _pop_extra(values, cls):
-    """Take out what ``cls`` has no field for, and what its nested classes have none for."""
+def _take_in(values, cls):
+    """Build the configurations among values of a ``cls``; take out what it and they have no field for."""
     extra = {name: values.pop(name) for name in values.keys() - field_types(cls).keys()}
     for name, classes in _config_classes(cls).items():
         if name in values:
-            kind = classes[0]
-            if len(classes) > 1:
-                # Of several classes that it may have, the one with most of its keys.
-                kind = max(classes, key=lambda c: len(field_types(c).keys() & values[name].keys()))
-            beyond = _pop_extra(values[name], kind)
+            if _config_classes(classes[0]):
+                values[name], beyond = _built(classes, values[name])
+            else:
+                values[name], beyond = _known(classes, marshal.dumps(values[name], 2))
             if beyond:
                 extra[name] = beyond
     return extra
+
+
+def _built(classes, values):
+    """A configuration and what it had no field for, of the class of these that has most of its keys."""
+    cls = max(classes, key=lambda c: len(field_types(c).keys() & values.keys()))
+    extra = _take_in(values, cls)
+    return from_dict(cls, values), extra
+
+
+@functools.lru_cache(1 << 12)
+def _known(classes, packed):
+    """As :func:`_built`, of what many records share."""
+    return _built(classes, marshal.loads(packed))
 
 
 @functools.cache
@@ -273,7 +287,7 @@ def _config_classes(cls):
 
 
 def _put_back(values, extra):
-    """The inverse of :func:`_pop_extra`."""
+    """Put back what :func:`_take_in` took out."""
     for name, value in extra.items():
         if name in values:
             _put_back(values[name], value)

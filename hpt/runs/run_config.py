@@ -100,14 +100,15 @@ class RunConfig:
         later: fields that a newer hpt has, with values that differ from their defaults.
         """
         changed = merged(to_dict(self, changed_only=True), later or {})
-        hashed = _hashed(self.to_dict(), changed, _frozen_fields(version))
-        content = {"config": hashed, "data": data_fingerprint, "version": version}
-        return hashlib.sha256(CANONICAL.encode(content).encode()).hexdigest()[:20]
+        config = merged(_frozen_fields(version), changed)
+        text = CANONICAL.encode({"config": config, "data": data_fingerprint, "version": version})
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 @functools.cache
 def _frozen_fields(version):
-    """The fields that a configuration had when the results version was raised to this, with defaults."""
+    """The fields that a configuration had when the results version was raised to this, with defaults: those
+    of today, so that what is left out of a configuration as its default enters as the same."""
     file = resources.files("hpt.runs") / f"results_version_{version}.json"
     return read_values(file, "a run's fields")
 
@@ -115,24 +116,10 @@ def _frozen_fields(version):
 def merged(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """Both of two nested dictionaries; where they differ, the second."""
     both = {**values, **more}
-    for name in values.keys() & more.keys():
-        if isinstance(values[name], dict) and isinstance(more[name], dict):
-            both[name] = merged(values[name], more[name])
+    for name, value in more.items():
+        if isinstance(value, dict) and isinstance(values.get(name), dict):
+            both[name] = merged(values[name], value)
     return both
-
-
-def _hashed(values, changed, frozen):
-    """The frozen fields, and of the newer ones those that differ from their default.
-
-    A frozen field that the configuration no longer has enters with the default it had.
-    """
-    hashed = {name: value for name, value in changed.items() if name not in frozen}
-    for name, default in frozen.items():
-        value = values.get(name, default)
-        if isinstance(default, dict):
-            value = _hashed(value, changed.get(name, {}), default)
-        hashed[name] = value
-    return hashed
 
 
 def run_steps(run: RunConfig) -> int:

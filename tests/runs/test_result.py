@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import math
 
 import numpy as np
 import pytest
 
+import hpt
 from hpt.errors import StoreError
 from hpt.parameterization.named_rules import rule
 from hpt.runs.result import FORMAT, decode, encode
@@ -111,3 +113,34 @@ def test_a_newer_field_of_a_rule_is_kept_too(result):
     values["config"]["parameterization"]["embedding"]["lr"]["depth"] = 0.5
     loaded = decode(sealed(values), run_id, "here")
     assert loaded.config == run and opened(encode(loaded)) == values
+
+
+def test_a_name_of_no_characters_comes_back(result):
+    """Names of files may be any bytes; the fast reader of JSON takes no half of a character."""
+    data = hpt.DataConfig(source="files", path="/texts/\udce9t\udce9", vocab_size=300)
+    model = dataclasses.replace(result.config.model, vocab_size=300)
+    config = dataclasses.replace(result.config, data=data, model=model)
+    odd = dataclasses.replace(result, config=config, run_id=config.run_id(result.data_fingerprint))
+    assert same(decode(encode(odd), odd.run_id, "here"), odd)
+
+
+@pytest.mark.parametrize("constant", [math.nan, math.inf])
+@pytest.mark.parametrize("path", ["", "\udce9"])
+def test_constants_that_are_no_numbers_are_damage(result, constant, path):
+    values = opened(encode(result))
+    values["config"]["data"]["path"] = path
+    with pytest.raises(ValueError, match=r"invalid literal"):
+        decode(sealed(values | {"seconds": constant}), result.run_id, "here")
+
+
+def test_parts_that_records_share_are_not_confused(result):
+    """Equal values of another type are another text: 1, 1.0 and true."""
+    values = opened(encode(result))
+    assert decode(sealed(values), result.run_id, "here").config == result.config
+    for odd in (1.0, True):
+        values["config"]["parameterization"]["base_width"] = odd
+        loaded = decode(sealed(values), result.run_id, "here")
+        assert loaded.config == result.config and type(loaded.config.parameterization.base_width) is int
+    values["config"]["train"]["lr"] *= 2
+    with pytest.raises(ValueError, match="of another run"):
+        decode(sealed(values), result.run_id, "here")

@@ -70,12 +70,36 @@ def test_a_later_field_of_the_run_itself_moves_no_id_while_it_has_its_default(ti
 
 def test_a_field_that_is_gone_moves_no_id(tiny_run, monkeypatch):
     """It enters with the default that it had."""
-    before = tiny_run.run_id(FINGERPRINT)
+
+    @config
+    class Longer(SECTIONS["model"]):
+        gone: int = 3
+
+    @config
+    class LongerRun(RunConfig):
+        model: Longer
+
     frozen = run_config._frozen_fields(run_config.RESULTS_VERSION)
-    shorter = to_dict(tiny_run)
-    assert shorter["model"].pop("qk_norm") is frozen["model"]["qk_norm"]
-    monkeypatch.setattr(RunConfig, "to_dict", lambda self: shorter)
-    assert tiny_run.run_id(FINGERPRINT) == before
+    with_gone = run_config.merged(frozen, {"model": {"gone": 3}})
+    monkeypatch.setattr(run_config, "_frozen_fields", lambda version: with_gone)
+    given = vars(tiny_run.model)
+    longer = [LongerRun(**{**vars(tiny_run), "model": Longer(**given, gone=value)}) for value in (3, 4)]
+    assert longer[0].run_id(FINGERPRINT) == tiny_run.run_id(FINGERPRINT)
+    # A record that has it is of the run that it was of.
+    later = {"model": {"gone": 4}}
+    assert longer[1].run_id(FINGERPRINT) == tiny_run.run_id(FINGERPRINT, later=later)
+
+
+def test_defaults_are_those_of_the_results_version():
+    """A field that has its default enters an id with that of the version."""
+    run = RunConfig(train=TrainConfig(steps=10))
+    frozen = run_config._frozen_fields(run_config.RESULTS_VERSION)
+    frozen = run_config.merged(frozen, {"train": {"steps": 10}})
+    now = run.to_dict()
+    for section in SECTIONS:
+        same = now[section].keys() & frozen[section].keys()
+        assert {name: now[section][name] for name in same} == {name: frozen[section][name] for name in same}
+    assert now["seed"] == frozen["seed"]
 
 
 def test_every_field_of_the_results_version_moves_the_id(tiny_run):
