@@ -26,8 +26,7 @@ def update(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_5: Ten
     lr_factor, decay_factor, _, debias1, debias2 = scalars_5
     grad_RxP = flat(grads)
     mean_RxP, square_RxP = group.moments
-    lr_Rx1 = group.lr * lr_factor
-    group.weight.addcmul_(group.weight, lr_Rx1 * group.decay * decay_factor, value=-1)
+    lr_Rx1 = group.decayed(lr_factor, decay_factor)
     mean_RxP.lerp_(grad_RxP, 1 - c.beta1)
     square_RxP.mul_(c.beta2).addcmul_(grad_RxP, grad_RxP, value=1 - c.beta2)
     root_RxP = square_RxP.sqrt().div_(debias2.sqrt()).add_(group.eps)

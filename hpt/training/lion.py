@@ -18,7 +18,6 @@ def update(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_3: Ten
     lr_factor, decay_factor, _ = scalars_3
     grad_RxP = flat(grads)
     (mean_RxP,) = group.moments
-    lr_Rx1 = group.lr * lr_factor
-    group.weight.addcmul_(group.weight, lr_Rx1 * group.decay * decay_factor, value=-1)
+    lr_Rx1 = group.decayed(lr_factor, decay_factor)
     group.weight.addcmul_(mean_RxP.lerp(grad_RxP, 1 - c.beta1).sign_(), lr_Rx1, value=-1)
     mean_RxP.lerp_(grad_RxP, 1 - c.beta2)

@@ -37,8 +37,7 @@ def update(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_5: Ten
 def _update_hidden(group, grads, c, scalars_5):
     lr_factor, decay_factor, *_ = scalars_5
     momentum = MOMENTUM if c.momentum is None else c.momentum
-    lr_Rx1 = group.lr * lr_factor
-    group.weight.addcmul_(group.weight, lr_Rx1 * group.decay * decay_factor, value=-1)
+    lr_Rx1 = group.decayed(lr_factor, decay_factor)
     means = group.views(group.moments[0])
     for weight, mean, grad in zip(group.parameters, means, grads, strict=True):
         mean.lerp_(grad, 1 - momentum)

@@ -22,7 +22,6 @@ def update(group: Group, grads: Sequence[Tensor], c: TrainConfig, scalars_3: Ten
     lr_factor, decay_factor, _ = scalars_3
     grad_RxP = flat(grads)
     (momentum_RxP,) = group.moments
-    lr_Rx1 = group.lr * lr_factor
-    group.weight.addcmul_(group.weight, lr_Rx1 * group.decay * decay_factor, value=-1)
+    lr_Rx1 = group.decayed(lr_factor, decay_factor)
     momentum_RxP.mul_(MOMENTUM if c.momentum is None else c.momentum).add_(grad_RxP)
     group.weight.addcmul_(momentum_RxP, lr_Rx1, value=-1)

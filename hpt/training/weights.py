@@ -58,6 +58,12 @@ class Group:
         parts = zip(flat_RxP.split(sizes, dim=1), self.shapes.values(), strict=True)
         return [part.view(len(part), *shape) for part, shape in parts]
 
+    def decayed(self, lr_factor: Tensor, decay_factor: Tensor) -> Tensor:
+        """The learning rates of a step, Rx1, once its weight decay, decoupled from the gradient, is done."""
+        lr_Rx1 = self.lr * lr_factor
+        self.weight.addcmul_(self.weight, lr_Rx1 * self.decay * decay_factor, value=-1)
+        return lr_Rx1
+
     @functools.cached_property
     def parameters(self) -> list[Tensor]:
         """The parameters, as views of ``weight``."""
