@@ -82,7 +82,8 @@ class Progress:
             started = self.bar.start_t
             self.bar.reset(total)
             self.bar.start_t = started
-            self.bar.update(self.done)
+            self.bar.n = self.done
+            self.bar.refresh()
 
     def finished(self, result: RunResult) -> None:
         """Count one more run."""
