@@ -14,4 +14,5 @@ from .play_page import write_play_page as write_play_page
 from .style import color_of as color_of
 from .style import new_figure as new_figure
 from .waterfall import plot_waterfall as plot_waterfall
+from .widgets import Explorer as Explorer
 from .widgets import RunExplorer as RunExplorer

@@ -1,16 +1,17 @@
-"""Things to move in a notebook: they draw finished runs and never train.
+"""Things to move in a notebook: they draw what is finished and never train.
 
 Where no kernel is, a picture stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ipywidgets
 import pandas as pd
-from IPython.core.pylabtools import print_figure
+from matplotlib.figure import Figure
 
+from hpt.plots.display import figure_svg
 from hpt.plots.style import add_note, new_figure
 from hpt.runs.result import RunResult
 
@@ -19,7 +20,34 @@ FIRST_OCTAVES = 2
 YOURS = "#c1443c"
 
 
-class RunExplorer(ipywidgets.VBox):
+class Explorer(ipywidgets.VBox):
+    """Controls above a picture that is drawn anew when one of them moves.
+
+    Parameters
+    ----------
+    draw: makes the figure; takes the value of each control.
+    controls: widgets that have a value.
+    """
+
+    def __init__(self, draw: Callable[..., Figure], *controls: ipywidgets.Widget):
+        self._make = draw
+        self._controls = controls
+        self._image = ipywidgets.Image(format="svg+xml")
+        super().__init__([*controls, self._image])
+        for control in controls:
+            control.observe(self._draw, "value")
+        self._draw()
+
+    def _draw(self, _=None):
+        self._figure = self._make(*(control.value for control in self._controls))
+        self._image.value = figure_svg(self._figure).encode()
+
+    def _repr_mimebundle_(self, **kwargs):
+        picture, looks = self._figure._repr_mimebundle_()
+        return super()._repr_mimebundle_(**kwargs) | picture, looks
+
+
+class RunExplorer(Explorer):
     """The basin of one parameterization and width, and beside it the loss curve at a learning rate.
 
     Parameters
@@ -33,58 +61,39 @@ class RunExplorer(ipywidgets.VBox):
             row = run.row()
             cell = self._runs.setdefault((row["parameterization"], row["width"]), {})
             cell.setdefault(row["log2_lr"], run)
-        names, widths = zip(*self._runs, strict=True)
-        variants = list(dict.fromkeys(names))
-        self._name = ipywidgets.Dropdown(description="variant", options=variants)
-        self._width = ipywidgets.SelectionSlider(
-            description="width", options=sorted(set(widths)), value=max(widths)
+        names, widths = map(dict.fromkeys, zip(*self._runs, strict=True))
+        above = {rate - _best(cell) for cell in self._runs.values() for rate in cell}
+        first = min(above, key=lambda octaves: abs(octaves - FIRST_OCTAVES))
+        slider = ipywidgets.SelectionSlider
+        super().__init__(
+            self._beside_best,
+            ipywidgets.Dropdown(description="variant", options=list(names)),
+            slider(description="width", options=sorted(widths), value=max(widths)),
+            slider(description="octaves", options=sorted(above), value=first, continuous_update=False),
         )
-        self._lr = ipywidgets.SelectionSlider(description="log₂ η", options=[0.0], continuous_update=False)
-        self._image = ipywidgets.Image(format="png")
-        controls = [self._name, self._width, self._lr]
-        if len(self._name.options) == 1:
-            controls.remove(self._name)
-        super().__init__([*controls, self._image])
-        self._name.observe(self._new_cell, "value")
-        self._width.observe(self._new_cell, "value")
-        self._lr.observe(self._draw, "value")
-        self._new_cell()
+        if len(names) == 1:
+            self.children = self.children[1:]
 
-    @property
-    def _cell(self):
-        return self._runs.get((self._name.value, self._width.value), {})
-
-    def _new_cell(self, _=None):
-        """The rates of another variant or width, and one picture."""
-        cell = self._cell
-        rates = sorted(cell)
-        if not rates:
-            return
-        best = min(cell, key=lambda rate: cell[rate].val_loss)
-        wanted = best + FIRST_OCTAVES
-        # Options and value are set at once, so that nothing between them is drawn.
-        self._lr.unobserve(self._draw, "value")
-        self._lr.options = rates
-        self._lr.value = min(rates, key=lambda rate: abs(rate - wanted))
-        self._lr.observe(self._draw, "value")
-        self._draw()
-
-    def _draw(self, _=None):
+    def _beside_best(self, name, width, octaves):
+        """The run that lies so far above the best, or nearest to that, beside the best."""
         figure, (left, right) = new_figure(2)
-        cell = self._cell
-        chosen = self._lr.value
-        best = min(cell, key=lambda rate: cell[rate].val_loss)
+        cell = self._runs.get((name, width))
+        if cell is None:
+            figure.suptitle(f"{name}, width {width}: not trained")
+            return figure
+        best = _best(cell)
+        chosen = min(cell, key=lambda rate: abs(rate - best - octaves))
         _draw_cell(left, cell, chosen)
         _draw_curves(right, cell, best, chosen)
         price = cell[chosen].val_loss - cell[best].val_loss
-        title = f"{self._name.value}, width {self._width.value}: log₂ η = {chosen:g} costs {price:.3f} nats"
+        title = f"{name}, width {width}: log₂ η = {chosen:g} costs {price:.3f} nats"
         figure.suptitle(title.replace("-", "−"))
-        self._figure = figure
-        self._image.value = print_figure(figure)
+        return figure
 
-    def _repr_mimebundle_(self, **kwargs):
-        picture, looks = self._figure._repr_mimebundle_()
-        return super()._repr_mimebundle_(**kwargs) | picture, looks
+
+def _best(cell):
+    """The learning rate of the lowest loss, log2."""
+    return min(cell, key=lambda rate: cell[rate].val_loss)
 
 
 def _draw_cell(ax, cell, chosen):
@@ -92,8 +101,7 @@ def _draw_cell(ax, cell, chosen):
     rates = sorted(cell)
     losses = [cell[rate].val_loss for rate in rates]
     ax.plot(rates, losses, "o-", color="black", lw=1)
-    ring = {"color": YOURS, "mfc": "none", "ms": 12, "mew": 2}
-    ax.plot(chosen, cell[chosen].val_loss, "o", **ring)
+    ax.plot(chosen, cell[chosen].val_loss, "o", color=YOURS, mfc="none", ms=12, mew=2)
     ax.set(xlabel="log₂ η (hidden)", ylabel="validation loss, nats")
 
 

@@ -4,46 +4,77 @@ import ipywidgets
 import pytest
 
 import hpt
-from hpt.plots.widgets import RunExplorer
+from hpt.plots.style import new_figure
+from hpt.plots.widgets import Explorer, RunExplorer
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """How often a picture was made."""
     count = []
-    draw = RunExplorer._draw
-    monkeypatch.setattr(RunExplorer, "_draw", lambda self, change=None: (count.append(1), draw(self)))
+    draw = Explorer._draw
+    monkeypatch.setattr(Explorer, "_draw", lambda self, change=None: (count.append(1), draw(self)))
     yield count
     ipywidgets.Widget.close_all()
 
 
-def test_the_widget_draws_finished_runs_and_leaves_a_picture(runs, drawn):
-    explorer = RunExplorer(runs)
-    assert explorer._lr.options == tuple(r.row()["log2_lr"] for r in runs)
-    assert len(drawn) == 1 and explorer._name not in explorer.children
+def test_the_picture_follows_the_controls_and_stays_without_a_kernel(drawn):
+    def draw(name, power):
+        figure, (ax,) = new_figure(1)
+        ax.set_title(f"{name} to the {power}")
+        return figure
+
+    powers = ipywidgets.SelectionSlider(description="power", options=[0, 1, 2])
+    explorer = Explorer(draw, ipywidgets.Dropdown(description="name", options=["a", "b"]), powers)
     before = explorer._image.value
-    other = next(rate for rate in explorer._lr.options if rate != explorer._lr.value)
-    explorer._lr.value = other
-    after = bytes(explorer._image.value)
-    assert len(drawn) == 2 and after != bytes(before) and after.startswith(b"\x89PNG")
+    powers.value = 2
+    assert len(drawn) == 2 and explorer._image.value != before
     data, metadata = explorer._repr_mimebundle_()
-    assert data["image/svg+xml"].startswith("<?xml") and "costs" in metadata["image/svg+xml"]["alt"]
+    assert "a to the 2" in metadata["image/svg+xml"]["alt"]
+    assert data["image/svg+xml"].encode() == bytes(explorer._image.value)
     assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_runs_of_one_variant_need_no_menu(runs, drawn):
+    explorer = RunExplorer(runs)
+    _, width, octaves = explorer._controls
+    assert len(drawn) == 1 and explorer.children[:2] == (width, octaves)
+    losses = {r.row()["log2_lr"]: r.val_loss for r in runs}
+    best = min(losses, key=losses.get)
+    assert octaves.options == tuple(sorted(rate - best for rate in losses))
+    before = explorer._image.value
+    octaves.value = next(other for other in octaves.options if other != octaves.value)
+    assert len(drawn) == 2 and explorer._image.value != before
+    assert "costs" in explorer._repr_mimebundle_()[1]["image/svg+xml"]["alt"]
 
 
 def test_a_move_is_one_picture_two_octaves_above_the_best(drawn):
     study = hpt.reference("sixteen")
     explorer = RunExplorer(study.results)
-    assert len(explorer._name.options) == 16 and explorer._width.value == 128
-    table = (
+    variant, width, octaves = explorer._controls
+    assert len(variant.options) == 16 and (width.value, octaves.value) == (128, 2)
+    losses = (
         study.table.query("seed == 0")
         .set_index(["parameterization", "width", "log2_lr"])["loss"]
         .sort_index()
     )
-    moves = [(explorer._width, 16), (explorer._name, "μP"), (explorer._width, 64), (explorer._lr, -9.0)]
+    moves = [(width, 16), (variant, "μP"), (width, 64), (octaves, -1.0)]
     for number, (control, value) in enumerate(moves, start=2):
         control.value = value
         assert len(drawn) == number
-    explorer._width.value = 32
-    best = table["μP", 32].idxmin()
-    assert explorer._lr.value == best + 2
+    best = losses["μP", 64].idxmin()
+    price = losses["μP", 64, best - 1] - losses["μP", 64].min()
+    assert f"log₂ η = −{1 - best:g} costs {price:.3f} nats" in explorer._figure._suptitle.get_text()
+
+
+def test_a_width_that_was_not_trained_says_so(drawn):
+    runs = [
+        r
+        for r in hpt.reference("sixteen").results
+        if (str(r.config.parameterization), r.config.model.width) in {("SP", 16), ("SP", 32), ("μP", 32)}
+    ]
+    explorer = RunExplorer(runs)
+    variant, width, _ = explorer._controls
+    variant.value = "μP"
+    width.value = 16
+    assert "μP, width 16: not trained" in explorer._figure._suptitle.get_text()
