@@ -17,6 +17,8 @@ from hpt.cache_folder import StrPath, cache_root, write_whole
 
 #: What share of a reader's intervals should hold what comes out.
 LEVEL = 0.8
+#: In place of a result that is none.
+UNTOLD = "not run here, or not determined"
 #: What every bet that is kept has.
 KEYS = {"bet", "choices", "naive"}
 
@@ -76,7 +78,7 @@ class Bets:
             if not os.environ.get("HPT_HEADLESS"):
                 return self.after(name, None)
             print(f"… no bet was made. What came out: {told}. {because}")
-        elif told == "nan":
+        elif told == UNTOLD:
             print(f"… the runs do not tell, so your bet stays open. {because}")
         else:
             done = kept | _judged(kept, came_out)
@@ -174,4 +176,6 @@ def _missed(interval, value):
 def _said(bet):
     if isinstance(bet, list):
         return f"{bet[0]:.4g} to {bet[1]:.4g}"
+    if bet != bet:
+        return UNTOLD
     return bet if isinstance(bet, str) else f"{bet:.3g}"

@@ -170,11 +170,16 @@ def _instability(results, report):
     )
     if np.isnan(more):
         return Answer(came_out, Verdict.UNDETERMINED, "the grid ends before")
-    if more > doubt:
+    return _whole_above(0, more - doubt, more + doubt, came_out, "within the noise of a run")
+
+
+def _whole_above(bound, low, high, came_out, otherwise):
+    """Holds if the whole interval lies above the bound, and fails if it lies below."""
+    if low > bound:
         return Answer(came_out, Verdict.HOLDS)
-    if more < -doubt:
+    if high < bound:
         return Answer(came_out, Verdict.FAILS)
-    return Answer(came_out, Verdict.UNDETERMINED, "within the noise of a run")
+    return Answer(came_out, Verdict.UNDETERMINED, otherwise)
 
 
 def _price_text(price):
@@ -199,11 +204,7 @@ def _fit_errors(report, better):
     for figure in (sp, other):
         if not figure.determined:
             return Answer(came_out, Verdict.UNDETERMINED, figure.reason)
-    if sp.low > other.high:
-        return Answer(came_out, Verdict.HOLDS)
-    if sp.high < other.low:
-        return Answer(came_out, Verdict.FAILS)
-    return Answer(came_out, Verdict.UNDETERMINED, "the intervals overlap")
+    return _whole_above(0, sp.low - other.high, sp.high - other.low, came_out, "the intervals overlap")
 
 
 def _misses(report, names):
@@ -235,8 +236,4 @@ def _share_of_gap(report):
     )
     if not np.isfinite([low, high]).all():
         return Answer(came_out, Verdict.UNDETERMINED, widest["reason"])
-    if low > 0.5:
-        return Answer(came_out, Verdict.HOLDS)
-    if high < 0.5:
-        return Answer(came_out, Verdict.FAILS)
-    return Answer(came_out, Verdict.UNDETERMINED, "the interval holds one half")
+    return _whole_above(0.5, low, high, came_out, "the interval holds one half")

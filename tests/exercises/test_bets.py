@@ -99,10 +99,13 @@ def test_a_choice_is_read_whatever_its_case(bets, capsys):
 
 
 @pytest.mark.parametrize("unknown", [None, np.nan])
-def test_what_the_runs_do_not_tell_stays_open(bets, unknown, capsys):
+def test_what_the_runs_do_not_tell_stays_open(bets, unknown, capsys, monkeypatch):
     bets.place("a", (0, 1))
     bets.reveal("a", unknown)
     assert "stays open" in capsys.readouterr().out
+    monkeypatch.setenv("HPT_HEADLESS", "1")
+    bets.reveal("b", unknown)
+    assert "What came out: not run here" in capsys.readouterr().out
     assert bets.calibration().empty
 
 
