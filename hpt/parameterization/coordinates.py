@@ -73,7 +73,8 @@ class CoordCheck:
         return "\n".join([title, slopes, "", *self.verdict, "", BLIND])
 
     def _repr_html_(self) -> str:
-        slopes = self.slopes.to_html(index=False, float_format="{:.2f}".format)
+        slopes = self.slopes.rename(columns={"low": "slope_low", "high": "slope_high"})
+        slopes = slopes.to_html(index=False, float_format="{:.2f}".format)
         verdict = "".join(f"<li>{sentence}</li>" for sentence in self.verdict)
         return f"<p><b>coordinate check of {self.rule}</b></p>{slopes}<ul>{verdict}</ul><p>{BLIND}</p>"
 
@@ -359,7 +360,8 @@ def _verdict(rule, slopes, layers):
     if not seen:
         return ("Nothing seen: no layer was called and changed at three widths.",)
     roles = "every role" if seen >= {"embedding", "hidden", "readout"} else ", ".join(sorted(seen))
-    return (f"Flat: activations, changes and updates of {roles} keep their size.",)
+    within = slopes.query("trend == 'flat'")["slope"].abs().max()
+    return (f"Flat: activations, changes and updates of {roles} keep their size, within n^±{within:.2f}.",)
 
 
 def _finding(row, rule, slopes, layers):
