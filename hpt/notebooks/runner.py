@@ -83,8 +83,8 @@ class _ThisPython(AsyncKernelManager):
 def choose_notebooks(
     folder: StrPath, only: Sequence[str] = (), parameters: Mapping[str, Any] | None = None
 ) -> list[Path]:
-    """The notebooks ``NN_title.ipynb`` of a folder whose names begin as asked, in the order of their
-    numbers; all where nothing is asked.
+    """The notebooks ``NN_title.ipynb`` (or ``NNb_title.ipynb``) of a folder whose names begin as asked, in
+    the order of their numbers; all where nothing is asked.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def earlier(source: Path, output: Path) -> NotebookResult:
 
 def _chosen(folder, only):
     """The notebooks of a folder whose names begin as asked."""
-    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    found = sorted(folder.glob("[0-9][0-9]*_*.ipynb"))
     sources = {path.stem: path for path in found if "." not in path.stem}
     for wanted in only:
         if not any(name.startswith(wanted) for name in sources):

@@ -59,7 +59,7 @@ def test_the_main_job(tmp_path, monkeypatch):
     monkeypatch.setenv("HPT_HEADLESS", "1")
     folders = {"--store": tmp_path / "store", "--out": tmp_path / "report", "--source": NOTEBOOKS[0].parent}
     arguments = ["notebooks", "--profile", "smoke", *(str(x) for pair in folders.items() for x in pair)]
-    Bets(folders["--store"]).place("05.common", (0.2, 0.8))
+    Bets(folders["--store"]).place("05b.common", (0.2, 0.8))
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     pages = sorted((tmp_path / "report").glob("*.html"))
