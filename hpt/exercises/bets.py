@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,17 @@ class Bets:
         if not chosen.all():
             table["score_over_naive"] = kinds["score_over_naive"].mean()
         return table
+
+    def keep_regret(self, game: str, regret: Mapping[str, float]) -> None:
+        """Keep what each player of a game lost, nats, yours as "you"; a later game replaces it."""
+        own = float(regret["you"])
+        self._keep(game, {"bet": own, "choices": [], "naive": [], "regret": dict(regret)})
+
+    def regrets(self) -> pd.DataFrame:
+        """What was kept of games: a row a game, a column a player, nats; none before."""
+        kept = self._read().items()
+        table = pd.DataFrame({name: bet["regret"] for name, bet in kept if "regret" in bet})
+        return table.T.rename_axis("game")
 
     def _read(self):
         """All bets by name; a file that is none is set aside."""

@@ -118,27 +118,8 @@ _TRUTHS = {
     "12.vertex": _vertex,
 }
 _MODELS = [Transformer(ModelConfig(width=width, depth=1, d_head=8, vocab_size=16)) for width in (16, 32)]
-#: Losses of a wide model by log2 of the learning rate.
-_WIDE = {-8: 4.18, -7: 4.12, -6: 4.15, -5: 4.37}
 #: Arguments to try that a file cannot hold; the others stand in tasks.toml.
 _CASES = {
-    "08.transfers": [
-        (
-            {
-                16: {-8: 3.0, -7: 2.0, -6: 2.5},  # odd rates do not count
-                32: {-8: 2.9, -7: 1.9, -6: 2.1},
-            },
-        ),
-        ({16: {-8: 3.0, -6: 2.5, -4: 2.6}, 32: {-8: 2.0, -6: 2.1, -4: 2.2}},),
-        ({16: {-8: 3.0, -6: 2.5, -4: 2.6}, 32: {-6: 2.1, -4: 2.2}, 64: {-8: 1.0, -6: 0.9}},),
-        ({16: {-5: 1.0, -4: 3.0, -2: 2.0}, 32: {-5: 1.0, -4: 2.0, -2: 3.0}},),
-    ],
-    "01.price": [
-        ({-5: 4.65, -6: 4.84}, _WIDE),
-        (_WIDE, _WIDE),
-        ({-7: 3.0, -8: 3.2}, _WIDE),
-        ({-3: 1.0}, _WIDE),
-    ],
     "03.groups": [(_MODELS[0], 0.01, 1), (_MODELS[1], 0.01, 1), (_MODELS[1], 0.01, 16)],
     "06.main_effect": [({(0, 0): 3.68, (1, 0): 3.47, (0, 1): 3.65, (1, 1): 3.42},)],
 }
@@ -152,9 +133,18 @@ def _tasks():
     for name, words in tomllib.loads(file.read_text(encoding="utf-8")).items():
         cases = _CASES.get(name, [])
         for case in words.pop("cases", []):
-            cases.append([np.array(value) if isinstance(value, list) else value for value in case])
+            cases.append([_argument(value) for value in case])
         tasks[name] = Task(name, _TRUTHS[name], cases, _READ.get(name, unchanged), **words)
     return tasks
+
+
+def _argument(value):
+    """A value of the file: a list is an array, the keys of a table are numbers."""
+    if isinstance(value, dict):
+        return {int(key): _argument(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return np.array(value)
+    return value
 
 
 TASKS = _tasks()

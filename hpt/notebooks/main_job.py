@@ -40,6 +40,7 @@ from hpt.study.study import Study
 from hpt.study.together import Todo, cost_together, run_together
 
 BETS = "Your bets: the share that was right (four in five, of 80 % intervals), beside knowing nothing"
+GAMES = "Your budget game: regret at the largest width, nats, beside par"
 PHASES = "Phase diagrams: $E$, $\\kappa$ and $R(\\infty)$ of every variant in the store, with the basins"
 
 PLAY = "To play with: where is the best learning rate of the widest model?"
@@ -245,9 +246,10 @@ def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
 
 
 def your_bets(store: StrPath) -> dict[str, pd.DataFrame]:
-    """How well the reader of the notebooks has bet so far; empty before any bet has its result."""
-    table = Bets(store).calibration()
-    return {} if table.empty else {BETS: table}
+    """How well the reader of the notebooks has bet and played so far; empty before."""
+    bets = Bets(store)
+    tables = {BETS: bets.calibration(), GAMES: bets.regrets()}
+    return {caption: table for caption, table in tables.items() if not table.empty}
 
 
 def _stored(study, store):

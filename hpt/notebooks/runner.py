@@ -276,6 +276,8 @@ def _execute(source, output, parameters, echo):
         resources={"metadata": {"path": str(source.parent)}},
         progress_bar=False,
         start_timeout=300,
+        # Of what a cell printed, on a machine with other things to do.
+        iopub_timeout=300,
         stdout_file=echo,
         stderr_file=echo,
         kernel_manager_class=_ThisPython,

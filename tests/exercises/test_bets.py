@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -106,6 +107,16 @@ def test_what_the_runs_do_not_tell_stays_open(bets, unknown, capsys, monkeypatch
     monkeypatch.setenv("HPT_HEADLESS", "1")
     bets.reveal("b", unknown)
     assert "What came out: not run here" in capsys.readouterr().out
+    assert bets.calibration().empty
+
+
+def test_regrets_are_kept_beside_the_bets_and_count_as_none(bets):
+    assert bets.regrets().empty
+    bets.keep_regret("SP", pd.Series({"you": 0.5, "1/n": 0.1}))
+    bets.keep_regret("SP", pd.Series({"you": 0.2, "1/n": 0.1}))
+    bets.keep_regret("μP", {"you": 0.0, "1/n": 0.3})
+    again = Bets(bets.path.with_name("store")).regrets()
+    assert again.loc["SP"].to_dict() == {"you": 0.2, "1/n": 0.1} and list(again.index) == ["SP", "μP"]
     assert bets.calibration().empty
 
 

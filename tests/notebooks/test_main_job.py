@@ -59,7 +59,9 @@ def test_the_main_job(tmp_path, monkeypatch):
     monkeypatch.setenv("HPT_HEADLESS", "1")
     folders = {"--store": tmp_path / "store", "--out": tmp_path / "report", "--source": NOTEBOOKS[0].parent}
     arguments = ["notebooks", "--profile", "smoke", *(str(x) for pair in folders.items() for x in pair)]
-    Bets(folders["--store"]).place("05b.common", (0.2, 0.8))
+    reader = Bets(folders["--store"])
+    reader.place("05b.common", (0.2, 0.8))
+    reader.keep_regret("SP", {"you": 0.125, "1/n": 0.02})
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     pages = sorted((tmp_path / "report").glob("*.html"))
@@ -68,7 +70,7 @@ def test_the_main_job(tmp_path, monkeypatch):
     index = (tmp_path / "report" / "index.html").read_text()
     for word in ("SP+Embd closes", "smoke", "data fingerprint", "log₂ η*", "κ", 'href="phases.html"'):
         assert word in index
-    assert "Your bets" in index
+    assert "Your bets" in index and "Your budget game" in index and "0.125" in index
     assert "SP+Embd" in (tmp_path / "report" / "phases.html").read_text()
     # What is asked for alone leaves the other pages and their links.
     again = CliRunner().invoke(main, [*arguments, NOTEBOOKS[0].stem])
