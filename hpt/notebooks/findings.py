@@ -12,7 +12,7 @@ from hpt.analysis.factorial import effects
 from hpt.metrics.figures import kappa
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
-from hpt.metrics.verdicts import interval
+from hpt.metrics.verdicts import Figure, interval
 from hpt.study.references import Reference, reference_definition
 
 
@@ -34,8 +34,13 @@ Finder = Callable[[Reference, TransferReport], Found]
 
 
 def reference_report(reference: Reference, bootstraps: int) -> TransferReport:
-    """The report of a reference study, its arms apart; R is measured from SP, where all arms have it."""
+    """The report of a reference study, its arms apart; R is measured from SP, where all arms have it. Where
+    all runs have one width it is their tokens that grow."""
     table = reference.table
+    if table["width"].nunique() == 1:
+        return transfer_report(
+            table.drop(columns="arm"), scale="tokens", reference="SP", bootstraps=bootstraps
+        )
     if not table["arm"].any():
         return transfer_report(table, reference="SP", bootstraps=bootstraps)
     if all(_has_one_decay(runs) for _, runs in table.groupby("arm")):
@@ -300,6 +305,19 @@ def _kappa_B(group):
     return kappa(group.drawn("theta_Bx7"))
 
 
+def _power_of_tokens(_, report):
+    """The power of its tokens with which η* of SP+Embd falls."""
+    row = report.to_frame().set_index("parameterization").loc["SP+Embd"]
+    return Found(str(Figure.from_row(row, "beta")), row["beta_low"], row["beta_high"], row["beta_reason"])
+
+
+def _gain_kept(_, report):
+    """What Embd gains SP in the longest runs, as a share of what it gains in the shortest."""
+    sp, embd = (_group(report, parameterization=name) for name in ("SP", "SP+Embd"))
+    gain_BxW = sp.drawn("loss_BxW") - embd.drawn("loss_BxW")
+    return _shown(gain_BxW[:, -1] / gain_BxW[:, 0], report.level, form=".0%")
+
+
 def _exponent_of_ratio(arm):
     """The power of the width with which the best ratio of embedding to hidden rate grows: in each
     replicate, the bottom of the parabola through the three best losses, over log2 of the ratio."""
@@ -389,5 +407,10 @@ FINDERS: dict[str, dict[str, Finder]] = {
         "gla": _gain_of_embd("gated linear attention"),
         "depth": _gain_of_embd("six layers"),
         "batch": _gain_of_embd("four times the batch"),
+    },
+    "horizon": {
+        "power": _power_of_tokens,
+        "kept": _gain_kept,
+        "left": _gain({"parameterization": "SP+Embd"}, {"parameterization": "SP"}),
     },
 }

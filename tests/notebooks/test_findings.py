@@ -176,3 +176,18 @@ def test_every_expectation_has_a_finder():
     for name in reference_names():
         expected = reference_definition(name)["expected"]
         assert set(FINDERS[name]) == {key for key, entry in expected.items() if "arm" not in entry}
+
+
+def test_longer_runs_are_told_by_their_tokens():
+    """η* falls by tokens^−0.3; Embd gains 0.16 nats in the shortest runs, 0.04 in the longest."""
+    laws = {
+        "SP": Law(L_inf=3.0, A=2.0, alpha=0.5, beta=0.3),
+        "SP+Embd": Law(L_inf=3.0, A=1.0, alpha=0.5, beta=0.3),
+    }
+    sweep = synthetic_sweep(laws, widths=(16, 32, 64, 128, 256), count=7, noise=0.002, seeds=2, seed=5)
+    table = sweep.rename(columns={"width": "tokens"}).assign(width=64, arm=sweep["width"].astype(str))
+    told = {name: finding.found for name, finding in told_of("horizon", table).items()}
+    assert told["power"].low < 0.3 < told["power"].high and told["power"].high - told["power"].low < 0.3
+    gain = 256**-0.5
+    assert told["left"].low < gain < told["left"].high
+    assert told["kept"].low < (16 / 256) ** 0.5 < told["kept"].high < 0.5
