@@ -5,5 +5,6 @@ from .expectations import reference_claims as reference_claims
 from .findings import reference_report as reference_report
 from .main_job import replicate as replicate
 from .main_job import replication_cost as replication_cost
+from .replication import figures_table as figures_table
 from .replication import write_replication as write_replication
 from .runner import run_notebooks as run_notebooks
