@@ -86,6 +86,7 @@ def write_replication(out: Path = Path("docs/replication.md"), bootstraps: int =
 def replication_page(studies: Iterable[Told], claims: Iterable[Claim], folder: Path) -> str:
     """The page in Markdown, with the claims as a table; its figures are written into ``folder``."""
     studies = list(studies)
+    claims = list(claims)
     folder.mkdir(parents=True, exist_ok=True)
     first = studies[0]
     base = reference_parts(first.reference.name)[0].study.base
@@ -99,6 +100,8 @@ def replication_page(studies: Iterable[Told], claims: Iterable[Claim], folder: P
         widths=sorted(first.report.basins["width"].unique().tolist()),
         seeds=_seeds(first.report.table),
         text=_text(first.reference.manifest["text"]),
+        tested=claims,
+        expected=[outcome for study in studies for outcome in outcomes_of(study.findings)],
         claims=markdown_table(claims_table(claims)),
         studies=[_section(study, folder) for study in studies],
         lacking={n: reference_definition(n)["question"] for n in reference_names() if n not in told},
