@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from scipy.stats import gmean
 
 from hpt.errors import ConfigError, did_you_mean
-from hpt.plots.style import color_of, log_axis, new_figure, shades
+from hpt.plots.style import color_of, log_axis, new_figure
 from hpt.runs.diagnostics import LOOKED_AT
 
 
@@ -36,17 +37,17 @@ def plot_diagnostics(
     if x == "width":
         table = _at_step(table, step)
         lines = ["parameterization"]
-    colors = _colors(table, lines)
+    label = table[lines].astype(str).agg(" ".join, axis=1)
+    # Steps from 1: the axis is logarithmic.
+    table = table.assign(label=label, step=table["step"] + 1)
+    colors = _colors(table)
     panels = dict(list(table.groupby("role", sort=False)))
     figure, axes = new_figure(len(panels))
     for ax, (role, looks) in zip(axes, panels.items(), strict=True):
-        for key, rows in looks.groupby(lines, sort=False):
-            means = rows.groupby(x)[quantity].apply(gmean)
-            # Steps from 1: the axis is logarithmic.
-            at = means.index + (x == "step")
-            label = " ".join(map(str, key))
-            ax.plot(at, means, "o-", ms=3, lw=1.2, color=colors[key], label=label)
-        ax.set(title=role, xlabel=x, yscale="log")
+        means = {"estimator": gmean, "errorbar": None}
+        looks_of_line = {"marker": "o", "ms": 4, "lw": 1.2, "legend": ax is axes[0]}
+        sns.lineplot(looks, x=x, y=quantity, hue="label", palette=colors, ax=ax, **means, **looks_of_line)
+        ax.set(title=role, xlabel=x, ylabel="", yscale="log")
         log_axis(ax)
     axes[0].set_ylabel(LOOKED_AT[quantity].partition(",")[0])
     axes[0].legend(fontsize=7)
@@ -85,10 +86,9 @@ def _last_but_one(steps):
     return found[-2:][0]
 
 
-def _colors(table, lines):
+def _colors(table):
     """A colour a parameterization; of one alone, a shade a width."""
-    keys = table[lines].drop_duplicates().itertuples(index=False, name=None)
-    colors = {key: color_of(key[0]) for key in keys}
-    if table["parameterization"].nunique() == 1:
-        return dict(zip(colors, shades(len(colors)), strict=True))
-    return colors
+    name_of_line = table.groupby("label", sort=False)["parameterization"].first()
+    if name_of_line.nunique() == 1:
+        return dict(zip(name_of_line.index, sns.color_palette("viridis", len(name_of_line)), strict=True))
+    return name_of_line.map(color_of).to_dict()

@@ -62,6 +62,6 @@ def stacked(figure: Figure) -> Figure:
 
 
 def figure_svg(figure: Figure) -> str:
-    """A figure as SVG, the same text for the same figure."""
+    """A figure as SVG, the same text for figures made alike."""
     with plt.rc_context({"svg.hashsalt": "hpt"}):
         return print_figure(figure, fmt="svg", metadata={"Date": None})

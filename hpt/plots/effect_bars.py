@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from hpt.metrics.quantities import QUANTITIES, group_name
-from hpt.plots.style import GREY, add_note, new_figure, shades
+from hpt.plots.style import GREY, add_note, new_figure
 
 
 def plot_effects(
@@ -26,7 +27,7 @@ def plot_effects(
     shown = frame.query("kind in @kinds")
     shown = shown.assign(part=shown.groupby(others or "figure", sort=False).ngroup())
     parts = shown.drop_duplicates("part").to_dict("records")
-    colors = shades(len(parts), start=0.15)
+    colors = sns.color_palette("viridis", len(parts))
     most_bars = shown["kind"].value_counts().max()
     figure, axes = new_figure(len(kinds), height=0.34 * most_bars + 1.4)
     for ax, kind in zip(axes, kinds, strict=True):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from hpt.analysis.predict import predict_lr
@@ -29,7 +30,6 @@ from hpt.plots.style import (
     error_bars,
     label_ends,
     new_figure,
-    shades,
     width_figure,
 )
 from hpt.plots.wells import well_curve
@@ -57,7 +57,7 @@ def plot_loss_curves(
     smooth: steps that a point is the mean of (of all there are, at the start).
     """
     figure, (ax,) = new_figure(1)
-    for run, label, color in zip(runs, labels, shades(len(runs)), strict=True):
+    for run, label, color in zip(runs, labels, sns.color_palette("viridis", len(runs)), strict=True):
         curve = pd.Series(run.train_loss).rolling(smooth, min_periods=1).mean()
         if run.diverged:
             label = f"{label} (diverged)"
@@ -80,7 +80,7 @@ def plot_excess(
     """
     figure, axes = new_figure(len(panels), sharey=True)
     for ax, (name, runs) in zip(axes, panels.items(), strict=True):
-        for (label, run), color in zip(runs, shades(len(runs), "plasma"), strict=True):
+        for (label, run), color in zip(runs, sns.color_palette("plasma", len(runs)), strict=True):
             excess = excess_loss(run, stable[name])
             ax.plot(excess, lw=0.9, label=label, color=color)
         ax.axhline(0, color="black", lw=0.8)
@@ -124,7 +124,7 @@ def plot_basins(
     panels = list(itertools.product(wells, conventions))
     figure, axes = new_figure(len(panels), sharey=True)
     for ax, (name, axis) in zip(axes, panels, strict=True):
-        for width, color in zip(widths, shades(len(widths)), strict=True):
+        for width, color in zip(widths, sns.color_palette("viridis", len(widths)), strict=True):
             well = wells[name].query("width == @width")
             shift = 0.0
             if axis == "mup":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_hex
+import seaborn as sns
 from matplotlib.ticker import LogLocator
 
 from hpt.plots.display import ShownFigure
@@ -40,26 +40,22 @@ NOTE_COLOR = "#777777"
 MARKERS = "osD^vP*X"
 PANELS_A_ROW = 4
 LABEL_OCTAVES = 0.6  # between two labels
-STYLE = {
+STYLE = sns.axes_style("whitegrid") | {
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
+    # It comes with matplotlib and has every sign that is used.
+    "font.family": "DejaVu Sans",
+    "grid.alpha": 0.4,
     "legend.frameon": False,
     "figure.dpi": 110,
     "savefig.dpi": 110,
-    "font.size": 10,
 }
 
 
 def color_of(name: str) -> str:
     """The colour of a parameterization, the same in every figure; other names have one too."""
-    return COLORS.get(name) or to_hex(plt.get_cmap("tab20")(sum(map(ord, name)) % 20))
-
-
-def shades(count: int, colormap: str = "viridis", start: float = 0.0) -> np.ndarray:
-    """So many colours in the order of a colour map, (count, 4), without its palest end."""
-    return plt.get_cmap(colormap)(np.linspace(start, 0.85, count))
+    others = sns.color_palette("tab20").as_hex()
+    return COLORS.get(name) or others[sum(map(ord, name)) % len(others)]
 
 
 def new_figure(panels: int, *, height: float = 3.6, sharey: bool = False):

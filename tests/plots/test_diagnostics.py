@@ -27,7 +27,7 @@ def test_a_panel_a_role_and_a_line_a_width_against_the_step(table):
     rows = table.query("parameterization == 'SP' and role == 'hidden' and width == 16")
     np.testing.assert_allclose(wide.get_ydata(), rows["update"])
     assert wide.get_xdata().tolist() == (rows["step"] + 1).tolist()
-    assert narrow.get_color().tolist() != wide.get_color().tolist()
+    assert narrow.get_color() != wide.get_color()
     assert [text.get_text() for text in figure.axes[0].get_legend().texts] == ["SP 8", "SP 16"]
 
 
