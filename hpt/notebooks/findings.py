@@ -327,9 +327,10 @@ def _exponent_of_ratio(arm):
         groups = [_group(report, arm=arm, parameterization=name) for name in names.values()]
         loss_RxBxW = np.stack([group.drawn("loss_BxW") for group in groups])
         best_BxW = bottom_of_parabolas(loss_RxBxW) * 2
-        width_W = groups[0].fit.points.scale_W
-        slope_B = np.polyfit(np.log2(width_W), best_BxW.T, 1)[0]
-        at_edge = np.isin(loss_RxBxW.mean(1).argmin(0), (0, len(names) - 1)).any()
+        octaves_W = np.log2(groups[0].fit.points.scale_W)
+        octaves_W -= octaves_W.mean()
+        slope_B = best_BxW @ octaves_W / (octaves_W @ octaves_W)
+        at_edge = np.isin(np.nanmean(loss_RxBxW, 1).argmin(0), (0, len(names) - 1)).any()
         return _shown(slope_B, report.level, "", "+.2f", "the best ratio lies at the edge" if at_edge else "")
 
     return find
@@ -337,8 +338,9 @@ def _exponent_of_ratio(arm):
 
 def bottom_of_parabolas(loss_Rx: np.ndarray) -> np.ndarray:
     """Where the parabola through the lowest of R losses and its two neighbours has its bottom, in steps
-    from the first; at the edge of the R, the edge."""
-    middle = np.clip(loss_Rx.argmin(0), 1, len(loss_Rx) - 2)
+    from the first; at the edge of the R, the edge. A loss that is not known, nan, is none of the lowest."""
+    lowest = np.nan_to_num(loss_Rx, nan=np.inf).argmin(0)
+    middle = np.clip(lowest, 1, len(loss_Rx) - 2)
     three = [np.take_along_axis(loss_Rx, (middle + i)[None], 0) for i in (-1, 0, 1)]
     left, mid, right = np.concatenate(three)
     step = (left - right) / 2 / np.maximum(left - 2 * mid + right, 1e-12)

@@ -187,7 +187,8 @@ def figures_table(report: TransferReport) -> pd.DataFrame:
     """One row a group: the loss at the largest width, and E, κ and R with intervals or the reason why there
     is none."""
     columns = list(report.group_columns)
-    widest = report.basins[report.basins["width"] == report.basins["width"].max()]
+    size = report.basins[report.scale]
+    widest = report.basins[size == size.max()]
     frame = report.to_frame().merge(widest[[*columns, "loss"]], on=columns, how="left")
     rows = []
     for row in frame.to_dict("records"):

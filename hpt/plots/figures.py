@@ -26,7 +26,7 @@ from hpt.plots.style import (
     add_note,
     by_parameterization,
     color_of,
-    draw_over_width,
+    draw_over,
     error_bars,
     label_ends,
     new_figure,
@@ -101,8 +101,9 @@ def plot_basins(
     regret: bool = False,
     mine: pd.DataFrame | None = None,
 ) -> Figure:
-    """Final loss against the learning rate, a panel a parameterization, a colour a width: mean losses as
-    points, the fitted well as a line, its optimum as a diamond with the interval.
+    """Final loss against the learning rate, a panel a parameterization, a colour a width (or a value of the
+    report's scale): mean losses as points, the fitted well as a line, its optimum as a diamond with the
+    interval.
 
     Parameters
     ----------
@@ -117,7 +118,8 @@ def plot_basins(
     rows = by_parameterization(report.table)
     wells = by_parameterization(report.basins)
     own = {} if mine is None or mine.empty else by_parameterization(mine)
-    widths = sorted(report.basins["width"].unique())
+    scale = report.scale
+    widths = sorted(report.basins[scale].unique())
     conventions = [convention]
     if convention == "both":
         conventions = list(CONVENTIONS)
@@ -125,17 +127,17 @@ def plot_basins(
     figure, axes = new_figure(len(panels), sharey=True)
     for ax, (name, axis) in zip(axes, panels, strict=True):
         for width, color in zip(widths, sns.color_palette("viridis", len(widths)), strict=True):
-            well = wells[name].query("width == @width")
+            well = _at(wells[name], scale, width)
             shift = 0.0
             if axis == "mup":
                 shift = np.log2(width / base_width)
             floor = 0.0
             if regret:
                 floor = well["loss"].sum()
-            runs = rows[name].query("width == @width")
+            runs = _at(rows[name], scale, width)
             _draw_basin(ax, report, runs, well, (shift, -floor), color)
             if name in own:
-                rings = own[name].query("width == @width")
+                rings = _at(own[name], scale, width)
                 _draw_rings(ax, rings, (shift, -floor), color)
         ax.set(title=name, xlabel=CONVENTIONS[axis])
     for axis in conventions:
@@ -143,8 +145,12 @@ def plot_basins(
     _set_heights(axes[::PANELS_A_ROW], report.basins["loss"], regret)
     if own:
         axes[-1].plot([], [], "o", color="black", mfc="none", ms=8, label="your runs")
-    axes[-1].legend(title="width", fontsize=8)
+    axes[-1].legend(title=scale, fontsize=8)
     return figure
+
+
+def _at(frame, scale, size):
+    return frame[frame[scale] == size]
 
 
 def _set_heights(leftmost, best, regret):
@@ -171,7 +177,7 @@ def _draw_basin(ax, report, rows, well, shift, color):
     ``shift``."""
     x, y = shift
     means = rows.groupby("log2_lr")["loss"].mean()
-    label = f"{rows['width'].iloc[0]:g}" if len(rows) else None
+    label = f"{rows[report.scale].iloc[0]:.6g}" if len(rows) else None
     ax.plot(means.index + x, means + y, "o:", color=color, ms=3.5, lw=0.7, label=label)
     for each in well.to_dict("records"):
         log2_lr, loss = well_curve(report, each)
@@ -195,23 +201,24 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     ----------
     beyond: how far the law is drawn past the largest width, as a factor.
     """
-    figure, (left, right) = width_figure(2)
+    scale = report.scale
+    figure, (left, right) = width_figure(2, scale)
     wells = by_parameterization(report.basins)
-    measured = report.basins["width"]
+    measured = report.basins[scale]
     furthest = measured.max() * beyond
     widths = np.geomspace(measured.min(), furthest, 25)
     predicted = [predict_lr(report, width=float(w)) for w in widths]
     laws = by_parameterization(pd.concat(predicted))
     for name in wells:
         color = color_of(name)
-        _draw_law(left, laws[name], color)
+        _draw_law(left, laws[name], scale, color)
         known = wells[name].query("determined")
         style = {"color": color, "ms": 4, "label": name}
-        draw_over_width(left, known, "log2_lr", fmt="o", **style)
-        draw_over_width(right, known, "loss", fmt="o-", **style)
+        draw_over(left, known, scale, "log2_lr", fmt="o", **style)
+        draw_over(right, known, scale, "loss", fmt="o-", **style)
         unknown = wells[name].query("not determined")
         log2_lr = unknown["log2_lr"]
-        left.plot(unknown["width"], log2_lr, "x", color="grey")
+        left.plot(unknown[scale], log2_lr, "x", color="grey")
     left.set_ylabel("log₂ η* (hidden learning rate)")
     right.set_ylabel("loss at η*, nats")
     if "" not in wells:
@@ -219,11 +226,11 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     return figure
 
 
-def _draw_law(ax, law, color):
+def _draw_law(ax, law, scale, color):
     """The η* that a law predicts, with its band."""
     low, high = law["log2_lr_low"], law["log2_lr_high"]
-    ax.fill_between(law["width"], low, high, color=color, alpha=0.12, lw=0)
-    ax.plot(law["width"], law["log2_lr"], color=color, lw=1)
+    ax.fill_between(law[scale], low, high, color=color, alpha=0.12, lw=0)
+    ax.plot(law[scale], law["log2_lr"], color=color, lw=1)
 
 
 def plot_metrics(report: TransferReport) -> Figure:
@@ -257,9 +264,10 @@ def plot_gap(shares: pd.DataFrame) -> Figure:
     ----------
     shares: from :func:`hpt.gap_closed`.
     """
-    figure, (ax,) = width_figure(1)
+    scale = shares.columns[shares.columns.get_loc("share") - 1]
+    figure, (ax,) = width_figure(1, scale)
     known = shares.query("determined")
-    draw_over_width(ax, known, "share", fmt="o-", color=color_of("SP+Embd"))
+    draw_over(ax, known, scale, "share", fmt="o-", color=color_of("SP+Embd"))
     for name, share in (("μP", 1), ("SP", 0)):
         ax.axhline(share, color=color_of(name), lw=1, ls="--", label=name)
     ax.set_ylabel("share of the gap closed")
@@ -315,6 +323,6 @@ def _draw_sizes(ax, rows, fit):
     sizes = pd.DataFrame({"rms": mean, "rms_low": mean - spread, "rms_high": mean + spread})
     sizes = np.exp2(sizes).reset_index()
     color = ROLE_COLORS[fit.role]
-    draw_over_width(ax, sizes, "rms", fmt="o-", ms=4, color=color)
+    draw_over(ax, sizes, "width", "rms", fmt="o-", ms=4, color=color)
     label = f"{fit.role} n^{fit.slope:.2f}".replace("-", "−")
     return sizes["width"].iloc[-1], sizes["rms"].iloc[-1], label, color

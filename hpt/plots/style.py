@@ -83,13 +83,13 @@ def new_figure(panels: int, *, height: float = 3.6, sharey: bool = False):
     return figure, list(axes.flat[:panels])
 
 
-def width_figure(panels: int, *, sharey: bool = False):
-    """A new figure whose x axes are widths: logarithmic to base 2, with plain numbers."""
+def width_figure(panels: int, scale: str = "width", *, sharey: bool = False):
+    """A new figure whose x axes are widths, or another scale: logarithmic to base 2, with plain numbers."""
     figure, axes = new_figure(panels, sharey=sharey)
     for ax in axes:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.set_xlabel("width")
+        ax.set_xlabel(scale)
     return figure, axes
 
 
@@ -112,10 +112,10 @@ def error_bars(frame: pd.DataFrame, column: str) -> np.ndarray:
     return ends.sub(frame[column], axis=0).abs().to_numpy().T
 
 
-def draw_over_width(ax, frame, column, **style):
-    """A column with its intervals against the width."""
+def draw_over(ax, frame, scale, column, **style):
+    """A column with its intervals against the width, or another scale."""
     bars = error_bars(frame, column)
-    ax.errorbar(frame["width"], frame[column], yerr=bars, capsize=3, **style)
+    ax.errorbar(frame[scale], frame[column], yerr=bars, capsize=3, **style)
 
 
 def add_note(ax, text, at, offset, **style):

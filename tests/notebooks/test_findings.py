@@ -118,6 +118,9 @@ def test_the_bottom_of_a_parabola():
     x = np.arange(5.0)[:, None]
     assert bottom_of_parabolas((x - 1.3) ** 2) == pytest.approx(1.3)
     assert bottom_of_parabolas((x + 2) ** 2) == 0 and bottom_of_parabolas((x - 9) ** 2) == 4
+    far, near = (x - 1.3) ** 2, (x - 1.3) ** 2
+    far[4], near[2] = np.nan, np.nan
+    assert bottom_of_parabolas(far) == pytest.approx(1.3) and np.isnan(bottom_of_parabolas(near))
 
 
 def test_parts_of_a_gain_and_gains():

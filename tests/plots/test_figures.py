@@ -144,3 +144,20 @@ def test_sizes_of_a_coordinate_check_are_geometric_means_with_the_spread_of_seed
     low, high = np.log2(figure.axes[0].get_ylim())
     assert high - low >= 5 and len({ax.get_ylim() for ax in figure.axes}) == 1
     assert figure._suptitle.get_text() == "coordinate check of SP"
+
+
+def test_sizes_other_than_widths_have_their_own_axis(report):
+    """A sweep over parameters, or tokens, is drawn as one over widths."""
+    swept = synthetic_sweep(LAWS, widths=(32, 64, 128, 256), noise=0.01, seeds=2, seed=0)
+    sizes = transfer_report(
+        swept.rename(columns={"width": "tokens"}), scale="tokens", reference="μP", bootstraps=60
+    )
+    basins = hpt.plot_basins(sizes)
+    assert basins.axes[-1].get_legend().get_title().get_text() == "tokens"
+    drawn = (hpt.plot_optimum(sizes), hpt.plot_gap(gap_closed(sizes)))
+    assert [figure.axes[0].get_xlabel() for figure in drawn] == ["tokens", "tokens"]
+    same = (hpt.plot_optimum(report), hpt.plot_gap(gap_closed(report)))
+    for figure, of_widths in zip(drawn, same, strict=True):
+        for line, twin in zip(figure.axes[0].lines, of_widths.axes[0].lines, strict=True):
+            heights = np.array([line.get_ydata(), twin.get_ydata()], dtype=float)
+            np.testing.assert_allclose(*heights, atol=1e-6)
