@@ -1,6 +1,6 @@
 """Other ways to find a basin's optimum, and a contest between them on sweeps whose truth is known.
 
-:mod:`hpt.metrics.basin` keeps the winner; these are here so that anyone can repeat the contest.
+:mod:`hpt.metrics.wells` keeps the winner; these are here so that anyone can repeat the contest.
 
 Letters: K learning rates of a basin, B losses at each (the measured one first), G points of a
 curve, S skews.
@@ -18,8 +18,9 @@ from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.errors import ConfigError
-from hpt.metrics.basin import LN2, SKEW_PRIOR, basin_window, phi2
+from hpt.metrics.basin import LN2, basin_window
 from hpt.metrics.transfer import basins
+from hpt.metrics.wells import SKEW_PRIOR, phi2
 
 STEPS = 401  # points of a basin at which a curve is read
 
@@ -52,7 +53,7 @@ def interpolated(log2_lr_K, loss_KxB, kind: Callable = PchipInterpolator):
 
 
 def own_skew(log2_lr_K, loss_KxB):
-    """The skewed well of :mod:`hpt.metrics.basin` with a skew of this width's own."""
+    """The skewed well of :mod:`hpt.metrics.wells` with a skew of this width's own."""
     middle = log2_lr_K.mean()
     u_K = (log2_lr_K - middle) * LN2
     grid_G = np.linspace(u_K[0], u_K[-1], STEPS)

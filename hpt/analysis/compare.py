@@ -18,10 +18,11 @@ from numpy.linalg import lstsq
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics import figures
+from hpt.metrics.intervals import Figure, interval
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import plain_name, with_groups
-from hpt.metrics.verdicts import Figure, Group, interval, plain_number, table_of
+from hpt.metrics.verdicts import Group, plain_number, table_of
 
 # Columns of a law's parameters.
 EXPONENTS = {"alpha": ALPHA, "beta": BETA, "gamma_log": GAMMA_LOG}
@@ -83,32 +84,39 @@ def common_widths(groups: Sequence[Group]) -> np.ndarray:
     return reduce(np.intersect1d, [group.fit.points.scale_W for group in groups])
 
 
+def losses_at(groups: Sequence[Group], width: float):
+    """L* of some groups at a width at which all have runs: estimates and replicates (each (B,)), the
+    number of runs in their basins, and why one of them has no L* ("" where all have)."""
+    at, reasons = zip(*(group.at(width) for group in groups), strict=True)
+    pairs = list(zip(groups, at, strict=True))
+    estimates = [group.fit.loss_W[w] for group, w in pairs]
+    drawn = [group.drawn("loss_BxW", w) for group, w in pairs]
+    runs = sum(group.runs_W[w] for group, w in pairs)
+    return estimates, drawn, runs, next(filter(None, reasons), "")
+
+
 def _share_rows(triple, report):
     """A row for each width at which all three groups have runs."""
     rows = []
     for width in common_widths(triple):
-        cells = [(group, *group.at(width)) for group in triple]
-        losses = [group.fit.loss_W[w] for group, w, _ in cells]
-        figure = _share(cells, losses, report.level)
+        losses, *others = losses_at(triple, width)
+        figure = _share(losses, *others, report.level, triple[0].method)
         row = {report.scale: plain_number(width)} | figure.interval("share")
         row["gap"] = losses[0] - losses[-1]
         rows.append(row | figure.verdict())
     return rows
 
 
-def _share(cells, losses, level):
-    runs = sum(group.runs_W[w] for group, w, _ in cells)
-    for *_, reason in cells:
-        if reason:
-            return Figure.nothing(reason, runs)
-    from_B, by_B, to_B = (group.drawn("loss_BxW", w) for group, w, _ in cells)
+def _share(losses, drawn, runs, missing, level, method):
+    if missing:
+        return Figure.nothing(missing, runs)
+    from_B, by_B, to_B = drawn
     low, high = interval(from_B - to_B, level)
     reason = ""
     if low <= 0:
         reason = "the gap is below zero" if high <= 0 else "the gap is not told from zero"
     ends = interval(_share_of_gap(from_B, by_B, to_B), level)
-    group, *_ = cells[0]
-    return Figure.of(_share_of_gap(*losses), ends, reason, group.method, runs)
+    return Figure.of(_share_of_gap(*losses), ends, reason, method, runs)
 
 
 def _share_of_gap(loss_from, loss_by, loss_to):

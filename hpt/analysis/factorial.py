@@ -29,8 +29,9 @@ from numpy.linalg import pinv
 
 from hpt.errors import ConfigError, TableError, did_you_mean
 from hpt.metrics import figures
+from hpt.metrics.intervals import Figure, interval
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import TOO_WIDE, Figure, interval, table_of
+from hpt.metrics.verdicts import TOO_WIDE, table_of
 from hpt.parameterization.sixteen import SWITCHES, Parameterization
 
 NOT_ESTIMABLE = "the variants at hand do not tell it apart"
@@ -185,7 +186,7 @@ def _at_width(group, width):
 
 def _log2_error(error, drawn_B):
     """log2 of E or E_extrap, whose replicates are mirrored at their root mean square, as in
-    :func:`hpt.metrics.verdicts.ratio_interval`."""
+    :func:`hpt.metrics.intervals.ratio_interval`."""
     if error.estimate <= 0:
         return Variant(error.reason)
     log2 = np.log2(error.estimate)

@@ -10,10 +10,11 @@ from itertools import pairwise
 
 import pandas as pd
 
-from hpt.analysis.compare import common_widths, groups_of
+from hpt.analysis.compare import common_widths, groups_of, losses_at
 from hpt.errors import TableError
+from hpt.metrics.intervals import Figure, interval
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import Figure, Group, interval, plain_number, table_of
+from hpt.metrics.verdicts import Group, plain_number, table_of
 
 #: SP, then its switches in the order of what the paper says that they do.
 PATH = ("SP", "SP+Embd", "SP+Attn+Embd", "μP-LN", "μP")
@@ -62,13 +63,11 @@ def _rows(groups, report, path):
 
 def _gain(before: Group, after: Group, width: float, level: float) -> Figure:
     """L* of a group minus that of another at one width, nats."""
-    cells = [(group, *group.at(width)) for group in (before, after)]
-    runs = sum(group.runs_W[w] for group, w, _ in cells)
-    for *_, reason in cells:
-        if reason:
-            return Figure.nothing(reason, runs)
-    loss_before, loss_after = (group.fit.loss_W[w] for group, w, _ in cells)
-    before_B, after_B = (group.drawn("loss_BxW", w) for group, w, _ in cells)
+    losses, drawn, runs, missing = losses_at((before, after), width)
+    if missing:
+        return Figure.nothing(missing, runs)
+    loss_before, loss_after = losses
+    before_B, after_B = drawn
     low, high = interval(before_B - after_B, level)
     reason = ""
     if low <= 0 <= high:

@@ -19,12 +19,14 @@ import pandas as pd
 from numpy import arange, array, clip, exp, isfinite, log, log2, nan, sqrt, where
 
 from hpt.errors import TableError
-from hpt.metrics.basin import LN2, well_loss
+from hpt.metrics.basin import LN2
+from hpt.metrics.intervals import NOISE_UNKNOWN, Figure, interval
 from hpt.metrics.law import GAMMA_LOG, LN_H
 from hpt.metrics.quantities import is_between
-from hpt.metrics.replicates import GRID, NOISE_UNKNOWN
+from hpt.metrics.replicates import GRID
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import FEW_WIDTHS, SLOPE_AT_BOUND, Figure, interval, optimum, plain_number, table_of
+from hpt.metrics.verdicts import FEW_WIDTHS, SLOPE_AT_BOUND, optimum, plain_number, table_of
+from hpt.metrics.wells import well_loss
 
 BEYOND = "at least this: further from the optimum than the runs reach"
 LOST = "the replicates lose their optima: the basins are too flat for the noise"

@@ -11,8 +11,8 @@ from importlib import resources
 import pandas as pd
 from scipy import stats
 
+from hpt.metrics.intervals import Figure
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import Figure
 
 
 def kalra_2026() -> pd.DataFrame:

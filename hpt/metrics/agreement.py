@@ -65,20 +65,22 @@ def curve_agreement(
 
 def _distance(first, second, octaves):
     """Of two curves, losses by log2 of the learning rate."""
-    near = [abs(curve.index - curve.idxmin()) <= octaves + 1e-9 for curve in (first, second)]
-    excess = []
-    for curve in (first, second):
-        left = curve - curve.min()
-        left.index = left.index.to_series().round(6)
-        excess.append(left)
-    band = set(excess[0].index[near[0]]) | set(excess[1].index[near[1]])
-    common = [x for x in excess[0].index.intersection(excess[1].index) if x in band]
-    whole = len(common) >= FEWEST_RATES
+    curves = [_excess(first), _excess(second)]
+    near = [curve.index[abs(curve.index - curve.idxmin()) <= octaves + 1e-9] for curve in curves]
+    both = pd.concat(curves, axis=1, join="inner")
+    both = both[both.index.isin(near[0].union(near[1]))]
+    whole = len(both) >= FEWEST_RATES
     # Where both diverged they agree.
-    apart = (excess[0][common] - excess[1][common]).fillna(0.0)
+    apart = both.diff(axis=1).iloc[:, 1].fillna(0.0)
     return {
-        "distance": float(np.sqrt(np.mean(apart**2))) if whole else np.nan,
-        "rates": len(common),
+        "distance": np.sqrt(np.mean(apart**2)) if whole else np.nan,
+        "rates": len(both),
         "determined": whole,
         "reason": "" if whole else TOO_FEW,
     }
+
+
+def _excess(losses):
+    """Losses above the best; their rates to six digits, so that those of two sizes meet."""
+    rates = losses.index.to_series().round(6)
+    return (losses - losses.min()).set_axis(rates)

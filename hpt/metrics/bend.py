@@ -26,8 +26,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy import array, concatenate, exp, log, maximum, ndarray, sqrt, stack
-from numpy.linalg import cholesky, eigh, inv, qr, solve
+from numpy.linalg import eigh, inv, qr, solve
 from scipy import stats
+from scipy.linalg import null_space
 
 # Scale of σ, octaves an octave per √octave, and the share of an exact law.
 DRIFT = 0.3
@@ -80,12 +81,7 @@ class Bend:
     @classmethod
     def of(cls, x_W, left_W, variance_W, B: int, rng) -> Bend:
         """From the optima's distances `left_W` from the law, octaves."""
-        covariance = drift_covariance(x_W)
-        noise = np.diag(variance_W)
-        log_p_K = np.zeros_like(SIGMA_K)
-        for k, sigma in enumerate(SIGMA_K):
-            log_p_K[k] = _log_likelihood(sigma**2 * covariance + noise, x_W, left_W)
-        p_K = prior_of_sigma() * exp(log_p_K - log_p_K.max())
+        p_K = prior_of_sigma() * _likelihood(x_W, left_W, variance_W)
         p_K /= p_K.sum()
         k_B = rng.choice(len(p_K), B, p=p_K)
         seed = int(rng.integers(2**32))
@@ -139,23 +135,26 @@ class Bend:
         return SIGMA_K[self.k_B][:, None] * _unit_paths(x_M, len(self.k_B), rng)
 
 
+def _likelihood(x_W, left_W, variance_W):
+    """Of each of SIGMA_K, to a factor: that of the distances' contrasts, which no straight line moves
+    (restricted likelihood)."""
+    contrasts = null_space(straight(x_W).T)
+    if not contrasts.size:
+        return np.ones_like(SIGMA_K)
+    left = left_W @ contrasts
+    log_p_K = []
+    for sigma in SIGMA_K:
+        covariance = sigma**2 * drift_covariance(x_W) + np.diag(variance_W)
+        of_left = stats.multivariate_normal(cov=contrasts.T @ covariance @ contrasts)
+        log_p_K.append(of_left.logpdf(left))
+    return exp(log_p_K - np.max(log_p_K))
+
+
 def _unit_paths(x_M, B, rng):
     """Draws (B, M) of d for σ = 1."""
     eigenvalue_M, Q = eigh(drift_covariance(x_M))
     root = Q * sqrt(maximum(eigenvalue_M, 0.0))
     return rng.standard_normal((B, len(x_M))) @ root.T
-
-
-def _log_likelihood(covariance, x_W, left_W):
-    """Restricted ln likelihood of distances from a straight line, to a constant."""
-    L = cholesky(covariance)
-    line_Wx2 = solve(L, straight(x_W))
-    left_W = solve(L, left_W)
-    Q, R = qr(line_Wx2)
-    rest_W = left_W - Q @ (Q.T @ left_W)
-    size = log(np.diag(L)).sum()
-    size += log(np.abs(np.diag(R))).sum()
-    return -size - 0.5 * rest_W @ rest_W
 
 
 def mean_slope(x_W, value_BxW) -> ndarray:

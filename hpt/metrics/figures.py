@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from hpt.metrics import law
-from hpt.metrics.basin import LN2, Points, WellFit
+from hpt.metrics.basin import LN2, Points
+from hpt.metrics.wells import WellFit
 
 
 def alpha(theta):
@@ -70,14 +71,13 @@ def E(fit: law.LawFit, points: Points, loss_BxWxP):
     return np.sqrt((residual_BxWxP**2 * inside_WxP).sum((1, 2)) / inside_WxP.sum())
 
 
-def E_extrap(points: Points, loss_BxWxP, skew_S, skew_cost_S=0.0, around=None):
+def E_extrap(points: Points, loss_BxWxP, skew_S, skew_cost_S=0.0):
     """The two errors at the largest width of a law fitted to the others; both are ours.
 
     Parameters
     ----------
     skew_S, skew_cost_S: trial skews and their cost (nats²), as in
-        :class:`hpt.metrics.basin.WellFit`; chosen without the largest width.
-    around: (7,) a second start of the law.
+        :class:`hpt.metrics.wells.WellFit`; chosen without the largest width.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def E_extrap(points: Points, loss_BxWxP, skew_S, skew_cost_S=0.0, around=None):
     wells = WellFit(points, skew_S, skew_cost_S)(loss_BxWxP, np.arange(W) < W - 1)
     others = points.take(slice(-1))
     largest = points.take(slice(-1, None))
-    fit = law.fit_laws(others, wells.take(slice(-1)), around)
+    fit = law.fit_laws(others, wells.take(slice(-1)))
     u_Bx1, _, _ = fit.wells_at(largest)
     octaves_B = (u_Bx1[:, 0] - wells.u_BxW[:, -1]) / LN2
     if W < 4:

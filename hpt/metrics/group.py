@@ -13,19 +13,10 @@ from numpy import arange, isfinite, maximum, nan, ndarray, sqrt, where
 from scipy import stats
 
 from hpt.metrics import figures
-from hpt.metrics.basin import (
-    CLIFF,
-    EDGE,
-    LN2,
-    SKEW_PRIOR,
-    WRONG_SIGN,
-    Points,
-    common_skew,
-    losses_at,
-    wells_of,
-)
+from hpt.metrics.basin import CLIFF, EDGE, LN2, WRONG_SIGN, Points
 from hpt.metrics.kink import ShapeDoubt, shape_doubt
 from hpt.metrics.law import LawFit, fit_laws
+from hpt.metrics.wells import SKEW_PRIOR, common_skew, losses_at, wells_of
 
 # Residuals beyond so many deviations get less weight.
 OUTLIER = 3.5

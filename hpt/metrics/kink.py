@@ -5,7 +5,7 @@ rates of a sweep; η* differs between them by a quarter of an octave per unit of
 fitted. What lies between is as likely as the fits of its ends say, which with the noise of most
 sweeps is: hardly less likely.
 
-Letters: B replicates, W widths, P runs of a width, U trial optima, K kinks.
+Letters: B replicates, W widths, P runs of a width, U trial optima.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import clip, exp, maximum, ndarray, stack, where
+from numpy import clip, exp, expm1, log1p, maximum, ndarray, sign, take_along_axis
 
 from hpt.metrics.basin import Points
 
@@ -45,11 +45,13 @@ class ShapeDoubt:
         """Octaves (B,) by which η* may lie off the smooth well's: a share of the kink's,
         exponentially tilted, and what other smooth shapes may move it."""
         tilt = self.tilt(noise_sd)
-        share_B = rng.uniform(size=len(skew_B))
+        B = len(skew_B)
+        share_B = rng.uniform(size=B)
         if abs(tilt) >= 1e-6:
-            share_B = -np.log1p(share_B * np.expm1(-tilt)) / tilt
-        smooth_B = SMOOTH_OCTAVES * rng.standard_normal(len(skew_B))
-        return skew_B * (KINK_OCTAVES * share_B + smooth_B)
+            share_B = -log1p(share_B * expm1(-tilt)) / tilt
+        kinked_B = KINK_OCTAVES * share_B
+        smooth_B = SMOOTH_OCTAVES * rng.standard_normal(B)
+        return skew_B * (kinked_B + smooth_B)
 
 
 def shape_doubt(points: Points, u_W, sse: float) -> ShapeDoubt:
@@ -61,30 +63,33 @@ def shape_doubt(points: Points, u_W, sse: float) -> ShapeDoubt:
     """
     if points.rates_W.max() < 5 or points.spare < 1:
         return ShapeDoubt()
-    best_KxW = np.broadcast_to(u_W, (len(KINKS), len(u_W)))
+    kinked = min(_least_squares(points, u_W, kink) for kink in KINKS)
+    return ShapeDoubt(kinked - sse)
+
+
+def _least_squares(points, u_W, kink):
+    """Sum of squares of the best wells with a kink, nats²."""
+    best_Wx1 = u_W[:, None]
     for zoom in (1, 0.1, 0.01):
-        trial_KxWxU = best_KxW[..., None] + zoom * TRIALS
-        sse_KxWxU = _kinked_sse(points, trial_KxWxU)
-        lowest_KxWx1 = sse_KxWxU.argmin(-1)[..., None]
-        best_KxW = np.take_along_axis(trial_KxWxU, lowest_KxWx1, -1)[..., 0]
-    return ShapeDoubt(sse_KxWxU.min(-1).sum(-1).min() - sse)
+        trial_WxU = best_Wx1 + zoom * TRIALS
+        sse_WxU = _kinked_sse(points, trial_WxU, kink)
+        lowest_Wx1 = sse_WxU.argmin(1)[:, None]
+        best_Wx1 = take_along_axis(trial_WxU, lowest_Wx1, 1)
+    return sse_WxU.min(1).sum()
 
 
-def _kinked_sse(points, trial_KxWxU):
-    """Least sum of squares (K, W, U) of kinked wells with each kink and trial optimum, nats²."""
-    return stack([_sse(points, *trial) for trial in zip(trial_KxWxU, KINKS, strict=True)])
-
-
-def _sse(points, trial_WxU, kink):
+def _kinked_sse(points, trial_WxU, kink):
+    """Least sum of squares (W, U) of kinked wells with each trial optimum, nats²."""
     u_WxUxP = points.u_WxP[:, None] - trial_WxU[..., None]
     weight = points.weight_WxP[:, None]
-    loss = _without_mean(points.loss_WxP[:, None], weight)
-    rise = 0.5 * u_WxUxP**2 * exp(where(u_WxUxP > 0, kink / 2, -kink / 2))
-    rise = _without_mean(rise, weight)
-    square = maximum((weight * rise**2).sum(-1), 1e-300)
-    h = maximum((weight * rise * loss).sum(-1) / square, 0.0)
-    return (weight * (loss - h[..., None] * rise) ** 2).sum(-1)
-
-
-def _without_mean(value, weight):
-    return value - (weight * value).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
+    share = weight / weight.sum(-1, keepdims=True)
+    steeper = exp(sign(u_WxUxP) * kink / 2)
+    rise = 0.5 * steeper * u_WxUxP**2
+    rise = rise - (share * rise).sum(-1, keepdims=True)
+    loss = points.loss_WxP[:, None]
+    loss = loss - (share * loss).sum(-1, keepdims=True)
+    square = (weight * rise**2).sum(-1)
+    along = (weight * rise * loss).sum(-1)
+    h = maximum(along / maximum(square, 1e-300), 0.0)
+    left_over = loss - h[..., None] * rise
+    return (weight * left_over**2).sum(-1)

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import arange, concatenate, exp, isfinite, log, maximum, nan, ndarray, sqrt, stack, where
-from numpy.linalg import eigh, qr, solve
+from numpy import arange, concatenate, exp, isfinite, log, nan, ndarray, sqrt, stack, where
+from numpy.linalg import norm, solve, svd
 from scipy import stats
+from scipy.linalg import null_space
 
-from hpt.metrics.basin import WellFit, well_basis
 from hpt.metrics.group import GroupFit
 from hpt.metrics.law import ALPHA, A
+from hpt.metrics.wells import WellFit, well_basis
 
 # What the other groups' noise weighs against a group's own, in degrees of freedom.
 PRIOR_DF = 4.0
@@ -216,42 +217,32 @@ def _law_likelihood(fits, own_sd_G, square_K, paired):
     pools = [told] if paired and told else [[one] for one in told]
     total_K = np.zeros(len(square_K))
     for pool in pools:
-        P_WxW, pull_W, seeds_W = (sum(part) for part in zip(*pool, strict=True))
-        groups_W = sum(seeds_W_of > 0 for _, _, seeds_W_of in pool)
-        root_W = 1 / sqrt(maximum(seeds_W / maximum(groups_W, 1), 1))
-        eigenvalue_W, Q = eigh(P_WxW * root_W[:, None] * root_W)
-        swing_KxW = 1 + np.outer(square_K, maximum(eigenvalue_W, 0))
-        pull_W = Q.T @ (root_W * pull_W)
-        gain_KxW = square_K[:, None] * pull_W**2 / swing_KxW - log(swing_KxW)
+        left, shared = zip(*pool, strict=True)
+        U, size_W, _ = svd(np.vstack(shared), full_matrices=False)
+        pull_W = U.T @ concatenate(left)
+        swing_KxW = 1 + np.outer(square_K, size_W**2)
+        gain_KxW = (1 - 1 / swing_KxW) * pull_W**2 - log(swing_KxW)
         total_K += 0.5 * gain_KxW.sum(1)
     return total_K
 
 
 def _left_over(fit, own_sd, scales):
-    """What a group's L* about its law tells, at all `scales`, 0 where it has no well.
-
-    Returns
-    -------
-    Information P (W, W) in the directions that the law's three parameters leave over, 1/nats²; P·r,
-    1/nats; and the number of seeds (W,).
-    """
+    """What a group's law of L* leaves over, as independent numbers whose own noise is 1 (W − 3,); and
+    how much noise of one nat that the runs of a seed share at each of `scales` moves them."""
     points = fit.basins
     u_W, loss_W, _ = fit.wells
     R_Wx3x3 = WellFit(points, fit.skew).R_SxWx3x3[0]
-    basis_Wx3 = well_basis(u_W, fit.skew)
-    lever_Wx3 = solve(np.swapaxes(R_Wx3x3, -1, -2), basis_Wx3[..., None])[..., 0]
-    variance_W = own_sd**2 * (lever_Wx3**2).sum(1)
-    theta = fit.law.theta_Bx7[0]
+    basis_Wx3x1 = well_basis(u_W, fit.skew)[..., None]
+    lever_Wx3x1 = solve(np.swapaxes(R_Wx3x3, -1, -2), basis_Wx3x1)
+    own_W = own_sd * norm(lever_Wx3x1, axis=1)[:, 0]
+    _, law_loss_1xW, _ = fit.law.wells(points.scale_W)
+    left_W = (loss_W - law_loss_1xW[0]) / own_W
     z_W = log(points.scale_W / fit.law.scale0)
+    theta = fit.law.theta_Bx7[0]
     power_W = exp(-theta[ALPHA] * z_W)
-    slope_Wx3 = stack([np.ones_like(z_W), power_W, -theta[A] * z_W * power_W], -1)
-    free = qr(slope_Wx3, mode="complete")[0][:, 3:]
-    P = free @ solve(free.T @ (variance_W[:, None] * free), free.T)
-    _, law_loss, _ = fit.law.wells(points.scale_W)
+    slope_3xW = stack([np.ones_like(z_W), power_W, -theta[A] * z_W * power_W])
+    free = null_space(slope_3xW / own_W)
+    shared_WxW = np.zeros((len(z_W), len(scales)))
     at = np.searchsorted(scales, points.scale_W)
-    P_WxW = np.zeros((len(scales), len(scales)))
-    P_WxW[np.ix_(at, at)] = P
-    pull_W, seeds_W = np.zeros((2, len(scales)))
-    pull_W[at] = P @ (loss_W - law_loss[0])
-    seeds_W[at] = points.seeds_W
-    return P_WxW, pull_W, seeds_W
+    shared_WxW[arange(len(at)), at] = 1 / (own_W * sqrt(points.seeds_W))
+    return free.T @ left_W, free.T @ shared_WxW

@@ -1,203 +1,38 @@
-"""Noise of a sweep, and replicates of it.
+"""Replicates of a sweep: what its figures might have been, had other noise fallen on the same laws.
 
-Where seeds are few the bootstrap is parametric: the noise is the scatter of all runs in a group's
-basins about their wells (repeats and lack of fit together), its uncertainty is drawn along (σ² as
-df·σ̂²/χ²_df, which widens intervals as Student's t does), and every replicate is the fitted curve
-plus fresh noise. What runs of one seed and width share (:mod:`hpt.metrics.noise`) is drawn once for
-all groups where seeds are labelled: it cancels in differences.
+Each replicate is the fitted curves plus noise drawn afresh (:mod:`hpt.metrics.bootstrap`), fitted as
+the sweep was; what noise does not tell is drawn along: the basins' shape (:mod:`hpt.metrics.kink`) and
+bends of the laws (:mod:`hpt.metrics.bend`).
 
-Where seeds are many enough, each width's seeds are resampled as a whole, alike in all groups: the
-deviations of a seed's runs from the means of their cells, times one random weight. The weights are
-normal (a smoothed bootstrap), times √(k/(k − 1)) for the means' own freedom and √(ν/χ²_ν), ν = k −
-1, for the variance's, so that at one width k seeds give the interval of Student's t, whatever the
-noise of a seed's runs has in common.
-
-Letters: B replicates, W widths, P runs of a width, S seeds, F squares of what has been drawn; K
-widths with a well, D the centre and the replicates after it.
+Letters: B replicates, W widths, P runs of a width, K widths with a well, D the centre and the
+replicates after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import (
-    arange,
-    clip,
-    concatenate,
-    exp,
-    inf,
-    isfinite,
-    log,
-    log2,
-    maximum,
-    nan,
-    ndarray,
-    sqrt,
-    stack,
-    where,
-)
+from numpy import arange, clip, concatenate, exp, inf, isfinite, log, log2, nan, ndarray, sqrt, stack, where
 from scipy import stats
-from scipy.optimize import nnls
 
-from hpt.errors import TableError, did_you_mean
 from hpt.metrics import figures
-from hpt.metrics.basin import LN2, SKEW_RANGE, Points, WellFit, losses_at, raised, skew_cost
+from hpt.metrics.basin import LN2
 from hpt.metrics.bend import Bend, loss_bend, mean_slope
+from hpt.metrics.bootstrap import SharedDraws, at_known_noise, draw_noise
 from hpt.metrics.group import GroupFit
 from hpt.metrics.kink import CURVATURE, EVIDENT
 from hpt.metrics.law import ALPHA, BETA, L_INF, LN_H, LN_LR, LawFit, fit_laws, refit
-from hpt.metrics.noise import CommonNoise, Noise
+from hpt.metrics.noise import Noise
+from hpt.metrics.wells import SKEW_RANGE, WellFit, losses_at, raised, skew_cost
 
-NOISE_UNKNOWN = "noise unknown: no run to spare beyond the fit's own freedom"
-AUTO, PARAMETRIC, SEEDS, GRID = "auto", "parametric", "seeds", "grid"
-# From which "auto" resamples seeds, and for which share of the runs: docs/coverage.md.
-LEAST_SEEDS = 5
-LEAST_SHARE = 0.9
-# Factor by which few seeds may widen a replicate's noise: beyond it there is no well.
-WIDEST = 10.0
+GRID = "grid"
 # Trial skews of a replicate, from the fit's.
 SKEW_STEPS = 0.1 * arange(-8, 9)
 # Least and largest deviation of an optimum that a bend is weighed against, octaves.
 OPTIMUM_SPREAD = (0.03, 5.0)
 # The probability under which the misfit of the law is no chance.
 MISFIT_P = 0.05
-
-
-@dataclass(frozen=True, eq=False)
-class SharedDraws:
-    """What B replicates have in common over groups, at W scales and S seeds.
-
-    Attributes
-    ----------
-    common_BxWxS: noise that runs of one seed share, nats.
-    sd_B: the deviation drawn for it.
-    weight_BxWxS: of each seed's deviations where seeds are resampled, else None.
-    widen_BxW: what these have been widened by, else None.
-    """
-
-    common_BxWxS: ndarray
-    sd_B: ndarray
-    weight_BxWxS: ndarray | None = None
-    widen_BxW: ndarray | None = None
-
-    @classmethod
-    def draw(cls, common: CommonNoise, shape, rng, seeds_W=None) -> SharedDraws:
-        """Draw for `shape` (B, W, S). `seeds_W`: number of seeds at each scale, to resample them."""
-        sd_B = rng.choice(common.sd_K, size=shape[0], p=common.p_K)
-        common_BxWxS = sd_B[:, None, None] * rng.standard_normal(shape)
-        if seeds_W is None:
-            return cls(common_BxWxS, sd_B)
-        df_W = maximum(np.asarray(seeds_W) - 1.0, 1.0)
-        widen_BxW = np.minimum(sqrt(df_W / rng.chisquare(df_W, shape[:2])), WIDEST)
-        weight_BxWxS = widen_BxW[..., None] * rng.standard_normal(shape)
-        return cls(common_BxWxS, sd_B, weight_BxWxS, widen_BxW)
-
-    def take(self, scales) -> SharedDraws:
-        """The same at some of the scales."""
-        arrays = vars(self).items()
-        return replace(self, **{k: v[:, scales] for k, v in arrays if np.ndim(v) > 1})
-
-
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """Fresh noise for B replicates of a group's runs.
-
-    Attributes
-    ----------
-    noise_BxWxP: nats.
-    square_BxF: what each replicate has drawn above the noise known, as squares that are 1 or
-        thereabouts on average.
-    method: "parametric", "seeds", or both with a plus where some learning rates have a single run.
-    """
-
-    noise_BxWxP: ndarray
-    square_BxF: ndarray
-    method: str
-
-
-def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
-    """Draw the noise of a group's runs: parametric, and of seeds where these are resampled."""
-    B = len(shared.sd_B)
-    seed_1xWxP = points.seed_WxP[None]
-    widen_B = sqrt(noise.df / rng.chisquare(noise.df, B))
-    normal_BxWxP = rng.standard_normal((B, *points.loss_WxP.shape))
-    drawn_BxWxP = noise.sd * widen_B[:, None, None] * normal_BxWxP
-    squares = [widen_B**2]
-    if shared.sd_B.any():
-        drawn_BxWxP += np.take_along_axis(shared.common_BxWxS, seed_1xWxP, axis=2)
-        squares.append(shared.sd_B**2 / np.mean(shared.sd_B**2))
-    method = PARAMETRIC
-    repeats_WxP = points.repeats_WxP
-    if shared.weight_BxWxS is not None and (repeats_WxP > 1).any():
-        weight_BxWxP = np.take_along_axis(shared.weight_BxWxS, seed_1xWxP, axis=2)
-        resampled_BxWxP = noise.raised * _deviations(points) * weight_BxWxP
-        drawn_BxWxP = where(repeats_WxP > 1, resampled_BxWxP, drawn_BxWxP)
-        method = SEEDS
-        if (repeats_WxP == 1).any():
-            method = f"{SEEDS} + {PARAMETRIC}"
-        else:
-            squares = []
-        squares += list(shared.widen_BxW.T**2)
-    return Draws(drawn_BxWxP, stack(squares, axis=1), method)
-
-
-def _deviations(points):
-    """Each run's distance from the mean of its learning rate times √(k/(k − 1)), nats (W, P)."""
-    k_WxP = points.repeats_WxP
-    distance_WxP = points.loss_WxP - points.means(points.rate_WxP, points.loss_WxP)
-    return distance_WxP * sqrt(k_WxP / maximum(k_WxP - 1, 1))
-
-
-def seeds_to_resample(resample: str, groups: Sequence[Points], scales, labelled: bool) -> ndarray | None:
-    """Number of seeds at each of `scales` (fewest of any group) where seeds are to be resampled,
-    else None.
-
-    "auto" does where nine tenths of the runs near an optimum have LEAST_SEEDS labelled seeds at
-    their learning rate.
-
-    Raises
-    ------
-    TableError: for an unknown way, or seeds asked for that are not there.
-    """
-    ways = (AUTO, SEEDS, PARAMETRIC)
-    if resample not in ways:
-        raise TableError(
-            f"transfer_report(resample={resample!r}) is no way to draw replicates.",
-            did_you_mean(resample, ways),
-            "resample='auto'",
-        )
-    if resample == PARAMETRIC:
-        return None
-    repeats = [points.repeats_WxP[points.inside_WxP] for points in groups]
-    repeats_N = concatenate(repeats or [np.zeros(1)])
-    if resample == AUTO and not (labelled and np.mean(repeats_N >= LEAST_SEEDS) >= LEAST_SHARE):
-        return None
-    if not labelled or not (repeats_N > 1).any():
-        raise TableError(
-            "transfer_report(resample='seeds') has no seeds to resample.",
-            "no learning rate has two runs" if labelled else "the table has no column 'seed'",
-            "resample='auto', or a column 'seed' with a label for each repeat",
-        )
-    fewest_W = np.full(len(scales), inf)
-    for points in groups:
-        several_WxP = np.ma.masked_less(points.repeats_WxP, 2)
-        seeds_W = np.ma.median(several_WxP, axis=1).filled(inf)
-        np.minimum.at(fewest_W, np.searchsorted(scales, points.scale_W), seeds_W)
-    return where(isfinite(fewest_W), fewest_W, 2)
-
-
-def at_known_noise(size_B, square_BxF):
-    """Sizes (B,) such as E, cleared of the scatter that comes from drawing the noise's size: their
-    interval is a ratio, in which that cancels. The mean square is a sum of the squares drawn, with
-    weights that are not below zero."""
-    if not isfinite(size_B).all() or not size_B.any():
-        return size_B
-    X = np.column_stack([np.ones(len(size_B)), square_BxF])
-    total_B = X.sum(1)
-    weight_F, _ = nnls(X / total_B[:, None], size_B**2 / total_B)
-    return size_B * sqrt(weight_F.sum() / maximum(X @ weight_F, 1e-300))
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,9 +68,9 @@ class Replicates:
     octaves_B: ndarray
     shape_B: ndarray
     bend: Bend | None
-    inflation: float
-    kinked: bool
-    method: str
+    inflation: float = 1.0
+    kinked: bool = False
+    method: str = GRID
 
 
 def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng) -> Replicates | None:
@@ -344,35 +179,20 @@ def _well_figures(fit, wells, shape_B, ln_h_B, rng):
 
 def _from_brackets(fit, B, rng):
     """Replicates of log2 η* alone, and of the straight line through them."""
-    widths = len(fit.log2_lr_W)
-    nothing_BxW = np.full((B, widths), nan, np.float32)
-    nothing_B = nothing_BxW[:, 0]
-    low_W, high_W = fit.basins.bracket_Wx2.T
-    log2_lr_BxW = nothing_BxW.copy()
-    log2_lr_BxW[:, fit.fitted] = rng.uniform(low_W, high_W, (B, len(fit.fitted)))
+    wells_3xBxW = np.full((3, B, len(fit.log2_lr_W)), nan, np.float32)
+    low_K, high_K = fit.basins.bracket_Wx2.T
+    log2_lr_BxK = rng.uniform(low_K, high_K, (B, len(low_K)))
+    wells_3xBxW[0, :, fit.fitted] = log2_lr_BxK.T
     theta_Bx7 = np.full((B, 7), nan)
     if fit.law is not None:
-        z_W = log(fit.basins.scale_W / fit.law.scale0)
-        ln_lr_BxW = LN2 * log2_lr_BxW[:, fit.fitted]
-        theta_Bx7[:, BETA] = -mean_slope(z_W, ln_lr_BxW)
-        theta_Bx7[:, LN_LR] = ln_lr_BxW.mean(1) + theta_Bx7[:, BETA] * z_W.mean()
-    never_B = np.zeros(B, bool)
-    return Replicates(
-        log2_lr_BxW,
-        nothing_BxW,
-        nothing_BxW,
-        theta_Bx7,
-        never_B,
-        never_B,
-        nothing_B,
-        nothing_B,
-        nothing_B,
-        np.zeros(B),
-        _bend(fit, log2_lr_BxW, rng),
-        inflation=1.0,
-        kinked=False,
-        method=GRID,
-    )
+        z_K = log(fit.basins.scale_W / fit.law.scale0)
+        ln_lr_BxK = LN2 * log2_lr_BxK
+        theta_Bx7[:, BETA] = -mean_slope(z_K, ln_lr_BxK)
+        theta_Bx7[:, LN_LR] = ln_lr_BxK.mean(1) + theta_Bx7[:, BETA] * z_K.mean()
+    never_2xB = np.zeros((2, B), bool)
+    unknown_3xB = np.full((3, B), nan)
+    bend = _bend(fit, wells_3xBxW[0], rng)
+    return Replicates(*wells_3xBxW, theta_Bx7, *never_2xB, *unknown_3xB, np.zeros(B), bend)
 
 
 def _bend(fit, own_BxW, rng):
@@ -407,11 +227,11 @@ def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation, rng):
         nothing_7xB = np.full((7, len(loss_DxWxP) - 1), nan)
         return nothing_7xB.T, np.zeros_like(nothing_7xB[:2], bool), nothing_7xB[:3]
     theta = fit.law.theta_Bx7[0]
-    law = fit_laws(points, wells, theta, len(fit.edges))
+    law = fit_laws(points, wells, len(fit.edges))
     part = fit.basins
     loss_DxWxP = loss_DxWxP[:, : len(fit.fitted)]
     E_D = figures.E(law, part, loss_DxWxP)
-    E_extrap_D, octaves_D = figures.E_extrap(part, loss_DxWxP, *trials, theta)
+    E_extrap_D, octaves_D = figures.E_extrap(part, loss_DxWxP, *trials)
     law = _with_loss_bend(law, points, wells, theta, rng)
     theta_Bx7 = _centred(theta, law.theta_Bx7, inflation)
     octaves_B = _centred(fit.octaves, octaves_D)

@@ -7,8 +7,9 @@ from html import escape
 
 import pandas as pd
 
+from hpt.metrics.intervals import Figure
 from hpt.metrics.quantities import QUANTITIES, group_name, value_text
-from hpt.metrics.verdicts import Figure, Group
+from hpt.metrics.verdicts import Group
 
 SHOWN = ("E", "E_extrap", "octave_error", "beta", "kappa", "R")
 MOST_REMARKS = 12

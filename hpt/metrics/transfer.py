@@ -30,10 +30,11 @@ from numpy import concatenate, inf, log2, nan
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics.basin import EDGE, LN2, MOST_RUNS, gather
+from hpt.metrics.bootstrap import SharedDraws, seeds_to_resample
 from hpt.metrics.group import fit_group
 from hpt.metrics.noise import CommonNoise, common_noise, noise_of
 from hpt.metrics.quantities import group_name, is_between
-from hpt.metrics.replicates import SharedDraws, replicate, seeds_to_resample
+from hpt.metrics.replicates import replicate
 from hpt.metrics.report import TransferReport
 from hpt.metrics.table import GROUPS, read_table
 from hpt.metrics.verdicts import Group, basin_rows, figure_row, penalty_rows, plain_number, table_of
@@ -88,7 +89,7 @@ def transfer_report(
         settings. A mapping: values of the group columns.
     by: more group columns.
     scale: the column that grows.
-    bootstraps: replicates; their noise is described in :mod:`hpt.metrics.replicates`.
+    bootstraps: replicates; their noise is described in :mod:`hpt.metrics.bootstrap`.
     resample: "seeds" resamples them as whole runs, alike in all groups; "parametric" draws noise of
         the size estimated from repeats and residuals; "auto" takes seeds where there are five or
         more.

@@ -1,7 +1,7 @@
 """Figures with an interval and a verdict: what a group's sweep determines, and by name what not.
 
 A figure's method says how its interval was made: replicates that are "parametric" or of "seeds"
-resampled (:mod:`hpt.metrics.replicates`), read as a central interval or, where it says so, as a
+resampled (:mod:`hpt.metrics.bootstrap`), read as a central interval or, where it says so, as a
 "ratio" or "folded" at 0; "grid" is a bracket by learning rates tried, "definition" a figure that
 cannot vary. Its n is what it rests on: runs for E (all in the basins), E_extrap (those of the
 largest width) and a width's basin, widths for everything that the law says.
@@ -16,7 +16,7 @@ largest width) and a width's basin, widths for everything that the law says.
 - R(∞): no L∞ sits at a bound, and the interval is no wider than the group's reducible loss;
 - L*, h, R(n): the interval is finite.
 
-Letters: B replicates, W widths, P runs of a width, N further sizes.
+Letters: B replicates, W widths, N further sizes.
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy import inf, isfinite, log2, maximum, nan, sqrt, where
+from numpy import inf, log2, nan
 
 from hpt.metrics import figures
 from hpt.metrics.basin import CLIFF, LN2
 from hpt.metrics.group import GroupFit
+from hpt.metrics.intervals import Figure, interval, ratio_interval, spanning
 from hpt.metrics.noise import Noise
-from hpt.metrics.quantities import estimate_text
-from hpt.metrics.replicates import GRID, NOISE_UNKNOWN, Replicates, distance_from_law
+from hpt.metrics.replicates import GRID, Replicates, distance_from_law
 
 FEW_WIDTHS = "too few widths"
 AT_BOUND = "L∞ at a bound"
 SLOPE_AT_BOUND = "an exponent at the bound of the fit"
-WIDE = "interval too wide to decide with"
 TOO_WIDE = "interval wider than the reducible loss"
-OPEN = "interval open: the optimum may lie off the grid"
 UNEQUAL = "the replicates differ a hundredfold"
 LACK_OF_FIT = "lack of fit: a basin with a kink at its optimum fits better"
 NO_REFERENCE = "the reference has no such figure"
@@ -55,8 +53,6 @@ WIDEST_SPAN = 4.0
 FIGURES = ("E", "E_extrap", "octave_error", "kappa", "alpha", "beta", "gamma", "gamma_log", "R")
 # Widths with a well that each needs.
 LEAST_WIDTHS = dict.fromkeys(FIGURES, 3) | {"E_extrap": 4, "beta": 2, "gamma": 2, "gamma_log": 2}
-UNKNOWN = (nan, nan)
-COLUMNS = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,92 +144,6 @@ class Group:
             return None, f"not measured at {width:g}"
         (w,) = np.flatnonzero(points.scale_W == width)
         return w, points.reason_W[w]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """An estimate, its interval, and whether the data determine it; nan and a reason where they say
-    nothing. `method` made the interval ("" where there is none) and `n` runs or widths are what it
-    rests on: see above."""
-
-    estimate: float
-    low: float
-    high: float
-    determined: bool
-    reason: str
-    method: str = ""
-    n: int = 0
-
-    @classmethod
-    def nothing(cls, reason: str, n: int = 0) -> Figure:
-        """No estimate, for a reason."""
-        return cls.of(nan, reason=reason, n=n)
-
-    @classmethod
-    def of(cls, estimate, ends=UNKNOWN, reason: str = "", method: str = "", n: int = 0, widest=inf) -> Figure:
-        """Determined unless there is a reason, an end of the interval is open, or it is wider than
-        `widest`."""
-        unknown = np.isnan(ends).any()
-        if not reason and not isfinite(ends).all():
-            reason = NOISE_UNKNOWN if unknown else OPEN
-        if not reason and ends[1] - ends[0] > widest:
-            reason = WIDE
-        method = "" if unknown else method
-        return cls(estimate, *ends, not reason, reason, method, n)
-
-    @classmethod
-    def from_row(cls, row: Mapping, name: str) -> Figure:
-        """The figure that stands in the columns `name`, name_low … of a table's row."""
-        return cls(*(row[name + column] for column in COLUMNS))
-
-    def columns(self, name: str, some=COLUMNS) -> dict:
-        """As seven columns of a table, or the first of them."""
-        return dict(zip((name + column for column in some), vars(self).values(), strict=False))
-
-    def interval(self, name: str) -> dict:
-        """As three columns of a table: the estimate and the ends of its interval."""
-        return self.columns(name, COLUMNS[:3])
-
-    def verdict(self) -> dict:
-        """The columns determined, reason, method and n of a table that has one verdict a row."""
-        return {name: getattr(self, name) for name in ("determined", "reason", "method", "n")}
-
-    def __str__(self) -> str:
-        return estimate_text(self.estimate, self.low, self.high, self.determined)
-
-
-def interval(replicates, level: float):
-    """Ends of the central interval of replicates (B,), nan where there are none. A nan among them
-    says nothing: it counts half as −inf, half as +inf."""
-    lost = np.isnan(replicates)
-    if lost.all():
-        return UNKNOWN
-    replicates = where(lost, where(np.cumsum(lost) % 2, -inf, inf), replicates)
-    tail = (1 - level) / 2
-    low = np.quantile(replicates, tail, method="lower")
-    return low, np.quantile(replicates, 1 - tail, method="higher")
-
-
-def ratio_interval(estimate: float, replicates, level: float):
-    """Ends of the interval of the root mean square that a size, such as E, has over repeats of the
-    sweep.
-
-    The ratio of a replicate to the replicates' root mean square is a pivot; dividing the estimate
-    by its quantiles gives the interval.
-    """
-    if np.isnan(replicates).all():
-        return UNKNOWN
-    typical = sqrt(np.mean(replicates**2))
-    if not 1e-12 * max(estimate, 1e-300) < typical < inf:
-        return estimate, estimate
-    low, high = interval(replicates / typical, level)
-    return estimate / high, estimate / low if low > 0 else inf
-
-
-def spanning(estimate: float, ends):
-    """The interval, widened to hold the estimate."""
-    low, high = ends
-    return np.minimum(low, estimate), maximum(high, estimate)
 
 
 def figure_row(group: Group, reference: Group, level: float) -> dict:

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from hpt.analysis.compare import gap_closed
+from hpt.metrics.intervals import Figure
 from hpt.metrics.quantities import decay_column
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import Figure
 from hpt.runs.result import RunResult
 from hpt.runs.stability import roughness
 

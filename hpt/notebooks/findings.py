@@ -10,9 +10,9 @@ import numpy as np
 from hpt.analysis.compare import common_widths, gap_closed, groups_of
 from hpt.analysis.factorial import effects
 from hpt.metrics.figures import kappa
+from hpt.metrics.intervals import Figure, interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
-from hpt.metrics.verdicts import Figure, interval
 from hpt.study.references import Reference, reference_definition
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 from hpt.analysis.path import PATH, gap_steps
 from hpt.analysis.published import rank_agreement
 from hpt.errors import StoreError
+from hpt.metrics.intervals import Figure
 from hpt.metrics.quantities import DECAYS, QUANTITIES
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import Figure
 from hpt.notebooks.claims import Claim
 from hpt.notebooks.expectations import (
     Finding,

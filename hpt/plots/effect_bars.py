@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 import pandas as pd
 import seaborn as sns
@@ -23,35 +24,47 @@ def plot_effects(
         has bars of its own.
     kinds: panels.
     """
-    others = list(frame.columns[: frame.columns.get_loc("figure")])
+    before = frame.columns.get_loc("figure")
+    others = list(frame.columns[:before])
     shown = frame.query("kind in @kinds")
-    shown = shown.assign(part=shown.groupby(others or "figure", sort=False).ngroup())
-    parts = shown.drop_duplicates("part").to_dict("records")
+    part = shown.groupby(others or "figure", sort=False).ngroup()
+    shown = shown.assign(part=part)
+    parts = shown.drop_duplicates("part")
     colors = sns.color_palette("viridis", len(parts))
     most_bars = shown["kind"].value_counts().max()
     figure, axes = new_figure(len(kinds), height=0.34 * most_bars + 1.4)
     for ax, kind in zip(axes, kinds, strict=True):
-        _draw_bars(ax, shown.query("kind == @kind"), colors)
+        bars = shown.query("kind == @kind")
+        _draw_bars(ax, bars, colors)
         ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0]))
     if others:
-        for part, color in zip(parts, colors, strict=True):
-            axes[-1].plot([], [], "s", color=color, label=group_name(part, others))
-        axes[-1].legend(fontsize=7)
-    figure.suptitle(f"{title}\n{_remark(shown)}".strip(), fontsize=9)
+        _add_legend(ax, parts[others].to_dict("records"), colors)
+    remark = _remark(shown)
+    figure.suptitle(f"{title}\n{remark}".strip(), fontsize=9)
     return figure
+
+
+def _add_legend(ax, parts, colors):
+    """The other group columns' values, by colour."""
+    for part, color in zip(parts, colors, strict=True):
+        label = group_name(part, list(part))
+        ax.plot([], [], "s", color=color, label=label)
+    ax.legend(fontsize=7)
 
 
 def _draw_bars(ax, bars, colors):
     """Bars with their intervals; a reason in place of a bar that has no estimate."""
     switches = list(bars["switch"].unique())
-    from_middle = bars["part"] - (len(colors) - 1) / 2
-    bars = bars.assign(y=bars["switch"].map(switches.index) + 0.8 * from_middle / len(colors))
-    known = bars.dropna(subset="estimate")
-    looks = [colors[bar.part] if bar.determined else GREY for bar in known.itertuples()]
-    ax.barh(known["y"], known["estimate"], height=0.7 / len(colors), color=looks)
-    ax.plot(known[["low", "high"]].T, known[["y", "y"]].T, color="black", lw=1.2)
-    for bar in bars[bars["estimate"].isna()].itertuples():
-        add_note(ax, bar.reason, (0, bar.y), (4, -3))
+    parts = len(colors)
+    for bar in bars.itertuples():
+        from_middle = bar.part - (parts - 1) / 2
+        y = switches.index(bar.switch) + 0.8 * from_middle / parts
+        if isnan(bar.estimate):
+            add_note(ax, bar.reason, (0, y), (4, -3))
+            continue
+        color = colors[bar.part] if bar.determined else GREY
+        ax.barh(y, bar.estimate, height=0.7 / parts, color=color)
+        ax.plot([bar.low, bar.high], [y, y], color="black", lw=1.2)
     ax.axvline(0, color="black", lw=0.8)
     ax.set_yticks(range(len(switches)), switches)
     ax.invert_yaxis()
@@ -60,7 +73,9 @@ def _draw_bars(ax, bars, colors):
 def _axis_label(kind, figure):
     if kind == "share":
         return "share of the whole"
-    quantity = QUANTITIES["R_n" if figure == "penalty" else figure]
+    if figure == "penalty":
+        figure = "R_n"
+    quantity = QUANTITIES[figure]
     unit = quantity.unit or "change of the exponent"
     if figure in ("E", "E_extrap"):
         unit = "log₂ of the factor"

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hpt.metrics.intervals import Figure
 from hpt.metrics.quantities import DECAYS, QUANTITIES, decay_column, estimate_text, group_name, value_text
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import Figure
 from hpt.plots.html_page import plain, write_html_page
 from hpt.plots.phases import AXES, figure_range
 from hpt.plots.style import color_of

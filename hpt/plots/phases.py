@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hpt.metrics import verdicts
+from hpt.metrics import intervals
 from hpt.metrics.quantities import DECAYS, QUANTITIES, decay_column, group_name
 from hpt.metrics.report import TransferReport
 from hpt.plots.style import GREY, MARKERS, add_note, color_of, log_axis, new_figure
@@ -25,7 +25,7 @@ class Point:
     name: str
     variant: str
     marker: str
-    figures: dict[str, verdicts.Figure]
+    figures: dict[str, intervals.Figure]
 
 
 def points_of(report: TransferReport) -> list[Point]:
@@ -37,7 +37,7 @@ def points_of(report: TransferReport) -> list[Point]:
         name = group_name(row, report.group_columns)
         variant = str(row.get("parameterization", name))
         marker = markers.get(row.get(decay_column(report.group_columns)), "o")
-        figures = {axis: verdicts.Figure.from_row(row, axis) for axis in AXES}
+        figures = {axis: intervals.Figure.from_row(row, axis) for axis in AXES}
         points.append(Point(name, variant, marker, figures))
     return points
 

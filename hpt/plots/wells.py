@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hpt.metrics.basin import LN2, well_loss
+from hpt.metrics.basin import LN2
 from hpt.metrics.report import TransferReport
+from hpt.metrics.wells import well_loss
 
 REACH = 2.5  # octaves about an optimum within which its well is drawn
 CURVE_POINTS = 81

@@ -8,7 +8,7 @@ Here every cell (one width of one group) is asked, in this order:
 2. Is its best rate at an edge? It goes on outwards.
 3. Has it four rates in the basin, and a well through them? Else the rates next to the best are added.
 4. Once no cell answers any of these: which runs, a few at a time, reduce the variance of log2 η* most
-   in the skewed wells of :mod:`hpt.metrics.basin`, whose skew the widths share? They are added until
+   in the skewed wells of :mod:`hpt.metrics.wells`, whose skew the widths share? They are added until
    the interval of every cell, as :func:`hpt.basins` gives it, is below the target.
 
 Rates lie on a lattice of half the grid's spacing that holds the grid's own, so that plans share
@@ -29,20 +29,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import approx_fprime
 
-from hpt.metrics.basin import (
-    LN2,
-    REACH_OCTAVES,
-    RISE_NATS,
-    SKEW_PRIOR,
-    basin_window,
-    common_skew,
-    edge_of,
-    gather,
-    middle,
-    well_loss,
-    wells_of,
-)
+from hpt.metrics.basin import LN2, REACH_OCTAVES, RISE_NATS, basin_window, edge_of, gather, middle
 from hpt.metrics.transfer import basins
+from hpt.metrics.wells import SKEW_PRIOR, common_skew, well_loss, wells_of
 
 #: Points of the lattice in one step of the grid.
 LATTICE = 2

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
-from hpt.metrics.basin import LN2, WellFit, gather
+from hpt.metrics.basin import LN2, gather
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG, L_INF, A, LawFit, _Problem, fit_laws
+from hpt.metrics.wells import WellFit
 
 LAW = Law(shape="linex", skew=0.6)
 

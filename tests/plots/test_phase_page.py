@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from hpt.metrics.basin import LN2, well_loss
+from hpt.metrics.basin import LN2
+from hpt.metrics.wells import well_loss
 from hpt.plots.phase_page import page_data, write_phase_page
 
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from hpt.metrics.basin import LN2, well_loss
+from hpt.metrics.basin import LN2
+from hpt.metrics.wells import well_loss
 from hpt.plots.wells import REACH, well_curve
 
 
