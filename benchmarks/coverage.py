@@ -88,8 +88,11 @@ def without_optimum(
 
 
 def exponents(law: Law, widths) -> dict[str, float]:
-    """The exponents of a law, where it bends their means over the widths."""
-    alpha, beta = law.mean_alpha(widths), law.mean_beta(widths)
+    """The exponents of a law, where it bends their means over the widths: of straight lines."""
+    x = np.log2(widths)
+    reducible = law.best_loss(widths) - law.L_inf
+    alpha = -np.polyfit(x, np.log2(reducible), 1)[0]
+    beta = -np.polyfit(x, law.best_log2_lr(widths), 1)[0]
     gamma = law.gamma_log + 2 * beta
     return {"alpha": alpha, "beta": beta, "gamma": gamma, "kappa": alpha + law.gamma_log}
 

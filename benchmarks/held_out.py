@@ -1,16 +1,20 @@
 """How often the predicted interval holds the optimum of a size that was left out, on real sweeps.
 
     python benchmarks/held_out.py FOLDER
+    python benchmarks/held_out.py FOLDER --learn OTHER
 
 FOLDER holds tables (.csv and the like) with columns size, lr, loss and group. In every group each
 size from the third on is left out in turn and its log2 η* is predicted from the smaller ones: by
 `hpt.predict_lr`, by a straight line through the optima with the interval of Student's t, and by the
-largest of them unchanged.
+largest of them unchanged. With --learn the prior of bends is the one that makes the ladders of another
+folder likeliest, so that none of FOLDER has taken part in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from scipy import stats
 
 from hpt.analysis.predict import predict_lr
 from hpt.errors import TableError
+from hpt.metrics import bend
 from hpt.metrics.transfer import basins, transfer_report
 
 WAYS = ("hpt", "line", "unchanged")
@@ -86,6 +91,27 @@ def _predicted(smaller, there, size, bootstraps):
     return row
 
 
+DRIFTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
+EXACTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+
+
+def learned_prior(folder: Path) -> tuple[float, float]:
+    """Scale of σ and share of exact laws, as in `hpt.metrics.bend`, likeliest on the ladders of a folder."""
+    likelihoods = []
+    for path in sorted(folder.iterdir()):
+        for _, ladder in pd.read_csv(path).groupby("group"):
+            try:
+                report = transfer_report(ladder[["size", "lr", "loss"]], scale="size", bootstraps=100)
+            except TableError:
+                continue
+            (group,) = report.groups
+            if group.fit.law is not None:
+                made = group.replicates.bend
+                likelihoods.append(bend.likelihood_of_sigma(made.x_W, group.fit.left_W, made.variance_W))
+    priors = itertools.product(DRIFTS, EXACTS)
+    return max(priors, key=lambda prior: np.log(likelihoods @ bend.prior_of_sigma(*prior)).sum())
+
+
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Coverage (%), alone and with the measured optimum's own uncertainty, width and error, octaves."""
     found = {}
@@ -116,7 +142,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bootstraps", type=int, default=300)
     parser.add_argument("--rows", type=Path, help="also write every prediction to this .csv")
+    parser.add_argument("--learn", type=Path, help="learn the prior of bends from the tables of this folder")
     options = parser.parse_args()
+    if options.learn:
+        drift, exact = learned_prior(options.learn)
+        print(f"learned from {options.learn}: DRIFT {drift}, EXACT {exact}", flush=True)
+        bend.prior_of_sigma = functools.partial(bend.prior_of_sigma, drift, exact)
     parts = []
     for path in sorted(options.folder.iterdir()):
         rows = held_out(pd.read_csv(path), options.bootstraps).assign(table=path.stem)

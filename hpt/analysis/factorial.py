@@ -66,7 +66,8 @@ def effects(
     DataFrame, one row for each value of the other group columns and effect: kind ("main",
     "interaction", "shapley", "share" of the sum of all Shapley values), switch ("Embd",
     "Attn×Embd"), estimate, low, high, determined, reason, order (interactions of more switches than
-    this are taken to be 0), variants (number used), method (how the intervals were made).
+    this are taken to be 0), variants (number used), method (how the intervals were made);
+    `attrs["unit"]` is that of the losses.
 
     Raises
     ------
@@ -97,7 +98,9 @@ def effects(
     }
     frame = table_of([*others, *asked], rows)
     method = next((group.method for group in report.groups if group.method), "")
-    return frame.assign(method=where(frame.low.notna(), method, ""))
+    frame["method"] = where(frame.low.notna(), method, "")
+    frame.attrs["unit"] = report.unit
+    return frame
 
 
 def _settings(report, switches):
@@ -173,7 +176,7 @@ def _variant(group, row, figure, width):
     # Said of R alone; an effect on L∞ has an interval of its own.
     if reason == TOO_WIDE:
         reason = ""
-    return Variant(reason, value(group.fit.law.theta_Bx7[0]), value(group.drawn("theta_Bx7")))
+    return Variant(reason, value(group.theta_1x7)[0], value(group.drawn("theta_Bx7")))
 
 
 def _at_width(group, width):

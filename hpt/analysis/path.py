@@ -35,7 +35,7 @@ def gap_steps(report: TransferReport, *, path: Sequence[str] = PATH) -> pd.DataF
     -------
     DataFrame, one row for each value of the other group columns, width and step: from, to, gain (nats,
     below zero where the step costs), gain_low, gain_high, share (of the whole gap), determined (told
-    from zero), reason, method, n (runs in the two basins).
+    from zero), reason, method, n (runs in the two basins); `attrs["unit"]` is that of the losses.
 
     Raises
     ------
@@ -46,7 +46,9 @@ def gap_steps(report: TransferReport, *, path: Sequence[str] = PATH) -> pd.DataF
             f"path={list(path)} has no step.", remedy="gap_steps(report, path=('SP', 'SP+Embd', 'μP'))"
         )
     rows = {rest: _rows(groups, report, path) for rest, groups in groups_of(report, path).items()}
-    return table_of(report.group_columns[1:], rows)
+    table = table_of(report.group_columns[1:], rows)
+    table.attrs["unit"] = report.unit
+    return table
 
 
 def _rows(groups, report, path):

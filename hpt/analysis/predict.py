@@ -101,14 +101,13 @@ def _log2_lr(group, width, level):
         return Figure.nothing(FEW_WIDTHS, group.law_widths)
     (log2_lr,) = group.log2_lr([width])
     found = optimum(group, log2_lr, group.drawn_log2_lr([width])[:, 0], group.law_widths, level)
-    bound = group.slope_at_bound(level)
+    bound = group.at_bound("slope_at_bound", level)
     return replace(found, determined=False, reason=SLOPE_AT_BOUND) if bound else found
 
 
 def _drawn_wells(group, width):
     """ln η* and h at a width under the law of every replicate, (B,) each."""
-    law = replace(group.fit.law, theta_Bx7=group.drawn("theta_Bx7"))
-    _, _, h_Bx1 = law.wells([width])
+    _, _, h_Bx1 = group.drawn_law.wells([width])
     return group.drawn_log2_lr([width])[:, 0] * LN2, h_Bx1[:, 0]
 
 

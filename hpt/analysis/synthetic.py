@@ -92,16 +92,6 @@ class Law:
         reducible = self.A * np.asarray(width, float) ** -self.alpha
         return self.L_inf + reducible * exp(-self.loss_bend * x**2 / 2)
 
-    def mean_beta(self, widths) -> float:
-        """The exponent of η* over some widths: of a straight line through log2 η*."""
-        return -np.polyfit(log2(widths), self.best_log2_lr(widths), 1)[0]
-
-    def mean_alpha(self, widths) -> float:
-        """The exponent of L* − L_inf over some widths, likewise."""
-        reducible = self.best_loss(widths) - self.L_inf
-        slope, _ = np.polyfit(log2(widths), log2(reducible), 1)
-        return -slope
-
     def basin_curvature(self, width):
         """h(n) in nats per (ln η)²."""
         return self.curvature * (np.asarray(width) / self.width_ref) ** self.gamma_log

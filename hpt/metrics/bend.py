@@ -38,10 +38,10 @@ SIGMA_K = array([0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.9])
 LOSS_DRIFT = 0.015
 
 
-def prior_of_sigma(drift: float = DRIFT) -> ndarray:
+def prior_of_sigma(drift: float = DRIFT, exact: float = EXACT) -> ndarray:
     """Probability of each of SIGMA_K."""
     density_K = stats.halfnorm.pdf(SIGMA_K[1:], scale=drift) * np.gradient(SIGMA_K)[1:]
-    return np.append(EXACT, (1 - EXACT) * density_K / density_K.sum())
+    return np.append(exact, (1 - exact) * density_K / density_K.sum())
 
 
 def straight(x) -> ndarray:
@@ -81,7 +81,7 @@ class Bend:
     @classmethod
     def of(cls, x_W, left_W, variance_W, B: int, rng) -> Bend:
         """From the optima's distances `left_W` from the law, octaves."""
-        p_K = prior_of_sigma() * _likelihood(x_W, left_W, variance_W)
+        p_K = prior_of_sigma() * likelihood_of_sigma(x_W, left_W, variance_W)
         p_K /= p_K.sum()
         k_B = rng.choice(len(p_K), B, p=p_K)
         seed = int(rng.integers(2**32))
@@ -94,7 +94,7 @@ class Bend:
 
     def weights(self, x_N) -> ndarray:
         """(K, N, W): how distances from the law at the sizes measured correct it at others, by
-        universal kriging."""
+        universal kriging; not at all where the law is exact."""
         x_M = concatenate([self.x_W, x_N])
         covariance = drift_covariance(x_M)
         W = len(self.x_W)
@@ -103,8 +103,8 @@ class Bend:
             line = line[:, :1]
         here, there = line[:W], line[W:]
         noise = np.diag(self.variance_W)
-        found = []
-        for sigma in SIGMA_K:
+        found = [np.zeros((len(x_N), W))]
+        for sigma in SIGMA_K[1:]:
             drift = sigma**2 * covariance
             inverse = inv(drift[:W, :W] + noise)
             smooth_NxW = drift[W:, :W] @ inverse
@@ -135,7 +135,7 @@ class Bend:
         return SIGMA_K[self.k_B][:, None] * _unit_paths(x_M, len(self.k_B), rng)
 
 
-def _likelihood(x_W, left_W, variance_W):
+def likelihood_of_sigma(x_W, left_W, variance_W) -> ndarray:
     """Of each of SIGMA_K, to a factor: that of the distances' contrasts, which no straight line moves
     (restricted likelihood)."""
     contrasts = null_space(straight(x_W).T)

@@ -26,7 +26,7 @@ from scipy.optimize import nnls
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics.basin import Points
-from hpt.metrics.noise import CommonNoise, Noise
+from hpt.metrics.noise import GROWTH_K, CommonNoise, Noise
 
 AUTO, PARAMETRIC, SEEDS = "auto", "parametric", "seeds"
 # From which "auto" resamples seeds, and for which share of the runs: docs/coverage.md.
@@ -95,6 +95,8 @@ def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
     widen_B = sqrt(noise.df / rng.chisquare(noise.df, B))
     normal_BxWxP = rng.standard_normal((B, *points.loss_WxP.shape))
     drawn_BxWxP = noise.sd * widen_B[:, None, None] * normal_BxWxP
+    if noise.growth_p_K is not None:
+        drawn_BxWxP *= _relative(noise.growth_p_K, points.scale_W, B, rng)[..., None]
     squares = [widen_B**2]
     if shared.sd_B.any():
         drawn_BxWxP += np.take_along_axis(shared.common_BxWxS, seed_1xWxP, axis=2)
@@ -112,6 +114,13 @@ def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
             squares = []
         squares += list(shared.widen_BxW.T**2)
     return Draws(drawn_BxWxP, stack(squares, axis=1), method)
+
+
+def _relative(growth_p_K, scale_W, B, rng):
+    """The noise's deviation (B, W) over its root mean square, where it grows as drawn."""
+    growth_B = rng.choice(GROWTH_K, B, p=growth_p_K)
+    sd_BxW = np.exp(np.outer(growth_B, np.log2(scale_W / scale_W[0])))
+    return sd_BxW / sqrt((sd_BxW**2).mean(1, keepdims=True))
 
 
 def _deviations(points):

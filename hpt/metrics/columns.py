@@ -32,7 +32,7 @@ NAMES = {
     "loss": (
         "loss",
         "val_loss eval_loss validation_loss valid_loss test_loss final_val_loss final_loss loss_val "
-        "best_val_loss loss_nats val_nll nll cross_entropy "
+        "best_val_loss val_loss_epoch loss_nats val_nll eval_nll test_nll nll cross_entropy "
         "val_ppl ppl perplexity val_perplexity eval_perplexity eval_ppl "
         "bpb val_bpb bpc bits_per_byte bits_per_char "
         "val_acc accuracy acc val_accuracy eval_accuracy test_accuracy "
@@ -47,7 +47,7 @@ NAMES = {
 }
 PREFIX = re.compile(r"^(config|summary|hparams?|params?|metrics|user_attrs|args)[./_ ](?=.)", re.IGNORECASE)
 DIVERGED = "diverged div nan inf infinity ∞ +inf +∞".split()
-POWER = re.compile(r"([\d.]+)\s*(?:\^|\*\*)\s*\(?\s*([+-−]?[\d.]+)\s*\)?")
+POWER = re.compile(r"([\d.]+)\s*(?:\^|\*\*)\s*[({]?\s*([+-−]?[\d.]+)\s*[)}]?")
 FRACTION = re.compile(r"([\d.eE+-]+)\s*/\s*([\d.eE+-]+)")
 SUFFIXED = re.compile(r"([\d.]+)\s*([kKmMbBgGtT])")
 SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
@@ -58,7 +58,7 @@ def plain(name) -> str:
     text = str(name).strip()
     while PREFIX.match(text):
         text = PREFIX.sub("", text, count=1)
-    text = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", text)
+    text = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", text).replace("η", "eta")
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
@@ -208,7 +208,7 @@ def is_blank(values: pd.Series) -> pd.Series:
 
 
 def _number(text, diverged_text):
-    text = re.sub("[\u202f\u00a0]", "", text.replace("−", "-"))
+    text = re.sub("[\u202f\u00a0]", "", text.replace("−", "-").replace("×10^", "e"))
     if diverged_text and text.lower() in DIVERGED:
         return np.inf
     if DECIMAL_COMMA.fullmatch(text):

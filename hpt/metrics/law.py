@@ -169,8 +169,7 @@ class _Problem:
         a, alpha = theta[:, [A]], theta[:, [ALPHA]]
         power = exp(-alpha * z_W)
         c0, c1, c2 = np.moveaxis(c, -1, 0)
-        skew_Bx1 = self.wells.skew_B[:, None]
-        by_ln_lr = stack([-c1, -c2, -skew_Bx1 * c2], -1)
+        by_ln_lr = stack([-c1, -c2, -self.wells.skew_B[:, None] * c2], -1)
         by_ln_h = stack([c0 - loss, c1, c2], -1)
         slope = np.zeros((*c.shape, 7))
         slope[..., 0, L_INF] = 1

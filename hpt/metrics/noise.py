@@ -8,8 +8,7 @@ runs' own noise explains, alike in all groups where seeds are labelled. Their li
 prior for its share of a run's variance, are summed on a grid; the replicates draw from that
 posterior. It widens L*, α, E_extrap and R(∞); η*, β, γ and R(n) do not feel it.
 
-Letters: W widths, P runs of a width, C learning rates of a width, S seeds, K trial shares, G
-groups.
+Letters: W widths, P runs of a width, K trials, G groups.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import arange, concatenate, exp, isfinite, log, nan, ndarray, sqrt, stack, where
+import pandas as pd
+from numpy import arange, concatenate, exp, isfinite, log, log2, maximum, nan, ndarray, sqrt, stack, where
 from numpy.linalg import norm, solve, svd
 from scipy import stats
 from scipy.linalg import null_space
@@ -40,6 +40,11 @@ LACK_OF_FIT_P = 0.1
 # Shares of a run's variance, up to 0.93, and the prior of each: none is as likely as some.
 SHARE_K = arange(41) / 43
 PRIOR_K = where(SHARE_K == 0, 0.5, 0.5 / 40)
+# By how much the noise's deviation may grow with size, ln an octave, and the prior of each: normal, but
+# that it does not grow is as likely as that it does.
+GROWTH_K = arange(-10, 11) / 10
+GROWTH_PRIOR_K = where(GROWTH_K == 0, 0.0, stats.norm.pdf(GROWTH_K, scale=0.3))
+GROWTH_PRIOR_K[GROWTH_K == 0] = GROWTH_PRIOR_K.sum()
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,13 @@ class Scatter:
 @dataclass(frozen=True)
 class Noise:
     """Noise of one run that is its own, nats, with degrees of freedom; by which factor lack of fit
-    has raised it; and what runs of one seed and width share, nats."""
+    has raised it; what runs of one seed and width share, nats; and the posterior of GROWTH_K."""
 
     sd: float
     df: float
     raised: float = 1.0
     common_sd: float = 0.0
+    growth_p_K: ndarray | None = None
 
 
 def scatter_of(fit: GroupFit, shared: bool) -> Scatter:
@@ -91,6 +97,18 @@ def scatter_of(fit: GroupFit, shared: bool) -> Scatter:
         pooled = fit.law.cost_B[0] + (r_WxP**2).sum()
         return Scatter(pooled, pooled_df, 0.0, 0, 0)
     return Scatter((own_WxP**2).sum(), own_df, (means_WxP**2).sum(), misfit_df, repeats_df)
+
+
+def growth_of(fit: GroupFit) -> ndarray:
+    """Posterior of GROWTH_K, from the scatter of each width's runs about its well."""
+    points = fit.basins
+    square_W = (fit.residual_WxP**2).sum(1)
+    df_W = points.inside_WxP.sum(1) - 3
+    ln_sd_KxW = np.outer(GROWTH_K, log2(points.scale_W))
+    scaled_K = (square_W * exp(-2 * ln_sd_KxW)).sum(1)
+    log_p_K = -ln_sd_KxW @ df_W - 0.5 * df_W.sum() * log(maximum(scaled_K, 1e-300))
+    p_K = GROWTH_PRIOR_K * exp(log_p_K - log_p_K.max())
+    return p_K / p_K.sum()
 
 
 def noise_of(fits: Sequence[GroupFit], shared: bool) -> list[Noise]:
@@ -154,58 +172,29 @@ def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bo
     if own <= 0:
         return CommonNoise.none()
     square_K = own * SHARE_K / (1 - SHARE_K)
-    between, df, cells, within = seed_variance(fits)
-    expected_K = max(within if df else own, 1e-12 * own) + cells * square_K
+    between, df, runs = seed_variance(fits)
+    expected_K = own + runs * square_K
     log_p_K = log(PRIOR_K) - 0.5 * df * log(expected_K) - 0.5 * between / expected_K
     log_p_K += _law_likelihood(fits, own_sd_G, square_K, paired)
     p_K = exp(log_p_K - log_p_K.max())
     return CommonNoise(sqrt(square_K), p_K / p_K.sum())
 
 
-def seed_variance(fits: Sequence[GroupFit]) -> tuple:
-    """Two-way analysis of variance, cells (learning rates of all groups) by seeds.
-
-    Returns
-    -------
-    Sum of squares between seeds (nats²), its degrees of freedom, the mean number of cells that a
-    seed's mean rests on, and the variance of one run within (nats²). Zeros where no width has two
-    cells with the same two seeds.
-    """
-    between = within = 0.0
-    df = df_within = cells = 0
-    for scale in np.unique(concatenate([fit.basins.scale_W for fit in fits])):
-        loss_CxS = _cells_by_seeds(fits, scale)
-        repeats_C = isfinite(loss_CxS).sum(1)
-        loss_CxS = loss_CxS[repeats_C == repeats_C.max()]
-        loss_CxS = loss_CxS[:, isfinite(loss_CxS).all(0)]
-        C, S = loss_CxS.shape
-        if C < 2 or S < 2:
-            continue
-        centred_CxS = loss_CxS - loss_CxS.mean(1, keepdims=True)
-        seed_S = centred_CxS.mean(0)
-        between += C * (seed_S**2).sum()
-        within += ((centred_CxS - seed_S) ** 2).sum()
-        df += S - 1
-        df_within += (C - 1) * (S - 1)
-        cells += C * (S - 1)
-    if not df:
-        return 0.0, 0, 0.0, 0.0
-    return between, df, cells / df, within / df_within
-
-
-def _cells_by_seeds(fits, scale):
-    """Losses (C, S) at one width in all groups' basins; nan where a seed is missing."""
-    seeds = 1 + max(fit.points.seed_WxP.max() for fit in fits)
-    tables = []
+def seed_variance(fits: Sequence[GroupFit]) -> tuple[float, int, float]:
+    """How far seeds lie from the wells: the sum of squares of their means at each width, over all
+    learning rates and groups (nats²), its degrees of freedom, and the number of runs that such a mean
+    rests on. Zeros where each width has one seed."""
+    parts = []
     for fit in fits:
         points = fit.basins
-        for w in np.flatnonzero(points.scale_W == scale):
-            inside_P = points.inside_WxP[w]
-            loss_CxS = np.full((points.rates_W[w], seeds), nan)
-            cell = points.rate_WxP[w, inside_P], points.seed_WxP[w, inside_P]
-            loss_CxS[cell] = points.loss_WxP[w, inside_P]
-            tables.append(loss_CxS)
-    return concatenate(tables)
+        w, p = np.nonzero(points.inside_WxP)
+        columns = {"scale": points.scale_W[w], "seed": points.seed_WxP[w, p], "left": fit.residual_WxP[w, p]}
+        parts.append(pd.DataFrame(columns))
+    seeds = pd.concat(parts).groupby(["scale", "seed"])["left"].agg(["size", "mean"])
+    df = len(seeds) - seeds.groupby("scale").ngroups
+    if not df:
+        return 0.0, 0, 0.0
+    return (seeds["size"] * seeds["mean"] ** 2).sum(), df, seeds["size"].mean()
 
 
 def _law_likelihood(fits, own_sd_G, square_K, paired):

@@ -27,13 +27,8 @@ class Quantity:
     unit: str
     formula: str
 
-    @property
-    def label(self) -> str:
-        """The symbol with its unit, such as "E (nats)"."""
-        return self.labelled("nats")
-
-    def labelled(self, unit: str) -> str:
-        """The same for losses of another unit than nats."""
+    def labelled(self, unit: str = "nats") -> str:
+        """The symbol with its unit, such as "E (nats)", for losses of this unit."""
         return f"{self.symbol} ({self.unit.replace('nats', unit)})" if self.unit else self.symbol
 
 

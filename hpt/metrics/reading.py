@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from os import PathLike
 from pathlib import PurePosixPath
 from typing import Any
+from zipfile import ZipFile
 
 import fsspec
 import narwhals as nw
@@ -23,7 +24,7 @@ import pandas as pd
 
 from hpt.errors import TableError
 
-PACKED = (".gz", ".xz", ".bz2", ".zip", ".zst")
+PACKED = (".gz", ".xz", ".bz2", ".zst")
 SEPARATORS = ("\t", ";", ",", "|")
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -33,6 +34,8 @@ BYTE_ORDER_MARKS = {
 # Blank cells; "nan" and "inf" are left to the column's own meaning.
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "-", "--"]
 HEAD = 20
+# Lines of comment, and the one in which Excel names its separator.
+COMMENT = re.compile(r"^[ \t]*(#|%|//|sep=.$).*\n?", re.MULTILINE)
 # '1,024' may be a thousand and 24: it is left alone.
 DECIMAL_COMMA = re.compile(r"[+-]?(0,\d+|\d+,(\d{1,2}|\d{4,}))([eE][+-]?\d+)?")
 REMEDY = "a DataFrame (pandas, polars, Arrow), a dict of columns, a list of rows, or a path to a file"
@@ -65,6 +68,8 @@ def _foreign(table):
         native = nw.from_native(table)
         return (native.collect() if isinstance(native, nw.LazyFrame) else native).to_pandas()
     except (TypeError, ImportError) as error:
+        if hasattr(table, "to_pandas"):
+            return table.to_pandas()
         kind = type(table).__name__
         cause = "nothing was passed" if table is None else str(error).splitlines()[0]
         raise TableError(f"A {kind} is no table.", cause, REMEDY) from None
@@ -73,6 +78,8 @@ def _foreign(table):
 def _own(table):
     """A dict of columns or a list of rows, which may be dicts in dicts."""
     try:
+        if isinstance(table, Mapping):
+            table = _unwrapped(table)
         first = next(iter(table), None)
         nested = isinstance(first, Mapping) and any(isinstance(v, Mapping) for v in first.values())
         return pd.json_normalize(list(table), sep="/") if nested else pd.DataFrame(table)
@@ -80,6 +87,16 @@ def _own(table):
         raise TableError(
             f"A {type(table).__name__} that is no table: {error}", "columns of unequal length", REMEDY
         ) from None
+
+
+def _unwrapped(table):
+    """A mapping's rows, taken out of what JSON of pandas or of a tracker has around them."""
+    if {"columns", "data"} <= set(table):
+        return pd.DataFrame(table["data"], columns=table["columns"])
+    for part in table.values():
+        if isinstance(part, list) and isinstance(next(iter(part), None), Mapping):
+            return part
+    return table
 
 
 def _without_index(frame):
@@ -100,15 +117,11 @@ def _without_index(frame):
 def _read_file(path):
     name = PurePosixPath(path.replace("\\", "/"))
     packed = name.suffix.lower() in PACKED
-    ending = (name.with_suffix("") if packed else name).suffix.lower()
-    reader = READERS.get(ending)
-    if reader is None:
-        raise TableError(
-            f"Cannot read '{path}' as a table.",
-            f"its ending is {ending!r}; known: {', '.join(READERS)}, packed ({', '.join(PACKED)}) or not",
-            REMEDY,
-        )
     try:
+        if name.suffix.lower() == ".zip":
+            with fsspec.open(path, "rb") as file:
+                return _without_index(_from_zip(file, path))
+        reader = _reader(name.with_suffix("") if packed else name, path)
         with fsspec.open(path, "rb", compression="infer" if packed else None) as file:
             return _without_index(reader(file.read()))
     except FileNotFoundError:
@@ -123,22 +136,41 @@ def _read_file(path):
         ) from None
 
 
+def _reader(name, path):
+    """What reads a file of this name, by its ending."""
+    ending = name.suffix.lower()
+    if ending not in READERS:
+        raise TableError(
+            f"Cannot read '{path}' as a table.",
+            f"its ending is {ending!r}; known: {', '.join(READERS)}, packed (.zip, {', '.join(PACKED)})",
+            REMEDY,
+        )
+    return READERS[ending]
+
+
+def _from_zip(file, path):
+    """The one table in an archive, beside what a Mac adds to it."""
+    with ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if not name.startswith("__MACOSX/") and name[-1:] != "/"]
+        if len(names) != 1:
+            raise TableError(f"'{path}' holds {len(names)} files.", remedy="unpack the one that is the table")
+        return _reader(PurePosixPath(names[0]), path)(archive.read(names[0]))
+
+
 def _text(content: bytes) -> pd.DataFrame:
     """A table of separated values, of whatever dialect."""
-    text = _decoded(content)
-    lines = []
-    for line in text[:100_000].splitlines():
-        if line.strip() and not line.startswith("#"):
-            lines.append(line)
+    text = COMMENT.sub("", _decoded(content))
+    lines = [line for line in text[:100_000].splitlines() if line.strip()]
     if not lines:
         raise TableError("The table is empty.", "a file without a line of data", REMEDY)
     separator = max(SEPARATORS, key=lambda mark: (lines[0].count(mark), -SEPARATORS.index(mark)))
+    if separator not in lines[0]:
+        separator = r"\s+"
     decimal = "," if separator != "," and _has_decimal_comma(lines[1:HEAD], separator) else "."
     return pd.read_csv(
         io.StringIO(text),
         sep=separator,
         decimal=decimal,
-        comment="#" if _has_comments(text) else None,
         skipinitialspace=True,
         keep_default_na=False,
         na_values=MISSING,
@@ -154,10 +186,6 @@ def _decoded(content):
         return content.decode()
     except UnicodeDecodeError:
         return content.decode("latin-1")
-
-
-def _has_comments(text):
-    return any(line.startswith("#") for line in text[:100_000].splitlines())
 
 
 def _has_decimal_comma(lines, separator):

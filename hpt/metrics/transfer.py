@@ -32,7 +32,7 @@ from hpt.errors import TableError, did_you_mean
 from hpt.metrics.basin import EDGE, LN2, MOST_RUNS, gather
 from hpt.metrics.bootstrap import SharedDraws, seeds_to_resample
 from hpt.metrics.group import fit_group
-from hpt.metrics.noise import CommonNoise, common_noise, noise_of
+from hpt.metrics.noise import CommonNoise, common_noise, growth_of, noise_of
 from hpt.metrics.quantities import group_name, is_between
 from hpt.metrics.replicates import replicate
 from hpt.metrics.report import TransferReport
@@ -72,7 +72,8 @@ def transfer_report(
     4. Real laws bend: the exponent of η* drifts by σ octaves an octave per (octave of size)^½, σ = 0
        or half-normal (0.3), learned from public sweeps; that of L* − L∞ by 5 % (:mod:`.bend`).
     5. β and α are mean exponents over the sizes measured. Beyond them only η*, with its bend, holds.
-    6. Runs scatter independently and alike at all sizes, but for what runs of one seed and size share.
+    6. Runs scatter independently, but for what runs of one seed and size share; by how much is a power
+       of size, which the data and a prior about none tell.
     7. A finite loss beyond a cliff is a diverged run; diverged runs bound the basin and fit nothing.
     8. Where no run is to spare, η* lies between the neighbours of the best learning rate.
     9. Intervals hold for repeats of this sweep, and for sizes and settings like those it has.
@@ -181,7 +182,7 @@ def _fit_groups(sweep, bootstraps, seed, resample, octaves):
     for fit, noise, rng in zip(fits, noises, rngs, strict=True):
         if draws is None or not sweep.paired:
             draws = SharedDraws.draw(common, shape, shared_rng, seeds_W)
-        noise = replace(noise, common_sd=common.sd)
+        noise = replace(noise, common_sd=common.sd, growth_p_K=growth_of(fit))
         at = np.searchsorted(scales, fit.points.scale_W)
         replicates = replicate(fit, noise, draws.take(at), rng)
         groups.append(Group(fit, noise, replicates, reference=len(groups), octaves=octaves))

@@ -30,8 +30,10 @@ from numpy import inf, log2, nan
 
 from hpt.metrics import figures
 from hpt.metrics.basin import CLIFF, LN2
+from hpt.metrics.bend import mean_slope
 from hpt.metrics.group import GroupFit
 from hpt.metrics.intervals import Figure, interval, ratio_interval, spanning
+from hpt.metrics.law import BETA, LawFit
 from hpt.metrics.noise import Noise
 from hpt.metrics.replicates import GRID, Replicates, distance_from_law
 
@@ -101,40 +103,49 @@ class Group:
             return np.empty((0, 7) if name == "theta_Bx7" else 0)
         return getattr(self.replicates, name)[..., at].astype(float)
 
+    @property
+    def theta_1x7(self) -> np.ndarray:
+        """The law's parameters, β the mean exponent of the curve through the optima."""
+        theta_1x7 = self.fit.law.theta_Bx7.copy()
+        bend = self.replicates.bend
+        if not bend.slope_known:
+            theta_1x7[0, BETA] -= mean_slope(bend.x_W, bend.correction(bend.x_W, self.fit.left_W))
+        return theta_1x7
+
+    @property
+    def drawn_law(self) -> LawFit:
+        """The laws of its replicates."""
+        return replace(self.fit.law, theta_Bx7=self.drawn("theta_Bx7"))
+
     def log2_lr(self, sizes) -> np.ndarray:
         """log2 η* (N,) at further sizes: the law, corrected by the curve through the optima."""
         ((ln_lr_N,), *_) = self.fit.law.wells(sizes)
-        if self.replicates is None:
-            return ln_lr_N / LN2
         return ln_lr_N / LN2 + self.replicates.bend.correction(log2(sizes), self.fit.left_W)
 
     def drawn_log2_lr(self, sizes) -> np.ndarray:
         """Its replicates (B, N)."""
-        law = replace(self.fit.law, theta_Bx7=self.drawn("theta_Bx7"))
+        law = self.drawn_law
         ln_lr_BxN, _, _ = law.wells(sizes)
-        if self.replicates is None:
-            return ln_lr_BxN / LN2
         left_BxW = distance_from_law(law, self.fit, self.drawn("log2_lr_BxW"))
         return ln_lr_BxN / LN2 + self.replicates.bend.drawn(log2(sizes), left_BxW)
 
     def bend_worth(self, size: float, level: float) -> float:
         """By how many octaves doubt about the law widens the interval of log2 η* at a size; nan where
         there is none."""
-        if self.fit.law is None or not self.replicates:
+        if self.fit.law is None:
             return nan
         low, high = interval(self.drawn_log2_lr([size])[:, 0], level)
-        exact = replace(self.replicates.bend, k_B=np.zeros_like(self.replicates.bend.k_B))
-        straight = replace(self, replicates=replace(self.replicates, bend=exact))
-        least, most = interval(straight.drawn_log2_lr([size])[:, 0], level)
         if np.isinf([low, high]).any():
             return inf
+        ln_lr_Bx1, _, _ = self.drawn_law.wells([size])
+        least, most = interval(ln_lr_Bx1[:, 0] / LN2, level)
         return max(0.0, high - low - (most - least))
 
-    def slope_at_bound(self, level: float) -> bool:
-        """Whether β or γ_log sits at a bound, in the fit or in more replicates than an interval
-        leaves outside."""
-        often = self.replicates and self.replicates.slope_at_bound_B.mean() > (1 - level) / 2
-        return bool(often or self.fit.law.slope_at_bound()[0])
+    def at_bound(self, name: str, level: float) -> bool:
+        """Whether L∞ or α ("at_bound"), or β or γ_log ("slope_at_bound"), sits at a bound, in the fit
+        or in more replicates than an interval leaves outside."""
+        often = self.replicates and getattr(self.replicates, f"{name}_B").mean() > (1 - level) / 2
+        return bool(often or getattr(self.fit.law, name)()[0])
 
     def at(self, width: float):
         """Index of a width (None where it has none), and why there is no well there, "" where there
@@ -177,12 +188,12 @@ def _why_few(fit):
 def _law_figure(group, name, level):
     """α, β, γ, γ_log or κ."""
     figure = figures.LAW_FIGURES[name]
-    (estimate,) = figure(group.fit.law.theta_Bx7)
+    (estimate,) = figure(group.theta_1x7)
     ends = spanning(estimate, interval(figure(group.drawn("theta_Bx7")), level))
     reason = ""
-    if name in ("alpha", "kappa") and _at_bound(group, level):
+    if name in ("alpha", "kappa") and group.at_bound("at_bound", level):
         reason = AT_BOUND
-    elif name != "alpha" and group.slope_at_bound(level):
+    elif name != "alpha" and group.at_bound("slope_at_bound", level):
         reason = SLOPE_AT_BOUND
     low, high = ends
     widest = SURE_SPAN if low <= 0 <= high else WIDEST_SPAN
@@ -214,13 +225,6 @@ def _octave_error(group, level):
     return Figure.of(abs(fit.octaves), ends, "", method, len(fit.fitted), 2 * group.octaves)
 
 
-def _at_bound(group, level):
-    """Whether L∞ or α sits at a bound, in the fit or in more replicates than an interval leaves
-    outside."""
-    often = group.replicates and group.replicates.at_bound_B.mean() > (1 - level) / 2
-    return often or group.fit.law.at_bound()[0]
-
-
 def _asymptotic_penalty(group, reference, level):
     """R(∞) = L∞ − L∞ of the reference, nats (the irreducible-loss gap of Kalra & Barkeshli 2026).
 
@@ -230,7 +234,7 @@ def _asymptotic_penalty(group, reference, level):
     fit = group.fit
     if len(reference.fit.fitted) < LEAST_WIDTHS["R"]:
         return Figure.nothing(NO_REFERENCE)
-    reason = AT_BOUND if _at_bound(group, level) or _at_bound(reference, level) else ""
+    reason = AT_BOUND if group.at_bound("at_bound", level) or reference.at_bound("at_bound", level) else ""
     if group is reference:
         return Figure.of(0.0, (0.0, 0.0), reason, DEFINITION, len(fit.fitted))
     (estimate,) = figures.R_inf(fit.law.theta_Bx7, reference.fit.law.theta_Bx7)

@@ -114,7 +114,7 @@ def _label(name, names):
     if name == "R" and "width" in names:
         name = "R_n"
     if name in QUANTITIES:
-        return QUANTITIES[name].label
+        return QUANTITIES[name].labelled()
     return _WORDS.get(name, name.replace("_", " "))
 
 

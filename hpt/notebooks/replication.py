@@ -196,7 +196,7 @@ def figures_table(report: TransferReport) -> pd.DataFrame:
         shown["loss, nats"] = "–" if pd.isna(row["loss"]) else f"{row['loss']:.3f}"
         for figure in SHOWN:
             found = Figure.from_row(row, figure)
-            shown[QUANTITIES[figure].label] = str(found) if found.determined else f"– ({found.reason})"
+            shown[QUANTITIES[figure].labelled()] = str(found) if found.determined else f"– ({found.reason})"
         rows.append(shown)
     table = pd.DataFrame(rows)
     return table.loc[:, [column not in DECAYS or table[column].nunique() > 1 for column in table]]

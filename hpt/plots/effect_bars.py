@@ -36,7 +36,8 @@ def plot_effects(
     for ax, kind in zip(axes, kinds, strict=True):
         bars = shown.query("kind == @kind")
         _draw_bars(ax, bars, colors)
-        ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0]))
+        unit = frame.attrs.get("unit", "nats")
+        ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0], unit))
     if others:
         _add_legend(ax, parts[others].to_dict("records"), colors)
     remark = _remark(shown)
@@ -70,13 +71,13 @@ def _draw_bars(ax, bars, colors):
     ax.invert_yaxis()
 
 
-def _axis_label(kind, figure):
+def _axis_label(kind, figure, loss_unit):
     if kind == "share":
         return "share of the whole"
     if figure == "penalty":
         figure = "R_n"
     quantity = QUANTITIES[figure]
-    unit = quantity.unit or "change of the exponent"
+    unit = quantity.unit.replace("nats", loss_unit) or "change of the exponent"
     if figure in ("E", "E_extrap"):
         unit = "log₂ of the factor"
     return f"{kind} effect on {quantity.symbol}, {unit}"

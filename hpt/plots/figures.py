@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 #: A coordinate check shows so many octaves at least: a slope of −0.05 is not to look like a cliff.
 LEAST_OCTAVES = 5
+#: What a mistake costs by unit of the loss: so far a basin is shown.
+COSTS = {"nats": 0.8, "error": 0.2}
 #: How the axis of a learning rate is called, by convention.
 CONVENTIONS = {"hidden": "log₂ η (hidden)", "mup": "log₂ η·n/n_base (μP's convention)"}
 SIZES = {"activation": "activations", "change": "their change", "update": "the layer's own ΔW·x"}
@@ -142,7 +144,7 @@ def plot_basins(
         ax.set(title=name, xlabel=CONVENTIONS[axis])
     for axis in conventions:
         _share_x([ax for ax in axes if ax.get_xlabel() == CONVENTIONS[axis]])
-    _set_heights(axes[::PANELS_A_ROW], report.basins["loss"], regret)
+    _set_heights(axes[::PANELS_A_ROW], report, regret)
     if own:
         axes[-1].plot([], [], "o", color="black", mfc="none", ms=8, label="your runs")
     axes[-1].legend(title=scale, fontsize=8)
@@ -153,13 +155,15 @@ def _at(frame, scale, size):
     return frame[frame[scale] == size]
 
 
-def _set_heights(leftmost, best, regret):
+def _set_heights(leftmost, report, regret):
     """What the heights are, and how far they reach: to a mistake's cost, not to a diverged run."""
-    limits = best.min() - 0.05, best.max() + 0.8
-    ylabel = "validation loss, nats"
+    best = report.basins["loss"]
+    cost = COSTS[report.unit]
+    limits = best.min() - cost / 16, best.max() + cost
+    ylabel = f"validation loss, {report.unit}"
     if regret:
-        limits = -0.02, 0.5
-        ylabel = "nats above the width's own best"
+        limits = -cost / 40, 0.625 * cost
+        ylabel = f"{report.unit} above the width's own best"
     for ax in leftmost:
         ax.set_ylabel(ylabel)
         ax.set_ylim(limits)
@@ -220,7 +224,7 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
         log2_lr = unknown["log2_lr"]
         left.plot(unknown[scale], log2_lr, "x", color="grey")
     left.set_ylabel("log₂ η* (hidden learning rate)")
-    right.set_ylabel("loss at η*, nats")
+    right.set_ylabel(f"loss at η*, {report.unit}")
     if "" not in wells:
         right.legend(fontsize=8)
     return figure
@@ -239,7 +243,7 @@ def plot_metrics(report: TransferReport) -> Figure:
     figure, axes = new_figure(3, height=0.45 * len(points) + 1.6, sharey=True)
     for ax, column in zip(axes, AXES, strict=True):
         ends = figure_range(report.figures, column)
-        draw_x_axis(ax, column, ends)
+        draw_x_axis(ax, column, ends, report.unit)
         for y, point in enumerate(points):
             _draw_estimate(ax, y, point.figures[column], ends, color_of(point.variant))
     axes[0].set_yticks(range(len(points)), [point.name for point in points])

@@ -46,6 +46,7 @@ def page_data(report: TransferReport, title: str) -> dict[str, Any]:
             "reference": report.reference,
             "ranges": {name: figure_range(frame, name) for name in AXES},
             "labels": {name: QUANTITIES[name].labelled(report.unit) for name in AXES},
+            "unit": report.unit,
             "decay_symbol": DECAYS.get(decay_column(report.group_columns)),
             "symbols": {name: QUANTITIES[name].symbol for name in TOLD},
             "groups": [_group(report, group, row) for group, row in groups],

@@ -70,8 +70,8 @@ def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure
     for ax, (x, y) in zip(axes, PAIRS, strict=True):
         for point in points:
             _draw_point(ax, point, (x, y), ranges, labels)
-        draw_x_axis(ax, x, ranges[x])
-        ax.set(ylabel=QUANTITIES[y].label, ylim=ranges[y])
+        draw_x_axis(ax, x, ranges[x], report.unit)
+        ax.set(ylabel=QUANTITIES[y].labelled(report.unit), ylim=ranges[y])
         ax.axhline(0, color="black", lw=0.6)
     if not labels:
         _add_legend(figure, points, _markers(report), DECAYS.get(decay_column(report.group_columns)))
@@ -96,9 +96,9 @@ def figure_range(frame: pd.DataFrame, name: str) -> tuple[float, float]:
     return min(ends) - margin, max(ends) + margin
 
 
-def draw_x_axis(ax, name, ends):
-    """The x axis of a figure: that of E is logarithmic, any other has a line at zero."""
-    ax.set(xlabel=QUANTITIES[name].label, xlim=ends)
+def draw_x_axis(ax, name, ends, unit):
+    """The x axis of a figure of losses in this unit: of E logarithmic, of others with a line at zero."""
+    ax.set(xlabel=QUANTITIES[name].labelled(unit), xlim=ends)
     if name == "E":
         log_axis(ax)
     else:

@@ -22,23 +22,23 @@ def plot_waterfall(steps: pd.DataFrame, *, width: float | None = None, title: st
     scale = steps.columns[steps.columns.get_loc("from") - 1]
     width = steps[scale].max() if width is None else width
     shown = steps[steps[scale] == width]
+    unit = steps.attrs.get("unit", "nats")
     figure, (ax,) = new_figure(1, height=0.5 * len(shown) + 1.6)
     start = 0.0
     for y, step in enumerate(shown.itertuples()):
-        _draw_step(ax, y, step, start)
+        _draw_step(ax, y, step, start, unit)
         start += step.gain
     # Room for the note of the longest bar.
     ax.margins(x=0.3)
     ax.axvline(0, color="black", lw=0.8)
     ax.set_yticks(range(len(shown)), shown["to"])
     ax.invert_yaxis()
-    ax.set(
-        xlabel=f"nats below {shown['from'].iloc[0]} at the best learning rate, {scale} {width:g}", title=title
-    )
+    first = shown["from"].iloc[0]
+    ax.set(xlabel=f"{unit} below {first} at the best learning rate, {scale} {width:g}", title=title)
     return figure
 
 
-def _draw_step(ax, y, step, start):
+def _draw_step(ax, y, step, start, unit):
     """One step as a bar that begins at ``start``, its whiskers, and what it says."""
     color = color_of(step.to) if step.determined else GREY
     ax.barh(y, step.gain, left=start, height=0.6, color=color)
@@ -47,6 +47,6 @@ def _draw_step(ax, y, step, start):
     ax.plot([low, high], [y, y], color="black", lw=1.2)
     said = step.reason
     if step.gain == step.gain:
-        said = f"{step.gain:+.3f} nats, {step.share:.0%}"
+        said = f"{step.gain:+.3f} {unit}, {step.share:.0%}"
     rightmost = max(start, start + step.gain, high)
     add_note(ax, said, (rightmost, y), (6, -3), fontsize=8)

@@ -31,9 +31,22 @@ def test_the_prior_is_a_probability():
     assert prior_of_sigma()[0] == pytest.approx(0.4)
 
 
+def certain():
+    """A bend that is there for sure."""
+    free = bend(0 * X)
+    return dataclasses.replace(free, p_K=np.append(0.0, free.p_K[1:] / free.p_K[1:].sum()))
+
+
 def test_a_straight_line_goes_on_as_it_is():
     line = 3 - 0.7 * X
-    assert bend(line * 0).correction([7.0, 2.5], line) == pytest.approx([3 - 0.7 * 7, 3 - 0.7 * 2.5])
+    assert certain().correction([7.0, 2.5], line) == pytest.approx([3 - 0.7 * 7, 3 - 0.7 * 2.5])
+
+
+def test_an_exact_law_is_not_corrected():
+    free = bend(0 * X)
+    assert (free.weights([7.0])[0] == 0).all() and 0 < free.p_K[0] < 1
+    half = free.correction([7.0], X) / certain().correction([7.0], X)
+    assert half == pytest.approx([1 - free.p_K[0]])
 
 
 def test_optima_on_a_line_speak_for_an_exact_law_and_curved_ones_against():
@@ -67,10 +80,9 @@ def test_draws_spread_with_the_distance_as_the_theory_says():
 
 
 def test_a_slope_known_from_elsewhere_is_kept():
-    free = bend(0 * X)
-    known = dataclasses.replace(free, slope_known=True)
+    known = dataclasses.replace(bend(0 * X), slope_known=True)
     tilted = 0.1 * X
-    assert free.correction([6.0], tilted) == pytest.approx([0.6], abs=1e-6)
+    assert certain().correction([6.0], tilted) == pytest.approx([0.6], abs=1e-6)
     assert known.correction([6.0], tilted)[0] < 0.5
 
 

@@ -6,7 +6,7 @@ from known_laws import WIDTHS, fitted, shared_draws
 
 from hpt.errors import TableError
 from hpt.metrics.bootstrap import SharedDraws, at_known_noise, draw_noise, seeds_to_resample
-from hpt.metrics.noise import CommonNoise, Noise
+from hpt.metrics.noise import GROWTH_K, CommonNoise, Noise
 
 
 def test_noise_that_a_seed_shares_is_alike_at_all_its_learning_rates():
@@ -61,3 +61,12 @@ def test_five_seeds_resampled_give_students_t():
     mean_B = (draws.weight_BxWxS[:, 0] * deviation_S * np.sqrt(5 / 4)).mean(1)
     error = deviation_S.std(ddof=1) / np.sqrt(5)
     assert np.quantile(mean_B / error, [0.025, 0.975]) == pytest.approx([-2.776, 2.776], rel=0.06)
+
+
+def test_drawn_noise_grows_with_size_as_told():
+    fit = fitted()
+    noise = Noise(0.01, 1e6, growth_p_K=(GROWTH_K == 0.7) * 1.0)
+    drawn = draw_noise(noise, fit.points, shared_draws(fit, B=2000), np.random.default_rng(0))
+    sd_W = drawn.noise_BxWxP.std((0, 2))
+    assert np.diff(np.log(sd_W)) == pytest.approx(np.full(3, 0.7), abs=0.05)
+    assert np.mean(sd_W**2) == pytest.approx(1e-4, rel=0.05)

@@ -1,5 +1,6 @@
 """Noise: of single runs, and what runs of one seed share."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,15 @@ from known_laws import LAWS, WIDTHS
 from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.basin import gather
 from hpt.metrics.group import fit_group
-from hpt.metrics.noise import CommonNoise, common_noise, noise_of, scatter_of, seed_variance
+from hpt.metrics.noise import (
+    GROWTH_K,
+    CommonNoise,
+    common_noise,
+    growth_of,
+    noise_of,
+    scatter_of,
+    seed_variance,
+)
 from hpt.metrics.transfer import transfer_report
 
 
@@ -46,13 +55,14 @@ def test_seeds_that_differ_alike_vary_between_and_not_within():
     fit = fitted()
     points = fit.points
     shift_S = np.array([0.0, 0.1, 0.2, 0.3])
-    points.loss_WxP[:] = points.rate_WxP + shift_S[points.seed_WxP]
-    between, df, cells, within = seed_variance([fit])
+    points.loss_WxP[:] = shift_S[points.seed_WxP]
+    flat = dataclasses.replace(fit, loss_W=np.full(len(WIDTHS), 0.15), h_W=np.zeros(len(WIDTHS)))
+    between, df, runs = seed_variance([flat])
     rates = points.rates_W.sum()
-    assert df == 3 * len(WIDTHS) and cells == pytest.approx(rates / len(WIDTHS))
+    assert df == 3 * len(WIDTHS) and runs == pytest.approx(rates / len(WIDTHS))
     assert between == pytest.approx(rates * ((shift_S - 0.15) ** 2).sum())
-    assert within == pytest.approx(0, abs=1e-25)
-    assert seed_variance([fitted(seeds=1)]) == (0, 0, 0, 0)
+    assert seed_variance([flat, flat])[1:] == (df, pytest.approx(2 * runs))
+    assert seed_variance([fitted(seeds=1)]) == (0, 0, 0)
 
 
 def test_no_noise_is_shared_where_none_is_known():
@@ -70,3 +80,14 @@ def test_shared_noise_shows_in_seeds_and_in_losses_that_stray_from_their_law():
     assert share(seeds=4, common=0.0) < 0.2 < 0.4 < share(seeds=4, common=0.6)
     wide = {"seeds": 1, "widths": [32 * 2**i for i in range(9)]}
     assert share(common=0.0, **wide) < share(common=0.8, **wide)
+
+
+def test_noise_that_grows_with_size_is_told_from_noise_that_does_not():
+    def growth(noise):
+        sweep = synthetic_sweep(Law(shape="linex"), widths=(32, 64, 128, 256, 512), noise=noise, seeds=4)
+        return growth_of(fit_group((), gather(sweep[np.isfinite(sweep.loss)], "width")))
+
+    assert growth(0.01)[GROWTH_K == 0] > 0.5
+    growing = growth(0.01 * 2.0 ** np.arange(-2, 3))
+    assert growing @ GROWTH_K == pytest.approx(np.log(2), abs=0.15) and growing[GROWTH_K == 0] < 0.01
+    assert growth(0.0).sum() == pytest.approx(1.0)

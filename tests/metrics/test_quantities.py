@@ -9,7 +9,7 @@ from hpt.metrics.verdicts import FIGURES
 
 def test_every_figure_of_a_report_has_a_symbol_a_label_and_a_formula():
     assert set(FIGURES) <= set(QUANTITIES)
-    assert QUANTITIES["E"].label == "E (nats)" and QUANTITIES["kappa"].label == "κ"
+    assert QUANTITIES["E"].labelled() == "E (nats)" and QUANTITIES["kappa"].labelled() == "κ"
     assert all(q.symbol and q.formula for q in QUANTITIES.values())
 
 

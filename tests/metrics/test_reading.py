@@ -97,6 +97,12 @@ def test_spreadsheets(tmp_path):
         pa.Table.from_pandas(TABLE),
         TABLE.to_dict("list"),
         TABLE.to_dict("records"),
+        pa.RecordBatch.from_pandas(TABLE),
+        {"runs": TABLE.to_dict("records"), "made": "today"},
+        TABLE.to_dict("split"),
+        io.StringIO(CSV.replace(",", "  ")),
+        io.StringIO("sep=;\n" + TABLE.to_csv(index=False, sep=";", decimal=",")),
+        io.StringIO("% of May\n  # all\n// runs\n" + CSV),
         io.StringIO(CSV),
         io.BytesIO(CSV.encode()),
         TABLE.set_index(["width", "lr"]),
@@ -136,3 +142,14 @@ def test_damaged_and_unknown_files_are_told(tmp_path):
             read_frame(tmp_path / name)
     with pytest.raises(TableError, match=r"\.csv"):
         read_frame(tmp_path / "a.pkl")
+
+
+def test_an_archive_holds_one_table_whatever_it_is_called(tmp_path):
+    with zipfile.ZipFile(tmp_path / "runs.zip", "w") as archive:
+        archive.writestr("__MACOSX/._sweep.csv", b"\x00")
+        archive.writestr("may/sweep.csv", CSV)
+    check(tmp_path / "runs.zip")
+    with zipfile.ZipFile(tmp_path / "runs.zip", "a") as archive:
+        archive.writestr("other.csv", CSV)
+    with pytest.raises(TableError, match="2 files"):
+        read_frame(tmp_path / "runs.zip")

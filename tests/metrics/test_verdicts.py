@@ -148,4 +148,14 @@ def test_an_optimum_that_obeys_no_power_law_shows_in_the_errors():
     assert a.octave_error < 0.2 and a.octave_error_low == 0
     assert b.E > 3 * a.E and b.E_extrap > 5 * a.E_extrap
     assert bad.laws.inflation[0] > 2 > good.laws.inflation[0]
-    assert b.beta_high - b.beta_low > 2 * (a.beta_high - a.beta_low)
+    beyond = [predict_lr(report, width=1024).iloc[0] for report in (good, bad)]
+    span, wide = (row.log2_lr_high - row.log2_lr_low for row in beyond)
+    assert wide > 2 * span
+
+
+def test_beta_of_a_law_that_bends_is_its_mean_over_the_sizes():
+    law = Law(bend=0.3, curvature=0.4)
+    report = transfer_report(noisy(law), bootstraps=100)
+    (row,) = report.figures.itertuples()
+    mean = -np.polyfit(np.log2(WIDTHS), law.best_log2_lr(np.array(WIDTHS)), 1)[0]
+    assert row.beta == pytest.approx(mean, abs=0.02) and row.beta_low < mean < row.beta_high
