@@ -154,13 +154,13 @@ def test_an_edge_width_has_no_basin_but_its_runs_take_part_in_the_law():
 
 def test_the_runs_of_an_edge_width_narrow_the_law():
     spans = []
-    for seed in range(5):
+    for seed in range(3):
         table = noisy({"SP": Law()}, noise=0.01, seeds=1, seed=seed)
         cut = table[(table.width != 32) | (table.log2_lr < Law().best_log2_lr(32) - 0.6)]
-        rows = [transfer_report(t, bootstraps=60).figures.iloc[0] for t in (cut, cut[cut.width != 32])]
+        rows = [transfer_report(t, bootstraps=200).figures.iloc[0] for t in (cut, cut[cut.width != 32])]
         spans.append([row.alpha_high - row.alpha_low for row in rows])
     with_runs, without = np.median(spans, axis=0)
-    assert with_runs < 0.9 * without
+    assert with_runs < 0.8 * without
 
 
 def test_an_edge_that_the_other_widths_contradict_is_left_out_of_the_law():
