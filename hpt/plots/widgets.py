@@ -69,7 +69,7 @@ class RunExplorer(Explorer):
             self._beside_best,
             ipywidgets.Dropdown(description="variant", options=list(names)),
             slider(description="width", options=sorted(widths), value=max(widths)),
-            slider(description="octaves", options=sorted(above), value=first, continuous_update=False),
+            slider(description="above best", options=sorted(above), value=first, continuous_update=False),
         )
         if len(names) == 1:
             self.children = self.children[1:]
