@@ -188,6 +188,16 @@ def test_contributing_names_what_exists():
         assert re.search(rf"^(def |class )?{name}\b", (ROOT / path).read_text(), re.MULTILINE), name
 
 
+def test_every_promise_names_tests():
+    page = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/\S+\.py)(?: -k ([^`]+))?`", page)
+    assert len(named) > 15
+    for file, words in named:
+        tests = re.findall(r"^def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+        chosen = words.strip('"').replace(" or ", "|")
+        assert any(re.search(chosen, test) for test in tests), (file, words)
+
+
 def test_code_is_short_and_its_lines_are_plain():
     wings = by_wing().values()
     lines, nodes = sum(wing[0] for wing in wings), sum(wing[1] for wing in wings)

@@ -75,6 +75,9 @@ class _ThisPython(AsyncKernelManager):
         env = {"HPT_HEADLESS": "1", "HPT_CORES": threads, "OMP_NUM_THREADS": threads}
         return KernelSpec(**get_kernel_dict(), env=env)
 
+    async def _async_interrupt_kernel(self):
+        """No cell runs when a kernel is ended; it would only print that it was interrupted."""
+
     @traitlets.default("transport_encryption")
     def _encrypt(self):
         return "auto" if zmq.has("curve") else "disabled"

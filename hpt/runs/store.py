@@ -87,8 +87,7 @@ class Store:
 
     def run_ids(self) -> Iterator[str]:
         """Ids of all records, sorted; none is opened."""
-        names = self._names("records", ".json")
-        loose = {name.removesuffix(".json") for name in names}
+        loose = {name.removesuffix(".json") for name in self._names("records", ".json")}
         return iter(sorted(set(filter(RUN_ID.fullmatch, loose)) | self._packed.keys()))
 
     def load(self, run_id: str) -> RunResult | None:
@@ -248,10 +247,9 @@ class Store:
         """Write the records of a finished study into one Parquet file, readable as a table by any
         tool."""
         rows = [r.row() | {"record": encode(r).decode()} for r in filter(None, map(self.load, run_ids))]
-        file = Path(file)
         frame = pd.DataFrame(rows, columns=None if rows else PACKED)
-        write_whole(file, frame.to_parquet(compression="zstd", index=False))
-        return file
+        write_whole(Path(file), frame.to_parquet(compression="zstd", index=False))
+        return Path(file)
 
     @cached_property
     def _packed(self) -> dict[str, tuple[str, bytes, list[int] | None]]:

@@ -4,12 +4,14 @@ kernels."""
 import io
 import json
 import os
+import signal
 import sys
 import time
 
 import nbformat
 import papermill
 import pytest
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from hpt.device import cores_here
 from hpt.errors import NotebookError
@@ -50,11 +52,15 @@ def test_a_run_gets_its_parameters_this_interpreter_and_its_own_folder(tmp_path,
         "print(json.dumps([*where, smoke, steps, lr]))",
         "import ipywidgets\nipywidgets.IntSlider(3)",
     )
+    sent, send = [], LocalProvisioner.send_signal
+    monkeypatch.setattr(LocalProvisioner, "send_signal", lambda self, n: sent.append(n) or send(self, n))
     with open(tmp_path / "shown", "w+") as shown:
         result = run_notebook(
             source, tmp_path / "out" / "00_a.ipynb", {"smoke": "false", "steps": 5}, echo=shown
         )
-        shown.seek(0)
+    # A kernel that is interrupted at its end says so on the terminal.
+    assert signal.SIGINT not in sent
+    with open(tmp_path / "shown") as shown:
         assert shown.read() == printed(result.output)
     expected = [sys.executable, str(tmp_path.resolve()), "1", False, 5, 1e-3]
     assert json.loads(printed(result.output)) == expected
