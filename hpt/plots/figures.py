@@ -181,7 +181,7 @@ def _draw_basin(ax, report, rows, well, shift, color):
     ``shift``."""
     x, y = shift
     means = rows.groupby("log2_lr")["loss"].mean()
-    label = f"{rows[report.scale].iloc[0]:.6g}" if len(rows) else None
+    label = f"{rows[report.scale].iloc[0]:,.10g}" if len(rows) else None
     ax.plot(means.index + x, means + y, "o:", color=color, ms=3.5, lw=0.7, label=label)
     for each in well.to_dict("records"):
         log2_lr, loss = well_curve(report, each)
