@@ -12,7 +12,8 @@ DRIFT is learned from public sweeps: 85 ladders of model size, tokens or batch s
 each, of Li et al. 2025 (Step Law, arXiv 2503.04715, dense and mixture-of-experts models) are most
 likely with σ of 0.1 to 0.3 (restricted likelihood, a median of 0.2); a bend quadratic in x, or one of
 η* itself as a random walk, explains them less well. DRIFT and EXACT were then chosen by hand on these
-ladders, so what docs/coverage.md says of their held-out sizes is no test of this prior on others.
+ladders; docs/coverage.md says what priors learned from the dense models alone, or from the others alone,
+hold of those that they have not seen.
 
 The reducible loss has a bend of the same kind: its exponent α is taken to change by LOSS_DRIFT·α
 for each (octave)^½. No public ladder is long enough to learn that.
