@@ -181,6 +181,7 @@ def main() -> None:
     expected = study.run(root / "undisturbed/store", quiet=True)
     print(f"{len(expected)} runs take {undisturbed:.0f} s undisturbed; stores in {root}", flush=True)
     rounds = kills = 0
+    begun = time.monotonic()
     while time.monotonic() - begun < 60 * given.minutes:
         folder = root / f"round{rounds}"
         folder.mkdir()

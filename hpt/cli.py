@@ -233,16 +233,15 @@ def reference(names, profile, device, workers, minutes, folder) -> None:
         if left <= 0:
             break
         options = {"folder": folder} if folder else {}
-        limit = left if minutes else None
-        echo(
-            hpt.study.make_reference(name, profile, minutes=limit, device=device, workers=workers, **options)
-        )
+        options |= {"minutes": left if minutes else None, "device": device, "workers": workers}
+        echo(hpt.study.make_reference(name, profile, **options))
 
 
 @main.command()
 @option("--out", default="docs/replication.md", help="The page, in Markdown.")
 def replication(out) -> None:
     """Write what the reference studies say of the paper: docs/replication.md."""
+    _check_file(Path(out))
     echo(hpt.notebooks.write_replication(Path(out)))
 
 
@@ -251,6 +250,8 @@ def replication(out) -> None:
 @option("--picture", default="docs/basins.svg", help="The picture of three basins.")
 def play(out, picture) -> None:
     """Write the page to play with, of the reference study of all sixteen, and the README's picture."""
+    _check_file(Path(out))
+    _check_file(Path(picture))
     study = hpt.reference("sixteen")
     echo(hpt.plots.write_play_page(study.results, out))
     three = study.table.query("parameterization in ['SP', 'SP+Embd', 'μP']")

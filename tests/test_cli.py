@@ -160,3 +160,14 @@ def test_ctrl_c_ends_with_a_line_and_status_130(monkeypatch):
     monkeypatch.setattr("hpt.load_profile", interrupted)
     done = CliRunner().invoke(main, ["study"])
     assert done.exit_code == 130 and "interrupted; what is finished is kept" in done.output
+
+
+@pytest.mark.parametrize("command", [["play", "--out"], ["play", "--picture"], ["replication", "--out"]])
+def test_a_page_that_cannot_be_written_is_told_before_it_is_made(tmp_path, monkeypatch, command):
+    """The other page of hpt play is in a folder that is there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(hpt, "reference", None)
+    monkeypatch.setattr(hpt.notebooks, "write_replication", None)
+    done = CliRunner().invoke(main, [*command, str(tmp_path / "none/page")])
+    assert done.exit_code == 1 and "cannot write" in done.output and not list((tmp_path / "docs").iterdir())

@@ -258,13 +258,13 @@ def _chosen(folder, only):
     """The notebooks of a folder whose names begin as asked."""
     found = sorted(folder.glob("[0-9][0-9]*_*.ipynb"))
     sources = {path.stem: path for path in found if "." not in path.stem}
+    if not sources:
+        raise NotebookError(f"no notebook to run in {folder}.", "the folder has no file NN_title.ipynb")
     for wanted in only:
         if not any(name.startswith(wanted) for name in sources):
             raise NotebookError(
                 f"no notebook in {folder} starts with {wanted!r}.", did_you_mean(wanted, sources)
             )
-    if not sources:
-        raise NotebookError(f"no notebook to run in {folder}.", "the folder has no file NN_title.ipynb")
     return [path for name, path in sources.items() if name.startswith(tuple(only) or "")]
 
 
