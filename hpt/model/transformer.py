@@ -32,7 +32,7 @@ class ModelConfig:
     depth: number of blocks.
     d_head: size K of one attention head.
     vocab_size: number of token ids V.
-    context: longest sequence T, in tokens.
+    context: longest sequence T, in tokens; the mask of attention has T² numbers.
     kv_heads: heads G of keys and values; None is one for each query head, 1 is multi-query
         attention.
     norm: LayerNorm, or RMSNorm (Lingle 2024).
@@ -57,7 +57,7 @@ class ModelConfig:
     depth: int = Field(3, ge=1, le=10_000)
     d_head: int = Field(32, ge=1, le=2**20)
     vocab_size: int = Field(1024, ge=2, le=2**31 - 1)
-    context: int = Field(128, ge=2, le=2**31 - 1)
+    context: int = Field(128, ge=2, le=2**14)
     kv_heads: PositiveInt | None = None
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_gain: Literal["vector", "scalar", "none"] = "vector"

@@ -133,6 +133,7 @@ def test_swiglu_costs_what_gelu_costs():
         ({"norm": "x"}, "rmsnorm"),
         ({"d_head": 1, "positions": "rotary"}, "even"),
         ({"depth": 0}, "depth"),
+        ({"context": 10**9}, "less than or equal to 16384"),
         ({"width": 64.5}, "64.5"),
         ({"mlp_ratio": 0.01}, "no hidden unit"),
         ({"readout_bias": True, "tie_readout": True}, "tied"),
