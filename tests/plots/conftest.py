@@ -1,7 +1,6 @@
 """A report with what pictures have to tell: groups that are not determined, and one that all diverged."""
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -40,26 +39,3 @@ def runs(tiny_run):
         for x in (0.01, 0.02, 1.0)
     ]
     return [train(run) for run in rates]
-
-
-@pytest.fixture(scope="package")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver")
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver_path = shutil.which("chromedriver")
-    if not binary or not driver_path:
-        pytest.skip("no chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=1300,1000",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
-    yield driver
-    driver.quit()
