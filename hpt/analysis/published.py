@@ -40,6 +40,8 @@ def rank_agreement(report: TransferReport, figure: str = "E") -> Figure:
     """
     here = report.to_frame().set_index("parameterization")[figure]
     both = kalra_2026()[[figure]].join(here.rename("here")).dropna()
+    if len(both) < 3:
+        return Figure.nothing("fewer than three variants in common", len(both))
     pair = both[figure].to_numpy(), both["here"].to_numpy()
     found = stats.bootstrap(
         pair, _rank_correlation, paired=True, vectorized=False, rng=0, n_resamples=999, method="percentile"

@@ -128,10 +128,9 @@ def _factor_of_E(_, report):
 def _gap_without_embd(_, report):
     """The share of the gap from SP to μP that μP without Embd closes, at the largest width."""
     share = gap_closed(report, by="μP-Embd").sort_values("width").iloc[-1]
-    low = share["share_low"]
-    high = share["share_high"]
-    text = _text((share["share"], low, high), ".0%")
-    return Found(f"{text} at width {share['width']:g}", low, high, share["reason"])
+    text = _text(share[["share", "share_low", "share_high"]], ".0%")
+    said = f"{text} at width {share['width']:g}"
+    return Found(said, share["share_low"], share["share_high"], share["reason"])
 
 
 def _effect_on_kappa(_, report):

@@ -137,7 +137,7 @@ def _section(study, folder):
         "pictures": _pictures(study, folder) if one_arm else {},
         "figures": markdown_table(figures_table(report)),
         "outcomes": markdown_table(_outcomes_table(study)),
-        "agreement": _agreement(report) if one_arm else "",
+        "agreement": _agreement(report) if one_arm and len(report.groups) > 2 else "",
         "notebook": reference_definition(study.reference.name)["notebook"],
         "command": manifest["command"],
         "seconds": duration(manifest["seconds"]),
@@ -151,7 +151,7 @@ def _pictures(study, folder):
     drawn = {
         "basins": (
             plot_basins(report, regret=True),
-            "Loss above the lowest of each width, nats, against the hidden learning rate.",
+            "Loss above the lowest of its curve, nats, against the hidden learning rate.",
         ),
         "phases": (
             plot_phases(report),

@@ -39,3 +39,5 @@ def test_order_alone_is_compared():
     assert reverse.estimate == pytest.approx(-1) and reverse.high < 0
     shuffled = rank_agreement(Told(theirs.sample(frac=1, random_state=5).set_axis(theirs.index)))
     assert not shuffled.determined and shuffled.reason == "the interval holds zero"
+    two = rank_agreement(Told(theirs[["SP", "μP"]]))
+    assert not two.determined and two.reason == "fewer than three variants in common" and two.n == 2
