@@ -48,8 +48,8 @@ class Reference:
     ----------
     name, profile: which study, at which profile's sizes.
     manifest: the question, the notebook that asks it, the command that makes it, the studies that it
-        consists of, the text, runs planned and made, training seconds, and under "made" each machine
-        and day that trained a part of it.
+        consists of, the text of the first and the fingerprints of all, runs planned and made, training
+        seconds, and under "made" each machine and day that trained a part of it.
     results: every run, loss curves included, whatever text this machine has.
     arms: of each result, the arm of the study that it belongs to; "" where there is one arm.
     """
@@ -184,9 +184,9 @@ def make_reference(
         mixed with others.
     """
     parts = reference_parts(name, profile)
-    text = load(parts[0].study.base.data)
+    texts = [load(part.study.base.data) for part in parts]
     store = Store(folder)
-    before = _made_before(name, profile, folder, text.fingerprint)
+    before = _made_before(name, profile, folder, {text.fingerprint for text in texts})
     ends = time.monotonic() + 60 * minutes if minutes else None
     try:
         for part in parts:
@@ -194,16 +194,16 @@ def make_reference(
             if left is None or left > 0:
                 part.study.run(store, minutes=left, **options)
     finally:
-        made = _pack(name, profile, parts, store, text, before)
+        made = _pack(name, profile, parts, store, texts[0], before)
     return made
 
 
-def _made_before(name, profile, folder, fingerprint):
+def _made_before(name, profile, folder, fingerprints):
     """The packed study, None where there is none."""
     if not reference_file(name, profile, folder).exists():
         return None
     before = reference(name, profile, folder=folder)
-    if {result.data_fingerprint for result in before.results} != {fingerprint}:
+    if not fingerprints.issuperset(before.manifest["fingerprints"]):
         raise StoreError(
             f"the reference study {name!r} in {str(folder)!r} was made on a text other than this machine's.",
             "other versions of the packages whose sources are the text",
@@ -229,16 +229,16 @@ def _pack(name, profile, parts, store, text, before):
     known = {result.run_id for result in before.results} if before else set()
     new = [result for result in made.values() if result.run_id not in known]
     history = before.manifest["made"] if before else []
-    definition = reference_definition(name)
     if new:
         devices = sorted({result.device for result in new})
         history = [*history, environment_facts() | {"devices": devices} | _cost(new)]
     manifest = {
         "name": name,
-        **{key: definition[key] for key in ("question", "notebook", "expected")},
+        **{key: reference_definition(name)[key] for key in ("question", "notebook", "expected")},
         "profile": profile,
         "command": f"make reference NAMES={name}" + (f" PROFILE={profile}" if profile != "quick" else ""),
-        "text": {**text.facts, "fingerprint": text.fingerprint},
+        "text": text.facts,
+        "fingerprints": sorted({result.data_fingerprint for result in made.values()}),
         "planned": len(planned | made.keys()),
         **_cost(made.values()),
         "made": history,

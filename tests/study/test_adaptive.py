@@ -48,7 +48,7 @@ def noisy(law, noise):
 
 
 def test_spends_less_than_the_grid_and_narrows_every_basin(quick):
-    found = compare(3, study=quick.select(["SP+Embd", "μP"]), target=0.5, seed=40)
+    found = compare(6, study=quick.select(["SP+Embd", "μP"]), target=0.5, seed=40)
     made = summary(found)
     assert made.runs["adaptive"] < made.runs["grid"] and made.flops["adaptive"] < made.flops["grid"]
     assert made.error["adaptive"] < 0.15 and made.open.max() == 0 and made.covered["adaptive"] >= 80

@@ -76,7 +76,7 @@ def test_committed_studies_are_small_whole_and_say_how_they_were_made(name):
         {(a, r.run_id) for a, r in zip(found.arms, found.results, strict=True)}
     )
     assert all(result.run_id == result.config.run_id(result.data_fingerprint) for result in found.results)
-    assert {result.data_fingerprint for result in found.results} == {found.manifest["text"]["fingerprint"]}
+    assert {result.data_fingerprint for result in found.results} == set(found.manifest["fingerprints"])
     assert all(
         {"date", "processor", "cores", "torch", "git", "seconds"} <= made.keys()
         for made in found.manifest["made"]
