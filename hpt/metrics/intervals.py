@@ -24,7 +24,7 @@ COLUMNS = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
 class Figure:
     """An estimate, its interval, and whether the data determine it; nan and a reason where they say
     nothing. `method` made the interval ("" where there is none) and `n` runs or widths are what it
-    rests on: see above."""
+    rests on: see :mod:`hpt.metrics.verdicts`."""
 
     estimate: float
     low: float

@@ -31,15 +31,15 @@ def plot_effects(
     shown = shown.assign(part=part)
     parts = shown.drop_duplicates("part")
     colors = sns.color_palette("viridis", len(parts))
+    unit = frame.attrs.get("unit", "nats")
     most_bars = shown["kind"].value_counts().max()
     figure, axes = new_figure(len(kinds), height=0.34 * most_bars + 1.4)
     for ax, kind in zip(axes, kinds, strict=True):
         bars = shown.query("kind == @kind")
         _draw_bars(ax, bars, colors)
-        unit = frame.attrs.get("unit", "nats")
         ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0], unit))
     if others:
-        _add_legend(ax, parts[others].to_dict("records"), colors)
+        _add_legend(axes[-1], parts[others].to_dict("records"), colors)
     remark = _remark(shown)
     figure.suptitle(f"{title}\n{remark}".strip(), fontsize=9)
     return figure

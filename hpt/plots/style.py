@@ -28,6 +28,7 @@ COLORS = {
     "μP-Last": "#c9a227",
     "μP": "#2a8a57",
 }
+OTHER_COLORS = sns.color_palette("tab20").as_hex()
 ROLE_COLORS = {
     "embedding": "#2c6fbb",
     "hidden": "#c1443c",
@@ -54,8 +55,7 @@ STYLE = sns.axes_style("whitegrid") | {
 
 def color_of(name: str) -> str:
     """The colour of a parameterization, the same in every figure; other names have one too."""
-    others = sns.color_palette("tab20").as_hex()
-    return COLORS.get(name) or others[sum(map(ord, name)) % len(others)]
+    return COLORS.get(name) or OTHER_COLORS[sum(map(ord, name)) % len(OTHER_COLORS)]
 
 
 def new_figure(panels: int, *, height: float = 3.6, sharey: bool = False):

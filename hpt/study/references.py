@@ -184,7 +184,7 @@ def make_reference(
         mixed with others.
     """
     parts = reference_parts(name, profile)
-    texts = [load(part.study.base.data) for part in parts]
+    texts = [load(data) for data in dict.fromkeys(part.study.base.data for part in parts)]
     store = Store(folder)
     before = _made_before(name, profile, folder, {text.fingerprint for text in texts})
     ends = time.monotonic() + 60 * minutes if minutes else None
