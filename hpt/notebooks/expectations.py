@@ -64,9 +64,9 @@ def findings(reference: Reference, report: TransferReport) -> list[Finding]:
     report: of its table, as :func:`hpt.notebooks.reference_report` makes it.
     """
     made = []
-    for name, expectation in reference_definition(reference.name)["expected"].items():
+    for expectation in reference_definition(reference.name)["expected"].values():
         try:
-            found = find(reference, report, name, expectation)
+            found = find(reference, report, expectation)
         except NotRunError:
             found = None
         made.append(Finding(expectation, found))

@@ -1,15 +1,19 @@
-"""What came out of each reference study, as figures with intervals: one for each of its expectations."""
+"""What came out of each reference study, as figures with intervals.
+
+Each expectation in hpt/study/references.toml names its ``figure``, a function of this module, with its
+arguments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from hpt.analysis.compare import common_widths, gap_closed, groups_of
 from hpt.analysis.factorial import effects
-from hpt.metrics.figures import kappa
+from hpt.metrics import figures
 from hpt.metrics.intervals import Figure, interval
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
@@ -28,9 +32,6 @@ class Found(NamedTuple):
 
 class NotRunError(LookupError):
     """A reference study lacks the runs that a figure is made of."""
-
-
-Finder = Callable[[Reference, TransferReport], Found]
 
 
 def reference_report(reference: Reference, bootstraps: int) -> TransferReport:
@@ -55,15 +56,15 @@ def _has_one_decay(runs):
     return any(runs[column].nunique() == 1 for column in ("weight_decay", "dose") if column in runs)
 
 
-def find(reference: Reference, report: TransferReport, name: str, expectation: Mapping) -> Found:
+def find(reference: Reference, report: TransferReport, expectation: Mapping) -> Found:
     """What came of one expectation of a reference study.
 
     Raises
     ------
     NotRunError: where its runs are not made yet.
     """
-    finder = _drift(expectation["arm"]) if "arm" in expectation else FINDERS[reference.name][name]
-    return finder(reference, report)
+    [(figure, arguments)] = expectation["figure"].items()
+    return FIGURES[figure](reference, report, **arguments)
 
 
 def _group(report, **wanted):
@@ -101,42 +102,42 @@ def _row(found, kind, switch):
     return found[(found["kind"] == kind) & (found["switch"] == switch)].iloc[0]
 
 
-def _share_of_loss(_, report, switch="Embd"):
+def share_of_loss(_, report, switch):
     """A switch's share of the loss from SP to μP, over every order of the switches."""
     share = _row(effects(report, "loss"), "share", switch)
     return _of_row(share, ".0%", f"at width {share['width']:g}")
 
 
-def _part_of_loss(switch):
+def part_of_loss(_, report, switch):
     """A switch's Shapley value on the loss, nats."""
-
-    def find(_, report):
-        part = _row(effects(report, "loss"), "shapley", switch)
-        return _of_row(part, "+.3f", "nats")
-
-    return find
+    part = _row(effects(report, "loss"), "shapley", switch)
+    return _of_row(part, "+.3f", "nats")
 
 
-def _factor_of_E(_, report):
-    """What Embd divides E by, over all settings of the other switches."""
-    effect = _row(effects(report, "E"), "main", "Embd")
-    factor = [2.0 ** -effect[end] for end in ("estimate", "high", "low")]
-    text = "a factor of " + _text(factor, ".1f")
+def factor_of_E(_, report, switch):
+    """What a switch divides E by, over all settings of the other switches."""
+    effect = _row(effects(report, "E"), "main", switch)
+    return _factor(effect, ("estimate", "high", "low"), -1, ".1f")
+
+
+def _factor(effect, ends, sign, form):
+    """An effect in octaves as a factor, or, of sign -1, as a divisor."""
+    factor = [2.0 ** (sign * effect[end]) for end in ends]
+    text = "a factor of " + _text(factor, form)
     return Found(text, factor[1], factor[2], effect["reason"])
 
 
-def _gap_without_embd(_, report):
-    """The share of the gap from SP to μP that μP without Embd closes, at the largest width."""
-    share = gap_closed(report, by="μP-Embd").sort_values("width").iloc[-1]
+def gap_without(_, report, by):
+    """The share of the gap from SP to μP that another variant closes, at the largest width."""
+    share = gap_closed(report, by=by).sort_values("width").iloc[-1]
     text = _text(share[["share", "share_low", "share_high"]], ".0%")
     said = f"{text} at width {share['width']:g}"
     return Found(said, share["share_low"], share["share_high"], share["reason"])
 
 
-def _effect_on_kappa(_, report):
-    """Embd's main effect on κ."""
-    effect = _row(effects(report, "kappa"), "main", "Embd")
-    return _of_row(effect, "+.2f")
+def effect_on_kappa(_, report, switch):
+    """A switch's main effect on κ."""
+    return _of_row(_row(effects(report, "kappa"), "main", switch), "+.2f")
 
 
 def _between(reference, report, figure, condition, switch):
@@ -148,12 +149,11 @@ def _between(reference, report, figure, condition, switch):
     return _row(effects(part, figure, switches=(switch,)), "main", switch)
 
 
-def _cost_of_a_small_dose(_, report):
-    """What a dose of 1 costs the variant that it costs most."""
-    names = dict.fromkeys(
-        group.key[report.group_columns.index("parameterization")] for group in report.groups
-    )
-    costs = [_cost_of_dose(name, 1.0)(_, report) for name in names]
+def most_cost_of_dose(reference, report, dose):
+    """What a coupled dose costs the variant that it costs most."""
+    column = report.group_columns.index("parameterization")
+    names = dict.fromkeys(group.key[column] for group in report.groups)
+    costs = [cost_of_dose(reference, report, name, dose) for name in names]
     told = [cost for cost in costs if not cost.reason]
     low = max((cost.low for cost in told), default=-np.inf)
     # What is not determined may have cost more.
@@ -162,19 +162,17 @@ def _cost_of_a_small_dose(_, report):
     return Found(each, low, high)
 
 
-def _cost_of_dose(name, dose):
+def cost_of_dose(reference, report, name, dose):
     """What a coupled dose costs a variant at its best learning rate of the largest width."""
     plain = {"arm": "coupled", "parameterization": name, "dose": 0.0}
-    return _gain(plain, plain | {"dose": dose})
+    return gain(reference, report, plain, plain | {"dose": float(dose)})
 
 
-def _factor_of_dose(reference, report):
+def factor_of_dose(reference, report):
     """What a dose of 1 multiplies E of SP by."""
     condition = COUPLED + " and parameterization == 'SP' and dose in (0, 1)"
     effect = _between(reference, report, "E", condition, "dose")
-    factor = [2.0 ** effect[end] for end in ("estimate", "low", "high")]
-    text = "a factor of " + _text(factor, ".2f")
-    return Found(text, factor[1], factor[2], effect["reason"])
+    return _factor(effect, ("estimate", "low", "high"), 1, ".2f")
 
 
 def _two_doses(reference, report, condition=""):
@@ -185,7 +183,7 @@ def _two_doses(reference, report, condition=""):
     return transfer_report(table, bootstraps=report.bootstraps)
 
 
-def _share_lost(reference, report):
+def share_lost(reference, report):
     """The share of the gap that SP+Embd closes at a dose of 10, less its share without decay."""
     found = {}
     part = _two_doses(reference, report)
@@ -196,30 +194,19 @@ def _share_lost(reference, report):
     return _shown(100 * (found[10] - found[0]), report.level, "% of the gap", "+.0f")
 
 
-def _shift(reference, report):
+def shift(reference, report):
     """Octaves by which a dose of 10 moves η* of SP at the largest width."""
     groups = _two_doses(reference, report, " and parameterization == 'SP'").groups
     before_B, after_B = (group.drawn("log2_lr_BxW", -1) for group in groups)
     return _shown(after_B - before_B, report.level, "octaves", "+.2f")
 
 
-def _drift(arm, **wanted):
-    """Octaves between η* of an arm at the largest and at the smallest width."""
-
-    def find(_, report):
-        group = _group(report, arm=arm, **wanted) if arm else _group(report, **wanted)
-        drift_B = group.drawn("log2_lr_BxW", -1) - group.drawn("log2_lr_BxW", 0)
-        reason_W = group.fit.points.reason_W
-        return _shown(drift_B, report.level, "octaves", "+.2f", reason_W[0] or reason_W[-1])
-
-    return find
-
-
-def _drifts(reference, report, verdict):
-    """The drift of each arm of which Lingle has this verdict."""
-    expected = reference_definition(reference.name)["expected"]
-    arms = [each["arm"] for each in expected.values() if each.get("says") == verdict]
-    return [_drift(arm)(reference, report) for arm in arms]
+def drift(_, report, **wanted):
+    """Octaves between η* of a group at the largest and at the smallest width."""
+    group = _group(report, **wanted)
+    drift_B = group.drawn("log2_lr_BxW", -1) - group.drawn("log2_lr_BxW", 0)
+    reason_W = group.fit.points.reason_W
+    return _shown(drift_B, report.level, "octaves", "+.2f", reason_W[0] or reason_W[-1])
 
 
 def _moves(found):
@@ -227,15 +214,13 @@ def _moves(found):
     return not found.reason and (found.low > 1 or found.high < -1)
 
 
-def _count_of_moves(verdict):
-    """How many of the arms of a verdict drift by an octave or more."""
-
-    def find(reference, report):
-        drifts = _drifts(reference, report, verdict)
-        count = sum(_moves(found) for found in drifts)
-        return Found(f"{count} of {len(drifts)}", count, count)
-
-    return find
+def count_of_moves(reference, report, says):
+    """How many of the arms of a verdict of Lingle's drift by an octave or more."""
+    expected = reference_definition(reference.name)["expected"].values()
+    arms = [each["arm"] for each in expected if each.get("says") == says and "arm" in each]
+    drifts = [drift(reference, report, arm=arm) for arm in arms]
+    count = sum(_moves(found) for found in drifts)
+    return Found(f"{count} of {len(drifts)}", count, count)
 
 
 def _loss_B(report, **wanted):
@@ -247,92 +232,78 @@ def _gain_B(report, of, over):
     return _loss_B(report, **over) - _loss_B(report, **of)
 
 
-def _gain(of, over):
+def gain(_, report, of, over):
     """By how many nats one arm ends below another, at the largest width."""
-
-    def find(_, report):
-        reasons = [_group(report, **wanted).fit.points.reason_W[-1] for wanted in (over, of)]
-        return _shown(
-            _gain_B(report, of, over), report.level, "nats", reason="; ".join(filter(None, reasons))
-        )
-
-    return find
+    reasons = [_group(report, **wanted).fit.points.reason_W[-1] for wanted in (over, of)]
+    reason = "; ".join(filter(None, reasons))
+    return _shown(_gain_B(report, of, over), report.level, "nats", reason=reason)
 
 
-def _gain_of_embd(arm):
-    """By how many nats Embd lowers SP's best loss in an arm, at the largest width."""
-    sp = {"arm": arm, "parameterization": "SP"}
-    return _gain(sp | {"parameterization": "SP+Embd"}, sp)
-
-
-def _part_of_gain(of, over, whole):
+def part_of_gain(_, report, of, over, whole):
     """What one arm gains over another, as a share of what a third one gains over it."""
-
-    def find(_, report):
-        share_B = _gain_B(report, of, over) / _gain_B(report, whole, over)
-        return _shown(share_B, report.level, form=".0%")
-
-    return find
+    share_B = _gain_B(report, of, over) / _gain_B(report, whole, over)
+    return _shown(share_B, report.level, form=".0%")
 
 
-def _gain_of_short_warmup(_, report):
-    """What Embd gains with 8 steps of warm-up, less what it gains with 120."""
-    gain_B = {}
-    for arm in ("8 steps", "120 steps"):
-        sp = {"arm": arm, "parameterization": "SP"}
-        gain_B[arm] = _gain_B(report, sp | {"parameterization": "SP+Embd"}, sp)
-    return _shown(gain_B["8 steps"] - gain_B["120 steps"], report.level, "nats")
+def _embd_over_sp(arm):
+    """SP+Embd, and SP, in an arm."""
+    sp = {"arm": arm, "parameterization": "SP"}
+    return sp | {"parameterization": "SP+Embd"}, sp
 
 
-def _change_of_kappa(arm):
+def gain_of_embd(reference, report, arm):
+    """By how many nats Embd lowers SP's best loss in an arm, at the largest width."""
+    return gain(reference, report, *_embd_over_sp(arm))
+
+
+def gain_lost(_, report, first, last):
+    """What Embd gains in one arm, less what it gains in another, nats."""
+    first_B = _gain_B(report, *_embd_over_sp(first))
+    last_B = _gain_B(report, *_embd_over_sp(last))
+    return _shown(first_B - last_B, report.level, "nats")
+
+
+def change_of_kappa(_, report, arm):
     """By how much the decay of an arm changes κ of SP+Embd, at a token a parameter."""
-
-    def find(_, report):
-        arms = ("no decay", arm)
-        groups = [_group(report, arm=each, parameterization="SP+Embd") for each in arms]
-        plain_B, decayed_B = map(_kappa_B, groups)
-        if not len(plain_B) or not len(decayed_B):
-            raise NotRunError("too few widths, with decay or without")
-        rows = report.to_frame().set_index(["arm", "parameterization"])["kappa_reason"]
-        reason = rows["no decay", "SP+Embd"] or rows[arm, "SP+Embd"]
-        return _shown(decayed_B - plain_B, report.level, "", "+.2f", reason)
-
-    return find
+    arms = ("no decay", arm)
+    groups = [_group(report, arm=each, parameterization="SP+Embd") for each in arms]
+    plain_B, decayed_B = map(_kappa_B, groups)
+    if not len(plain_B) or not len(decayed_B):
+        raise NotRunError("too few widths, with decay or without")
+    rows = report.to_frame().set_index(["arm", "parameterization"])["kappa_reason"]
+    reason = rows["no decay", "SP+Embd"] or rows[arm, "SP+Embd"]
+    return _shown(decayed_B - plain_B, report.level, "", "+.2f", reason)
 
 
 def _kappa_B(group):
-    return kappa(group.drawn("theta_Bx7"))
+    return figures.kappa(group.drawn("theta_Bx7"))
 
 
-def _power_of_tokens(_, report):
+def power_of_tokens(_, report):
     """The power of its tokens with which η* of SP+Embd falls."""
     row = report.to_frame().set_index("parameterization").loc["SP+Embd"]
     return Found(str(Figure.from_row(row, "beta")), row["beta_low"], row["beta_high"], row["beta_reason"])
 
 
-def _gain_kept(_, report):
+def gain_kept(_, report):
     """What Embd gains SP in the longest runs, as a share of what it gains in the shortest."""
     sp, embd = (_group(report, parameterization=name) for name in ("SP", "SP+Embd"))
     gain_BxW = sp.drawn("loss_BxW") - embd.drawn("loss_BxW")
     return _shown(gain_BxW[:, -1] / gain_BxW[:, 0], report.level, form=".0%")
 
 
-def _exponent_of_ratio(arm):
+def exponent_of_ratio(_, report, arm):
     """The power of the width with which the best ratio of embedding to hidden rate grows: in each
     replicate, the bottom of the parabola through the three best losses, over log2 of the ratio."""
-
-    def find(_, report):
-        names = {0: "SP"} | {i: f"SP, embedding × {4**i}" for i in (1, 2, 3, 4)}
-        groups = [_group(report, arm=arm, parameterization=name) for name in names.values()]
-        loss_RxBxW = np.stack([group.drawn("loss_BxW") for group in groups])
-        best_BxW = bottom_of_parabolas(loss_RxBxW) * 2
-        octaves_W = np.log2(groups[0].fit.points.scale_W)
-        octaves_W -= octaves_W.mean()
-        slope_B = best_BxW @ octaves_W / (octaves_W @ octaves_W)
-        at_edge = np.isin(np.nanmean(loss_RxBxW, 1).argmin(0), (0, len(names) - 1)).any()
-        return _shown(slope_B, report.level, "", "+.2f", "the best ratio lies at the edge" if at_edge else "")
-
-    return find
+    names = {0: "SP"} | {i: f"SP, embedding × {4**i}" for i in (1, 2, 3, 4)}
+    groups = [_group(report, arm=arm, parameterization=name) for name in names.values()]
+    loss_RxBxW = np.stack([group.drawn("loss_BxW") for group in groups])
+    best_BxW = bottom_of_parabolas(loss_RxBxW) * 2
+    octaves_W = np.log2(groups[0].fit.points.scale_W)
+    octaves_W -= octaves_W.mean()
+    slope_B = best_BxW @ octaves_W / (octaves_W @ octaves_W)
+    at_edge = np.isin(np.nanmean(loss_RxBxW, 1).argmin(0), (0, len(names) - 1)).any()
+    return _shown(slope_B, report.level, "", "+.2f", "the best ratio lies at the edge" if at_edge else "")
 
 
 def bottom_of_parabolas(loss_Rx: np.ndarray) -> np.ndarray:
@@ -348,70 +319,29 @@ def bottom_of_parabolas(loss_Rx: np.ndarray) -> np.ndarray:
 
 #: The arm of the study of weight decay in which torch's AdamW decays.
 COUPLED = "arm == 'coupled'"
-#: SP, and SP with the switch Embd, in the study of when the embedding needs its rate.
-PLAIN = {"arm": "always", "parameterization": "SP"}
-ALWAYS = {"arm": "always", "parameterization": "SP+Embd"}
-#: For each study, what finds the outcome of each expectation.
-FINDERS: dict[str, dict[str, Finder]] = {
-    "sixteen": {
-        "embd_share": _share_of_loss,
-        "ln_loss": _part_of_loss("LN"),
-        "last_loss": _part_of_loss("Last"),
-        "embd_E": _factor_of_E,
-        "without_embd": _gap_without_embd,
-        "embd_kappa": _effect_on_kappa,
-    },
-    "decay": {
-        "small_dose": _cost_of_a_small_dose,
-        "large_dose": _cost_of_dose("SP", 10.0),
-        "E_of_SP": _factor_of_dose,
-        "confound": _gain(
-            {"arm": "hidden matrices only", "parameterization": "SP+Embd", "dose": 10.0},
-            {"arm": "coupled", "parameterization": "SP+Embd", "dose": 10.0},
-        ),
-        "share": _share_lost,
-        "shift": _shift,
-    },
-    "lingle": {"failures": _count_of_moves("fails"), "successes": _count_of_moves("transfers")},
-    "vocabulary": {
-        "rho_large": _exponent_of_ratio("vocabulary 4096"),
-        "rho_small": _exponent_of_ratio("vocabulary 320"),
-        "root": _gain(
-            {"arm": "vocabulary 4096", "parameterization": "SP, embedding × √n"},
-            {"arm": "vocabulary 4096", "parameterization": "SP+Embd"},
-        ),
-    },
-    "tokens_per_parameter": {
-        "lambda_fixed": _change_of_kappa("λ fixed"),
-        "dose_fixed": _change_of_kappa("dose fixed"),
-    },
-    "dynamic": {
-        "early": _part_of_gain({"arm": "early"}, PLAIN, ALWAYS),
-        "late": _part_of_gain({"arm": "late"}, PLAIN, ALWAYS),
-    },
-    "warmup": {
-        "short": _gain_of_short_warmup,
-        "long": _gain_of_embd("120 steps"),
-        "exponential": _part_of_gain(
-            {"arm": "exponential, 120 steps"},
-            {"arm": "60 steps", "parameterization": "SP"},
-            {"arm": "60 steps", "parameterization": "SP+Embd"},
-        ),
-    },
-    "muon": {
-        "gain": _gain({"parameterization": "SP+Embd"}, {"parameterization": "SP"}),
-        "width_free": _drift(None, parameterization="SP"),
-    },
-    "elsewhere": {
-        "Lion": _gain_of_embd("Lion"),
-        "SGD": _gain_of_embd("SGD"),
-        "gla": _gain_of_embd("gated linear attention"),
-        "depth": _gain_of_embd("six layers"),
-        "batch": _gain_of_embd("four times the batch"),
-    },
-    "horizon": {
-        "power": _power_of_tokens,
-        "kept": _gain_kept,
-        "left": _gain({"parameterization": "SP+Embd"}, {"parameterization": "SP"}),
-    },
+#: What an expectation can ask for, by name.
+FIGURES = {
+    figure.__name__: figure
+    for figure in (
+        share_of_loss,
+        part_of_loss,
+        factor_of_E,
+        gap_without,
+        effect_on_kappa,
+        most_cost_of_dose,
+        cost_of_dose,
+        factor_of_dose,
+        share_lost,
+        shift,
+        drift,
+        count_of_moves,
+        gain,
+        part_of_gain,
+        gain_of_embd,
+        gain_lost,
+        gain_kept,
+        change_of_kappa,
+        power_of_tokens,
+        exponent_of_ratio,
+    )
 }

@@ -1,5 +1,7 @@
 """What came out of reference studies, on sweeps whose truth is known."""
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import Verdict
 from hpt.notebooks.expectations import findings, outcomes
-from hpt.notebooks.findings import FINDERS, bottom_of_parabolas, reference_report
+from hpt.notebooks.findings import FIGURES, bottom_of_parabolas, reference_report
 from hpt.study.references import reference_definition, reference_names
 
 
@@ -175,10 +177,15 @@ def test_what_decay_does_to_kappa():
     assert raised.low > 0.3 and same.low <= 0 <= same.high
 
 
-def test_every_expectation_has_a_finder():
+def test_every_expectation_names_a_figure_and_its_arguments():
+    asked = set()
     for name in reference_names():
-        expected = reference_definition(name)["expected"]
-        assert set(FINDERS[name]) == {key for key, entry in expected.items() if "arm" not in entry}
+        for entry in reference_definition(name)["expected"].values():
+            [(figure, arguments)] = entry["figure"].items()
+            inspect.signature(FIGURES[figure]).bind(None, None, **arguments)
+            assert "arm" not in entry or arguments == {"arm": entry["arm"]}
+            asked.add(figure)
+    assert asked == FIGURES.keys()
 
 
 def test_longer_runs_are_told_by_their_tokens():
