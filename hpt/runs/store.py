@@ -30,6 +30,8 @@ RUN_ID = re.compile(r"[0-9a-f]{20}")
 PACKED = ["run_id", "record"]
 #: Rows of so many records are kept.
 MANY = 500
+#: Records that are read before they are decoded.
+AT_ONCE = 64
 #: What reading a damaged record raises.
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
@@ -101,26 +103,39 @@ class Store:
         StoreError: for a record that only a newer hpt understands, or that cannot be read; it stays as it is.
             And for what is no run id.
         """
-        return self._read(run_id, decode)
+        return self._decoded(run_id, *self._record(run_id), decode)
 
-    def _read(self, run_id, decode):
-        """What ``decode`` makes of a run's record; None where there is none, or a damaged one."""
-        file = name = _name(run_id)
+    def _record(self, run_id):
+        """The file of a run's record and what stands in it; None where there is none."""
+        name = _name(run_id)
         record = self._content(name)
+        if record is None and run_id in self._packed:
+            return self._packed[run_id][:2]
+        return name, record
+
+    def _decoded(self, run_id, file, record, decode):
+        """What ``decode`` makes of a record; None where there is none, or a damaged one."""
         if record is None:
-            if run_id not in self._packed:
-                return None
-            file, record, _ = self._packed[run_id]
+            return None
         try:
             return decode(record, run_id, f"{self.path}/{file}")
         except DAMAGE as error:
-            aside = self._set_aside(name, record) if file == name else ""
+            aside = self._set_aside(file, record) if file == _name(run_id) else ""
             warnings.warn(
                 f"run record {self._where(file)} is damaged ({error}); {aside}run {run_id} repeats.",
                 DamagedRecordWarning,
                 stacklevel=3,
             )
             return None
+
+    def _read_rows(self, run_ids):
+        """Of each run its id and its row, or None; files are read many at a time, which is faster than to
+        read and decode by turns (``benchmarks/many_records.py``)."""
+        for first in range(0, len(run_ids), AT_ONCE):
+            batch = run_ids[first : first + AT_ONCE]
+            records = [self._record(run_id) for run_id in batch]
+            for run_id, (file, record) in zip(batch, records, strict=True):
+                yield run_id, self._decoded(run_id, file, record, decode_row)
 
     def _content(self, name):
         """Of a file of the store; None where there is none, nothing for what is no file."""
@@ -216,22 +231,16 @@ class Store:
     def _rows(self, run_ids):
         """The rows of these runs, as far as they have records."""
         if not self._local or len(run_ids) < MANY:
-            yield from filter(None, (self._read(run_id, decode_row) for run_id in run_ids))
+            yield from (row for _, row in self._read_rows(run_ids) if row)
             return
         stamps = self._stamps()
         name = f"{digest([self._files.path, code_of(results, run_config)])[:20]}.json"
         known = json.loads(look_up("tables", name) or b"{}")
-        rows = {}
-        for run_id in run_ids:
-            stamp = stamps.get(run_id)
-            before, row = known.get(run_id, (None, None))
-            if stamp is None or stamp != before:
-                row = self._read(run_id, decode_row)
-            if row:
-                rows[run_id] = stamp, row
-        yield from (row for _, row in rows.values())
-        fresh = {run_id: found for run_id, found in rows.items() if found[0]}
-        if fresh.keys() - known.keys():
+        kept = {i: row for i, (stamp, row) in known.items() if stamp == stamps.get(i)}
+        rows = kept | dict(self._read_rows([i for i in run_ids if i not in kept]))
+        yield from filter(None, map(rows.get, run_ids))
+        fresh = {i: (stamps[i], row) for i, row in rows.items() if row and i in stamps}
+        if fresh.keys() - kept.keys():
             # Without it they are read again.
             with contextlib.suppress(OSError):
                 keep(writable("tables") / name, json.dumps(fresh).encode())
@@ -256,17 +265,8 @@ class Store:
         """File, record and stamp of each packed run; what is no pack, and rows of no run, are left out."""
         packed = {}
         for file in sorted(self._names("", ".parquet")):
-            try:
-                stamp = _stamp(os.stat(f"{self._files.path}/{file}")) if self._local else None
-                frame = pd.read_parquet(io.BytesIO(self._content(file) or b""), columns=PACKED)
-                rows = list(frame.itertuples(index=False))
-                sound = [row for row in rows if all(isinstance(text, str) for text in row)]
-                sound = [row for row in sound if RUN_ID.fullmatch(row.run_id)]
-                packed |= {run_id: (file, record.encode(), stamp) for run_id, record in sound}
-                left_out = f"{len(rows) - len(sound)} of its rows" if len(sound) < len(rows) else ""
-            except (*DAMAGE, OSError, MemoryError) as error:
-                first_line = str(error).partition("\n")[0]
-                left_out = f"it ({type(error).__name__}: {first_line})"
+            records, left_out = self._read_pack(file)
+            packed |= records
             if left_out:
                 warnings.warn(
                     f"{self._where(file)} is damaged, or no file of packed records: {left_out} left out.",
@@ -274,6 +274,20 @@ class Store:
                     stacklevel=2,
                 )
         return packed
+
+    def _read_pack(self, file):
+        """The records of one file of packed runs, and what of it is left out, in words."""
+        try:
+            stamp = _stamp(os.stat(f"{self._files.path}/{file}")) if self._local else None
+            content = self._content(file) or b""
+            frame = pd.read_parquet(io.BytesIO(content), columns=PACKED)
+            rows = list(frame.itertuples(index=False))
+            records = {row.run_id: (file, row.record.encode(), stamp) for row in filter(_is_packed, rows)}
+        except (*DAMAGE, OSError, MemoryError) as error:
+            first_line = str(error).partition("\n")[0]
+            return {}, f"it ({type(error).__name__}: {first_line})"
+        unsound = [row for row in rows if not _is_packed(row)]
+        return records, f"{len(unsound)} of its rows" if unsound else ""
 
     def _where(self, name):
         return self.path / name if self._local else f"{self.path}/{name}"
@@ -297,6 +311,13 @@ class Store:
         aside = f"{name}.{uuid.uuid4().hex}.tmp"
         self._files.pipe_file(aside, content)
         self._files.mv(aside, name)
+
+
+def _is_packed(row):
+    """Whether a row of a pack is a record with the id of a run."""
+    if not all(isinstance(text, str) for text in row):
+        return False
+    return RUN_ID.fullmatch(row.run_id) is not None
 
 
 def _stamp(status):
