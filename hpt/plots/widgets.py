@@ -11,6 +11,8 @@ import ipywidgets
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hpt.errors import ConfigError
+from hpt.metrics.quantities import DECAYS, value_text
 from hpt.plots.display import figure_svg
 from hpt.plots.style import add_note, new_figure
 from hpt.runs.result import RunResult
@@ -50,43 +52,65 @@ class Explorer(ipywidgets.VBox):
 class RunExplorer(Explorer):
     """The basin of one parameterization and width, and beside it the loss curve at a learning rate.
 
+    Weight decay and arm of the study are switches too, where runs differ in them.
+
     Parameters
     ----------
     runs: finished runs of a study, any parameterizations and widths; the first seed of each is shown.
+    arms: of each run, the arm of its study, as :class:`hpt.study.references.Reference` has it.
+
+    Raises
+    ------
+    ConfigError: where runs of one seed differ in something else.
     """
 
-    def __init__(self, runs: Sequence[RunResult]):
-        self._runs = {}
-        for run in runs:
-            row = run.row()
-            cell = self._runs.setdefault((row["parameterization"], row["width"]), {})
-            cell.setdefault(row["log2_lr"], run)
-        names, widths = map(dict.fromkeys, zip(*self._runs, strict=True))
+    def __init__(self, runs: Sequence[RunResult], arms: Sequence[str] | None = None):
+        table = pd.DataFrame([run.row() for run in runs]).assign(arm=arms, run=list(runs))
+        kept = min(DECAYS, key=lambda column: table[column].nunique())
+        table["decay"] = [f"{DECAYS[kept]} = {value_text(value)}" for value in table[kept]]
+        table["variant"] = table["parameterization"]
+        switches = [column for column in ("variant", "arm", "decay") if table[column].nunique() > 1]
+        cells = [*switches, "width"]
+        if table.duplicated([*cells, "log2_lr", "seed"]).any():
+            raise ConfigError(
+                f"runs of one seed that agree in {cells} and the rate.",
+                "they differ in another setting",
+                "RunExplorer(reference.results, reference.arms)",
+            )
+        firsts = table.drop_duplicates([*cells, "log2_lr"])
+        self._runs = {
+            values: dict(zip(cell["log2_lr"], cell["run"], strict=True))
+            for values, cell in firsts.groupby(cells)
+        }
+        widths = sorted(table["width"].unique())
         above = {rate - _best(cell) for cell in self._runs.values() for rate in cell}
         first = min(above, key=lambda octaves: abs(octaves - FIRST_OCTAVES))
         slider = ipywidgets.SelectionSlider
         super().__init__(
             self._beside_best,
-            ipywidgets.Dropdown(description="variant", options=list(names)),
-            slider(description="width", options=sorted(widths), value=max(widths)),
+            *(
+                ipywidgets.Dropdown(description=column, options=list(table[column].unique()))
+                for column in switches
+            ),
+            slider(description="width", options=widths, value=widths[-1]),
             slider(description="above best", options=sorted(above), value=first, continuous_update=False),
         )
-        if len(names) == 1:
-            self.children = self.children[1:]
 
-    def _beside_best(self, name, width, octaves):
+    def _beside_best(self, *values):
         """The run that lies so far above the best, or nearest to that, beside the best."""
         figure, (left, right) = new_figure(2)
-        cell = self._runs.get((name, width))
+        *switches, width, octaves = values
+        name = ", ".join([*switches, f"width {width}"])
+        cell = self._runs.get((*switches, width))
         if cell is None:
-            figure.suptitle(f"{name}, width {width}: not trained")
+            figure.suptitle(f"{name}: not trained")
             return figure
         best = _best(cell)
         chosen = min(cell, key=lambda rate: abs(rate - best - octaves))
         _draw_cell(left, cell, chosen)
         _draw_curves(right, cell, best, chosen)
         price = cell[chosen].val_loss - cell[best].val_loss
-        title = f"{name}, width {width}: log₂ η = {chosen:g} costs {price:.3f} nats"
+        title = f"{name}: log₂ η = {chosen:g} costs {price:.3f} nats"
         figure.suptitle(title.replace("-", "−"))
         return figure
 

@@ -4,6 +4,7 @@ import ipywidgets
 import pytest
 
 import hpt
+from hpt.errors import ConfigError
 from hpt.plots.style import new_figure
 from hpt.plots.widgets import Explorer, RunExplorer
 
@@ -37,8 +38,8 @@ def test_the_picture_follows_the_controls_and_stays_without_a_kernel(drawn):
 
 def test_runs_of_one_variant_need_no_menu(runs, drawn):
     explorer = RunExplorer(runs)
-    _, width, octaves = explorer._controls
-    assert len(drawn) == 1 and explorer.children[:2] == (width, octaves)
+    width, octaves = explorer._controls
+    assert len(drawn) == 1 and width.options == (16,)
     losses = {r.row()["log2_lr"]: r.val_loss for r in runs}
     best = min(losses, key=losses.get)
     assert octaves.options == tuple(sorted(rate - best for rate in losses))
@@ -78,3 +79,18 @@ def test_a_width_that_was_not_trained_says_so(drawn):
     variant.value = "μP"
     width.value = 16
     assert "μP, width 16: not trained" in explorer._figure._suptitle.get_text()
+
+
+def test_arm_and_dose_are_switches(drawn):
+    study = hpt.reference("decay")
+    explorer = RunExplorer(study.results, study.arms)
+    variant, arm, decay, width, octaves = explorer._controls
+    assert [menu.description for menu in (variant, arm, decay)] == ["variant", "arm", "decay"]
+    arm.value, decay.value, width.value, octaves.value = "hidden matrices only", "ηλT = 10", 64, 1
+    of_sp = study.table.query("parameterization == 'SP' and width == 64 and seed == 0")
+    losses = of_sp.query("arm == 'hidden matrices only' and dose == 10").set_index("log2_lr")["loss"]
+    price = losses[losses.idxmin() + 1] - losses.min()
+    title = explorer._figure._suptitle.get_text()
+    assert title.startswith("SP, hidden matrices only, ηλT = 10, width 64") and f"{price:.3f} nats" in title
+    with pytest.raises(ConfigError, match="differ in another setting"):
+        RunExplorer(study.results)
