@@ -217,12 +217,11 @@ class Factorial:
         self.value_N = array([variant.estimate for variant in known.values()])
         drawn = [variant.drawn_B for variant in known.values()]
         self.drawn_BxN = stack(drawn, axis=1) if drawn else np.empty((0, 0))
-        doubts = (
-            f"{'+'.join(compress(names, s)) or 'none'}: {variant.reason}"
-            for s, variant in known.items()
-            if variant.reason
-        )
-        self.doubt = next(doubts, "")
+        self.doubt = ""
+        for setting, variant in known.items():
+            if variant.reason and not self.doubt:
+                switched_on = "+".join(compress(names, setting)) or "none"
+                self.doubt = f"{switched_on}: {variant.reason}"
         # The sets by size, so that an order keeps the first of them.
         self.sets_TxK = array(sorted(product((1, 0), repeat=len(names)), key=sum))
         self.size_T = self.sets_TxK.sum(1)

@@ -182,7 +182,8 @@ class Attention(nn.Module):
         self.out = Linear(c.width, c.width, c.bias)
         self.gate = Linear(c.width, c.heads, c.bias) if c.mixer == "gla" else None
         if c.positions == "rotary":
-            frequency_K2 = 10000.0 ** (-torch.arange(0, c.d_head, 2, device="cpu") / c.d_head)
+            even_K2 = torch.arange(0, c.d_head, 2, device="cpu")
+            frequency_K2 = 10000.0 ** (-even_K2 / c.d_head)
             position_T = torch.arange(c.context, device="cpu")
             self.constant("angles_TxK2", position_T[:, None] * frequency_K2)
         infinite_TxT = torch.full((c.context, c.context), float("-inf"), device="cpu")

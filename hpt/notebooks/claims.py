@@ -161,10 +161,10 @@ def _instability(results, report):
     doubt = Z_95 * np.sqrt(4) * noise
     train = stable.config.train
     diverged = sum(result.diverged for result in results)
+    prices = ", ".join(f"{name} {_price_text(price[name])}" for name in ("SP", "SP+Embd", "μP"))
     came_out = (
         f"at width {width} and a warm-up of {train.warmup_steps} of {train.steps} steps, a learning rate "
-        f"{MISTAKE_OCTAVES} octaves too high costs SP {_price_text(price['SP'])}, SP+Embd "
-        f"{_price_text(price['SP+Embd'])}, μP {_price_text(price['μP'])}; SP's price less SP+Embd's is "
+        f"{MISTAKE_OCTAVES} octaves too high costs {prices}; SP's price less SP+Embd's is "
         f"{more:.2f} ± {doubt:.2f}. Against μP's curve on the same batches SP's moves by {rough_sp:.3f} nats "
         f"from step to step, SP+Embd's by {rough_embd:.3f}; {diverged} of {len(results)} runs diverged"
     )
@@ -209,7 +209,8 @@ def _fit_errors(report, better):
 
 def _misses(report, names):
     """How far off η* of the largest width is predicted from the smaller ones, and what that costs there."""
-    off = report.to_frame().drop_duplicates("parameterization").set_index("parameterization")["octave_error"]
+    rows = report.to_frame().drop_duplicates("parameterization")
+    off = rows.set_index("parameterization")["octave_error"]
     wells = report.basins.sort_values("width").drop_duplicates("parameterization", keep="last")
     curvature = wells.set_index("parameterization")["curvature"]
     told = []

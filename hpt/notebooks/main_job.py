@@ -196,14 +196,26 @@ def facts(study: Study, results: Sequence[RunResult], seconds: Mapping[str, floa
     model = study.base.model
     train = study.base.train
     devices = {f"{r.device}, {r.precision} ({r.precision_reason})" for r in results}
+    diverged = sum(r.diverged for r in results)
+    widths = ", ".join(map(str, study.widths))
+    of_model = (
+        f"{model.depth} layers",
+        f"widths {widths}",
+        f"heads of {model.d_head}",
+        f"vocabulary {model.vocab_size}",
+        f"context {model.context}",
+    )
+    of_training = (
+        f"{train.steps} steps of {train.batch_size} × {model.context} tokens",
+        f"warm-up {train.warmup_steps} steps",
+        f"{train.schedule} schedule",
+    )
     return {
         "profile": study.name,
-        "runs": f"{len(results)}, of which {sum(r.diverged for r in results)} diverged",
+        "runs": f"{len(results)}, of which {diverged} diverged",
         "device": "; ".join(sorted(devices)),
-        "model": f"{model.depth} layers, widths {', '.join(map(str, study.widths))}, heads of "
-        f"{model.d_head}, vocabulary {model.vocab_size}, context {model.context}",
-        "training": f"{train.steps} steps of {train.batch_size} × {model.context} tokens, warm-up "
-        f"{train.warmup_steps} steps, {train.schedule} schedule",
+        "model": ", ".join(of_model),
+        "training": ", ".join(of_training),
         **data.facts,
         "data_fingerprint": data.fingerprint,
         "training time of all runs": duration(sum(r.seconds for r in results)),

@@ -132,12 +132,16 @@ def _switches_of(name):
     """The fields that a published name sets."""
     text = "".join(str(name).lower().replace("µ", "μ").split())
     text = {"sp_lr": "mup-last", "mup_sp": "mup"}.get(text, text).replace("mup_sp_", "mup-")
-    base, *parts = re.split("[+_]" if text.startswith("sp") else "[-_]", text)
+    from_sp = text.startswith("sp")
+    base, *parts = re.split("[+_]" if from_sp else "[-_]", text)
     fields = [switch.lower() for switch in SWITCHES]
+    known = base in ("sp", "μp", "mup", "up") and set(parts) <= set(fields)
     repeated = len(set(parts)) < len(parts)
-    if base not in ("sp", "μp", "mup", "up") or repeated or not set(parts) <= set(fields):
+    if not known or repeated:
         raise unknown_name("parameterization", name, PARAMETERIZATIONS)
-    return {field: (field in parts) == (base == "sp") for field in fields}
+    if from_sp:
+        return {field: field in parts for field in fields}
+    return {field: field not in parts for field in fields}
 
 
 _NAMES = (

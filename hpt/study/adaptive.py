@@ -208,8 +208,9 @@ def _cells(search, group, table):
     skew = common_skew(points)
     fit = wells_of(points, skew)
     x_W = points.origin_W + fit.u_BxW[0] / LN2
-    for width, x, h, tried in zip(points.scale_W, x_W, fit.h_BxW[0], points.tried_Wx2, strict=True):
-        if tried[0] <= x <= tried[1]:
+    found = zip(points.scale_W, x_W, fit.h_BxW[0], points.tried_Wx2, strict=True)
+    for width, x, h, (lowest, highest) in found:
+        if lowest <= x <= highest:
             bracketed[width].well = Well(x, h, skew)
     return cells
 

@@ -105,11 +105,13 @@ class Cost:
             runs += f", then about {self.later} as the results ask"
         if self.at_most_more:
             runs += f"; up to {self.at_most_more} more if an optimum sits at an edge"
-        known = math.isfinite(self.seconds)
+        time = "unknown"
+        if math.isfinite(self.seconds):
+            time = f"about {duration(self.seconds)}"
         lines = [
             runs,
             f"  FLOPs   {self.flops:.2g}",
-            f"  time    {f'about {duration(self.seconds)}' if known else 'unknown'} ({self.why})",
+            f"  time    {time} ({self.why})",
             f"  memory  {in_bytes(self.memory_bytes)}, {in_bytes(self.free_memory_bytes)} free",
             f"  disk    {in_bytes(self.disk_bytes)}, {in_bytes(self.free_disk_bytes)} free",
         ]

@@ -391,10 +391,12 @@ class Training(Run):
         losses_R = self.take_step(step, inputs_RxBxT, targets_RxBxT)
         after = named_weights(self.groups)
         roles = {name: group.role for group in self.groups for name in group.shapes}
-        model, constants = self.one_step.model, self.one_step.constants
+        model = self.one_step.model
+        constants = self.one_step.constants
         seen = look(model, roles, constants, before, after, inputs_RxBxT, self.dtype)
         for i, rows in zip(self.members, seen, strict=True):
-            self.diagnostics[i] += [{"step": step} | row for row in rows if i in self.alive]
+            if i in self.alive:
+                self.diagnostics[i] += [{"step": step} | row for row in rows]
         return losses_R
 
     def form(self, *inputs: Tensor) -> Tensor:
