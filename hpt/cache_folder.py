@@ -13,10 +13,8 @@ import inspect
 import json
 import os
 import shutil
-import stat
 import tempfile
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,9 +25,7 @@ import filelock
 import platformdirs
 
 from hpt.errors import CacheWarning
-
-#: A file or folder.
-StrPath = str | os.PathLike[str]
+from hpt.files import StrPath, check_own, check_writable, read_regular, write_whole
 
 #: Names the folder in the cache's place, for the processes that this one starts.
 STAND_IN = "HPT_CACHE_STAND_IN"
@@ -89,57 +85,6 @@ def _checksum(name, content):
     return hashlib.sha256(b"%s\n%s" % (name.encode(), content)).hexdigest().encode()
 
 
-def read_regular(path: StrPath, *, own: bool = False, follow: bool = False) -> bytes:
-    """The content of a regular file: no pipe or device is waited for, no link followed unless ``follow``.
-
-    Raises
-    ------
-    OSError: for anything else, or where ``own`` and :func:`check_own` refuses it.
-    """
-    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    with open(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(f"{path} is no regular file")
-        if own:
-            check_own(status, path)
-        return file.read()
-
-
-def check_own(status: os.stat_result, path: StrPath) -> None:
-    """Raise PermissionError unless this user or root owns the file and nobody else may write it."""
-    if status.st_uid not in (0, os.geteuid()):
-        raise PermissionError(f"{path} belongs to user {status.st_uid}")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(f"others may write {path}")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears, or is replaced, in one step, and stays when the power fails.
-
-    A link of that name is replaced, not followed.  Raises OSError.
-    """
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with aside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder):
-    opened = os.open(folder, os.O_RDONLY)
-    # Some network file systems cannot.
-    with contextlib.suppress(OSError):
-        os.fsync(opened)
-    os.close(opened)
-
-
 def writable(kind: str, *, own: bool = False) -> Path:
     """The cache's folder for such things, by :func:`prepare`, or one in its place."""
     folder = cache_root() / kind
@@ -159,12 +104,6 @@ def prepare(folder: Path, *, own: bool = False) -> Path:
     check_writable(folder)
     _sweep(folder)
     return folder
-
-
-def check_writable(folder: Path) -> None:
-    """Raise OSError unless a block can be written into a new file of the folder."""
-    with tempfile.TemporaryFile(dir=folder) as probe:
-        probe.write(bytes(1 << 16))
 
 
 def known_stand_in() -> Path | None:

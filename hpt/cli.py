@@ -3,7 +3,6 @@ commands."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
@@ -22,8 +21,8 @@ import hpt.parameterization
 import hpt.plots
 import hpt.runs
 import hpt.study
-from hpt.cache_folder import check_writable
-from hpt.errors import ConfigError, HptError
+from hpt.errors import HptError
+from hpt.files import check_file, writing
 
 FILE = click.Path(exists=True, dir_okay=False)
 
@@ -87,38 +86,15 @@ def study(profile, store, device, workers, minutes, dry_run, csv, adaptive, targ
         echo(chosen.cost(store, device=device, workers=workers))
         return
     if csv:
-        _check_file(Path(csv))
+        check_file(Path(csv))
     table = chosen.run(store, device=device, workers=workers, minutes=minutes, **cluster)
     if csv:
-        with _told(csv):
+        with writing(csv):
             table.to_csv(csv, index=False)
     if minutes and chosen.missing(store):
         _goes_on()
         return
     echo(hpt.transfer_report(table, loss_unit="nats"))
-
-
-@contextlib.contextmanager
-def _told(file):
-    """A file that cannot be written is the user's mistake."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {str(file)!r}: {error}.",
-            "a missing folder, no rights or a full disk",
-            "another file",
-        ) from error
-
-
-def _check_file(file):
-    """Raise ConfigError unless the file can be written, before work is done for it."""
-    with _told(file):
-        if file.is_file() or not file.exists():
-            check_writable(file.parent)
-        if file.exists():
-            # Kept as it is.
-            file.open("ab").close()
 
 
 @main.command()
@@ -241,7 +217,6 @@ def reference(names, profile, device, workers, minutes, folder) -> None:
 @option("--out", default="docs/replication.md", help="The page, in Markdown.")
 def replication(out) -> None:
     """Write what the reference studies say of the paper: docs/replication.md."""
-    _check_file(Path(out))
     echo(hpt.notebooks.write_replication(Path(out)))
 
 
@@ -250,8 +225,8 @@ def replication(out) -> None:
 @option("--picture", default="docs/basins.svg", help="The picture of three basins.")
 def play(out, picture) -> None:
     """Write the page to play with, of the reference study of all sixteen, and the README's picture."""
-    _check_file(Path(out))
-    _check_file(Path(picture))
+    check_file(Path(out))
+    check_file(Path(picture))
     study = hpt.reference("sixteen")
     echo(hpt.plots.write_play_page(study.results, out))
     three = study.table.query("parameterization in ['SP', 'SP+Embd', 'μP']")

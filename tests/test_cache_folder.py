@@ -8,19 +8,9 @@ import textwrap
 
 import pytest
 
-from hpt.cache_folder import (
-    cache_root,
-    code_of,
-    keep,
-    kept,
-    known_stand_in,
-    look_up,
-    read_regular,
-    scratch,
-    writable,
-    write_whole,
-)
+from hpt.cache_folder import cache_root, code_of, keep, kept, known_stand_in, look_up, scratch, writable
 from hpt.errors import CacheWarning
+from hpt.files import read_regular
 from hpt.model import transformer
 from hpt.training import kernels
 
@@ -43,28 +33,6 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         kept("things", "x", lambda: 1 / 0)
     assert not list(tmp_path.rglob("*.*")) and kept("things", "x", lambda: 7) == 7
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    file = tmp_path / "value"
-    write_whole(file, b"first")
-    write_whole(file, b"second")
-    assert file.read_bytes() == b"second" and list(tmp_path.iterdir()) == [file]
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("os.replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(file, b"third")
-    assert file.read_bytes() == b"second"
-
-
-def test_a_link_in_the_way_is_replaced_and_not_followed(tmp_path):
-    (tmp_path / "precious").write_text("mine")
-    (tmp_path / "value").symlink_to(tmp_path / "precious")
-    write_whole(tmp_path / "value", b"new")
-    assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "value").is_symlink()
 
 
 HARM = {

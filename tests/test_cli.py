@@ -168,6 +168,6 @@ def test_a_page_that_cannot_be_written_is_told_before_it_is_made(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
     monkeypatch.setattr(hpt, "reference", None)
-    monkeypatch.setattr(hpt.notebooks, "write_replication", None)
+    monkeypatch.setattr("hpt.notebooks.replication.reference", None)
     done = CliRunner().invoke(main, [*command, str(tmp_path / "none/page")])
     assert done.exit_code == 1 and "cannot write" in done.output and not list((tmp_path / "docs").iterdir())

@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from hpt.cache_folder import read_regular
 from hpt.errors import DataError
+from hpt.files import read_regular
 
 SHUFFLE_SEED = "hpt 0"
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hpt.cache_folder import StrPath, cache_root, known_stand_in, stand_in
+from hpt.cache_folder import cache_root, known_stand_in, stand_in
 from hpt.config import config
 from hpt.data import corpus
 from hpt.data.batches import TokenSource
@@ -21,6 +21,7 @@ from hpt.data.synthetic import SyntheticSource
 from hpt.data.token_cache import open_or_build
 from hpt.data.tokenizer import GPT2_VOCAB, MIN_BPE_VOCAB
 from hpt.errors import CacheError
+from hpt.files import StrPath
 
 PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sympy", "torch")
 EXAMPLES = {"files": "DataConfig(source='files', path='my/texts')", "hub": corpus.HUB_EXAMPLE}

@@ -27,11 +27,12 @@ import numpy as np
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from hpt.cache_folder import digest, prepare, read_regular, scratch
+from hpt.cache_folder import digest, prepare, scratch
 from hpt.data.batches import Batch, cut, even_starts, random_starts, sha256_of, window_count
 from hpt.data.corpus import Corpus
 from hpt.data.tokenizer import encode, gpt2, sample, split, train_bpe
 from hpt.errors import CacheError, DamagedCacheWarning, DataError
+from hpt.files import read_regular
 
 #: Of the cache; a new one makes every cache stale.
 FORMAT = 1

@@ -13,7 +13,8 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from hpt.cache_folder import StrPath, cache_root, write_whole
+from hpt.cache_folder import cache_root
+from hpt.files import StrPath, write_whole
 
 #: What share of a reader's intervals should hold what comes out.
 LEVEL = 0.8

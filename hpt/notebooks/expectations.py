@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpt.cache_folder import StrPath, write_whole
 from hpt.errors import StoreError
+from hpt.files import StrPath, write_whole
 from hpt.metrics.report import TransferReport
 from hpt.notebooks.claims import Answer, Claim, Verdict, check_claims
 from hpt.notebooks.findings import Found, NotRunError, find, reference_report

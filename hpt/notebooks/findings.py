@@ -267,16 +267,12 @@ def change_of_kappa(_, report, arm):
     """By how much the decay of an arm changes κ of SP+Embd, at a token a parameter."""
     arms = ("no decay", arm)
     groups = [_group(report, arm=each, parameterization="SP+Embd") for each in arms]
-    plain_B, decayed_B = map(_kappa_B, groups)
+    plain_B, decayed_B = (figures.kappa(group.drawn("theta_Bx7")) for group in groups)
     if not len(plain_B) or not len(decayed_B):
         raise NotRunError("too few widths, with decay or without")
     rows = report.to_frame().set_index(["arm", "parameterization"])["kappa_reason"]
     reason = rows["no decay", "SP+Embd"] or rows[arm, "SP+Embd"]
     return _shown(decayed_B - plain_B, report.level, "", "+.2f", reason)
-
-
-def _kappa_B(group):
-    return figures.kappa(group.drawn("theta_Bx7"))
 
 
 def power_of_tokens(_, report):

@@ -13,10 +13,10 @@ import pandas as pd
 
 from hpt.analysis.compare import gap_closed
 from hpt.analysis.regret import transfer_regret
-from hpt.cache_folder import StrPath, check_writable
 from hpt.data.source import load
 from hpt.errors import NotebookError
 from hpt.exercises.bets import Bets
+from hpt.files import StrPath, check_writable
 from hpt.metrics.quantities import decay_column
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report

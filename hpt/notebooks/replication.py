@@ -11,6 +11,7 @@ import pandas as pd
 from hpt.analysis.path import PATH, gap_steps
 from hpt.analysis.published import rank_agreement
 from hpt.errors import StoreError
+from hpt.files import check_file
 from hpt.metrics.intervals import Figure
 from hpt.metrics.quantities import DECAYS, QUANTITIES
 from hpt.metrics.report import TransferReport
@@ -66,7 +67,9 @@ def write_replication(out: Path = Path("docs/replication.md"), bootstraps: int =
     Raises
     ------
     StoreError: where not one reference study is there.
+    ConfigError: for a page that cannot be written, before anything is computed.
     """
+    check_file(out)
     studies = []
     for name in reference_names():
         try:

@@ -28,9 +28,9 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 import hpt
-from hpt.cache_folder import StrPath
 from hpt.device import cores_here, pick_device
 from hpt.errors import NotebookError, did_you_mean
+from hpt.files import StrPath
 from hpt.notebooks.source import check_parameters, own_cells, read_notebook, read_parameters
 from hpt.training.memory import SHARE, available_bytes
 

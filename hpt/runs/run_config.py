@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from hpt.cache_folder import StrPath
 from hpt.config import config, from_dict, to_dict
 from hpt.data.source import DataConfig
 from hpt.errors import ConfigError
+from hpt.files import StrPath
 from hpt.model.transformer import ModelConfig, flops_per_token, parameter_count
 from hpt.parameterization.named_rules import trained_by
 from hpt.parameterization.rules import Rule

@@ -19,8 +19,9 @@ import pandas as pd
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from hpt.cache_folder import StrPath, code_of, digest, keep, look_up, read_regular, writable, write_whole
+from hpt.cache_folder import code_of, digest, keep, look_up, writable
 from hpt.errors import DamagedRecordWarning, StoreError
+from hpt.files import StrPath, read_regular, write_whole
 from hpt.runs import result as results
 from hpt.runs import run_config
 from hpt.runs.result import RunResult, decode, decode_row, encode

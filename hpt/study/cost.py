@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpt.cache_folder import StrPath
+from hpt.files import StrPath
 from hpt.runs.run_config import RunConfig, run_flops, run_steps
 from hpt.study.executor import Executor
 from hpt.study.plan import Forecast

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from hpt.cache_folder import StrPath
 from hpt.config import from_dict
 from hpt.errors import ConfigError, did_you_mean
+from hpt.files import StrPath
 from hpt.runs.run_config import read_values
 from hpt.study.study import Study
 

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from hpt.cache_folder import StrPath, write_whole
 from hpt.config import from_dict, to_dict
 from hpt.data.source import load
 from hpt.errors import ConfigError, StoreError, did_you_mean
+from hpt.files import StrPath, write_whole
 from hpt.runs.environment import environment_facts
 from hpt.runs.result import RunResult, decode, encode
 from hpt.runs.run_config import read_values

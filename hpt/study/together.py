@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from hpt.cache_folder import StrPath
 from hpt.data.source import DataConfig, load
 from hpt.errors import ConfigError, StudyInterrupted, did_you_mean
+from hpt.files import StrPath
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_flops
 from hpt.runs.store import Store

@@ -21,10 +21,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from hpt.cache_folder import StrPath
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.errors import ConfigError, StoreError
+from hpt.files import StrPath
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store

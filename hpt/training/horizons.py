@@ -13,11 +13,11 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from hpt.cache_folder import StrPath
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.device import pick_device
 from hpt.errors import ConfigError
+from hpt.files import StrPath
 from hpt.parameterization.rules import ROLES
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig, run_steps
