@@ -224,11 +224,14 @@ def replication(out) -> None:
 @option("--out", default="docs/play.html", help="The page, one HTML file.")
 @option("--picture", default="docs/basins.svg", help="The picture of three basins.")
 def play(out, picture) -> None:
-    """Write the page to play with, of the reference study of all sixteen, and the README's picture."""
+    """Write the page to play with, of the reference studies of all sixteen and of the warm-up, and the
+    README's picture."""
     check_file(Path(out))
     check_file(Path(picture))
     study = hpt.reference("sixteen")
-    echo(hpt.plots.write_play_page(study.results, out))
+    warmup = hpt.reference("warmup")
+    others = [run for arm in ("8 steps", "120 steps") for run in warmup.arm(arm).results]
+    echo(hpt.plots.write_play_page([*study.results, *others], out))
     three = study.table.query("parameterization in ['SP', 'SP+Embd', 'μP']")
     report = hpt.transfer_report(three, reference="μP", bootstraps=200)
     Path(picture).write_text(hpt.plots.figure_svg(hpt.plot_basins(report)), encoding="utf-8")

@@ -220,7 +220,7 @@ class Factorial:
         self.doubt = ""
         for setting, variant in known.items():
             if variant.reason and not self.doubt:
-                switched_on = "+".join(compress(names, setting)) or "none"
+                switched_on = "+".join(compress(names, setting)) or "no switch"
                 self.doubt = f"{switched_on}: {variant.reason}"
         # The sets by size, so that an order keeps the first of them.
         self.sets_TxK = array(sorted(product((1, 0), repeat=len(names)), key=sum))

@@ -1,4 +1,4 @@
-"""What the figures are called: symbol, unit and formula of each, an estimate as text, a group's name.
+"""What the figures are called: symbol and unit of each, an estimate as text, a group's name.
 
 Labels of tables, plots and pages come from here.
 """
@@ -21,11 +21,10 @@ def is_between(value: Any, low: float = -inf, high: float = inf) -> bool:
 
 @dataclass(frozen=True)
 class Quantity:
-    """How a figure is written: its symbol, its unit ("" where there is none) and its formula."""
+    """How a figure is written: its symbol, and its unit ("" where there is none)."""
 
     symbol: str
     unit: str
-    formula: str
 
     def labelled(self, unit: str = "nats") -> str:
         """The symbol with its unit, such as "E (nats)", for losses of this unit."""
@@ -34,24 +33,24 @@ class Quantity:
 
 #: Columns that tell the weight decay, with their symbols: λ, or its dose over a run.
 DECAYS = {"weight_decay": "λ", "dose": "ηλT"}
-# By the name that the figure's column has in a report's tables.
+# By the name that the figure's column has in a report's tables; beside each its formula.
 QUANTITIES = {
-    "E": Quantity("E", "nats", "root mean square of L − law over the runs in the basins"),
-    "E_extrap": Quantity("E_extrap", "nats", "E at the largest width, when the fit leaves it out"),
-    "octave_error": Quantity("octave error", "", "|log₂ η* of the law − log₂ η*|, as E_extrap"),
-    "kappa": Quantity("κ", "", "α − 2β + γ"),
-    "alpha": Quantity("α", "", "L* − L∞ ∝ n^(−α)"),
-    "beta": Quantity("β", "", "η* ∝ n^(−β)"),
-    "gamma": Quantity("γ", "", "∂²L/∂η² at η* ∝ n^γ"),
-    "gamma_log": Quantity("γ_log", "", "h ∝ n^γ_log, γ_log = γ − 2β"),
-    "R": Quantity("R(∞)", "nats", "L∞ − L∞ of the reference"),
-    "R_n": Quantity("R(n)", "nats", "L*(n) − L*(n) of the reference"),
-    "lr": Quantity("η", "", "hidden learning rate"),
-    "log2_lr": Quantity("log₂ η*", "", "where the well of a width is lowest"),
-    "loss": Quantity("L*", "nats", "L(n, η*)"),
-    "curvature": Quantity("h", "nats", "∂²L/∂(ln η)² at η*"),
-    "L_inf": Quantity("L∞", "nats", "L* as n → ∞"),
-    "share": Quantity("share", "", "(L*_from − L*_by)/(L*_from − L*_to)"),
+    "E": Quantity("E", "nats"),  # root mean square of L − law over the runs in the basins
+    "E_extrap": Quantity("E_extrap", "nats"),  # E at the largest width, when the fit leaves it out
+    "octave_error": Quantity("octave error", ""),  # |log₂ η* of the law − log₂ η*|, as E_extrap
+    "kappa": Quantity("κ", ""),  # α − 2β + γ
+    "alpha": Quantity("α", ""),  # L* − L∞ ∝ n^(−α)
+    "beta": Quantity("β", ""),  # η* ∝ n^(−β)
+    "gamma": Quantity("γ", ""),  # ∂²L/∂η² at η* ∝ n^γ
+    "gamma_log": Quantity("γ_log", ""),  # h ∝ n^γ_log, γ_log = γ − 2β
+    "R": Quantity("R(∞)", "nats"),  # L∞ − L∞ of the reference
+    "R_n": Quantity("R(n)", "nats"),  # L*(n) − L*(n) of the reference
+    "lr": Quantity("η", ""),  # hidden learning rate
+    "log2_lr": Quantity("log₂ η*", ""),  # where the well of a width is lowest
+    "loss": Quantity("L*", "nats"),  # L(n, η*)
+    "curvature": Quantity("h", "nats"),  # ∂²L/∂(ln η)² at η*
+    "L_inf": Quantity("L∞", "nats"),  # L* as n → ∞
+    "share": Quantity("share", ""),  # (L*_from − L*_by)/(L*_from − L*_to)
 }
 
 
@@ -80,8 +79,12 @@ def _decimals(width):
 
 
 def _number(value, decimals):
-    text = f"{value:.{decimals}f}"
-    return text.replace("-", "−").replace("inf", "∞").replace("nan", "?")
+    return signs(f"{value:z.{decimals}f}").replace("nan", "?")
+
+
+def signs(text: str) -> str:
+    """A number as text with the signs of mathematics: a minus for its hyphen, and ∞."""
+    return text.replace("-", "−").replace("inf", "∞")
 
 
 def value_text(value: Any) -> str:

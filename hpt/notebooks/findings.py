@@ -15,6 +15,7 @@ from hpt.analysis.compare import common_widths, gap_closed, groups_of
 from hpt.analysis.factorial import effects
 from hpt.metrics import figures
 from hpt.metrics.intervals import Figure, interval
+from hpt.metrics.quantities import signs
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.study.references import Reference, reference_definition
@@ -88,7 +89,7 @@ def _shown(drawn_B, level, unit="", form="+.3f", reason=""):
 
 def _text(values, form):
     """An estimate with its interval, each in this format."""
-    estimate, low, high = (format(value, form) for value in values)
+    estimate, low, high = (signs(format(value, form)) for value in values)
     return f"{estimate} [{low}, {high}]"
 
 

@@ -230,11 +230,9 @@ def opening(report: TransferReport) -> dict[str, Any]:
     basins = plot_basins(report)
     pictures = {"wide": figure_svg(basins), "narrow": figure_svg(stacked(basins))}
     decay = report.table[decay_column(report.group_columns)]
-    regret = transfer_regret(report.table[decay == decay.min()]).round(3)
-    policies = {"unchanged": "as it is", "scaled": "× 1/n"}
-    prices = regret.pivot(index="parameterization", columns="width", values=list(policies))
-    prices.columns = [f"η of width {width:g} {policies[policy]}" for policy, width in prices]
-    return {"pictures": pictures, "regret": prices.reset_index()}
+    regret = transfer_regret(report.table[decay == decay.min()])
+    prices = regret.pivot(index="parameterization", columns="width", values=["unchanged", "scaled"])
+    return {"pictures": pictures, "regret": prices}
 
 
 def _runs_in_words(study, results):
@@ -246,13 +244,13 @@ def _runs_in_words(study, results):
 def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
     """The report's tables of the index: optima, the share of the gap, the metrics."""
     optima = ("width", "log2_lr", "loss", "edge", "n", "determined", "reason")
-    shares = ("width", "share", "gap", "determined", "reason", "method", "n")
+    shares = ("width", "share", "gap", "determined", "reason", "n")
     metrics = ("E", "E_extrap", "octave_error", "kappa", "R")
     tables = {"Optimal hidden learning rate and loss there, by width": _shown(report.basins, optima)}
     if {"SP", "SP+Embd", "μP"} <= set(report.basins["parameterization"]):
         caption = "Share of the gap from SP to μP that SP+Embd closes"
         tables[caption] = _shown(gap_closed(report), shares)
-    caption = f"E, κ and R(∞) against {report.reference}, with {report.level:.0%} intervals"
+    caption = f"E, κ and R(∞) against {report.reference}, with {100 * report.level:g} % intervals"
     tables[caption] = _shown(report.to_frame(), metrics)
     return tables
 

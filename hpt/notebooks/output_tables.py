@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 from bs4 import BeautifulSoup, Tag
 
-from hpt.notebooks.rendering import rendered
+from hpt.notebooks.rendering import label, rendered
 
 _NUMBER = r"[-−+]?(?:\d[\d,]*\.?\d*(?:e[-−+]?\d+)?|inf|∞)"
 #: A cell of figures: nothing, or a number, maybe with a unit or in doubt, and maybe its interval.
@@ -27,7 +27,11 @@ def set_table(table: Tag) -> None:
     """
     if not (table.thead and table.tbody):
         return
-    names = [" · ".join(filter(None, heads)) for heads in _columns(table.thead)]
+    heads = _columns(table.thead)
+    # What stands above the names of rows names the columns.
+    index = len(table.select("tbody tr:first-child th"))
+    heads[:index] = [texts[-1:] for texts in heads[:index]]
+    names = [" · ".join(filter(None, texts)) for texts in heads]
     columns = dict(zip(names, _columns(table.tbody), strict=False))
     if not columns or len(columns) < len(names):
         return
@@ -36,8 +40,10 @@ def set_table(table: Tag) -> None:
         del columns[""]
     records = [_record(columns, row) for row in zip_longest(*columns.values(), fillvalue="")]
     numbers = {name: "" for name, texts in columns.items() if all(map(_FIGURE.fullmatch, texts))}
-    labels = {name: name.replace("_", " ") for name in columns}
-    table.replace_with(BeautifulSoup(rendered(records, labels, numbers), "html.parser"))
+    labels = {name: label(name, list(columns)) for name in columns}
+    new = BeautifulSoup(rendered(records, labels, numbers), "html.parser")
+    new.table.insert(0, table.caption or "")
+    table.replace_with(new)
 
 
 def _columns(part):

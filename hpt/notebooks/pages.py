@@ -23,7 +23,7 @@ from traitlets.config import Config
 from hpt.errors import NotebookError
 from hpt.notebooks.claims import Claim
 from hpt.notebooks.output_tables import set_table
-from hpt.notebooks.rendering import environment, glued, mathml
+from hpt.notebooks.rendering import environment, glued, mathml, signed
 from hpt.notebooks.runner import NotebookResult
 from hpt.notebooks.source import header, read_notebook
 from hpt.study.cost import duration
@@ -63,12 +63,13 @@ def write_report(
     ----------
     facts: what the run ran on and with. Keys become labels (``data_fingerprint`` → "data
         fingerprint").
-    claims: of the paper, with their verdicts.
+    claims: of the papers, with their verdicts; of one that is tested twice the first.
     summary_tables: caption → table, shown as :func:`~hpt.notebooks.rendering.table_html` says.
     more: further pages of ``out_dir`` that the index links to: file name → what it shows. They get a link
         back.
     pictures: the basins that the index opens with, as SVG: "wide", and "narrow" for a phone.
-    regret: the table below them, as :func:`~hpt.analysis.regret.transfer_regret` has it.
+    regret: the prices below them, nats: a row a parameterization, a column for each of "unchanged" and
+        "scaled" and each width that was tuned at.
 
     Returns
     -------
@@ -153,7 +154,7 @@ def _body(result, names):
         config=Config(NbConvertBase={"display_data_priority": _SHOWN}),
         template_name="notebook",
         extra_template_basedirs=[str(Path(__file__).with_name("templates"))],
-        filters={"duration": duration, "mathml": mathml, "is_folded": is_folded},
+        filters={"duration": duration, "mathml": mathml, "is_folded": is_folded, "signed": signed},
     )
     resources = {"metadata": {"path": str(result.source.parent)}}
     body, _ = exporter.from_notebook_node(read_notebook(result.output), resources)

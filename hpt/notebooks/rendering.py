@@ -7,7 +7,7 @@ import html
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from markupsafe import Markup
 from pandas.api.types import is_integer_dtype
 from pygments.formatters import HtmlFormatter
 
-from hpt.metrics.quantities import QUANTITIES
+from hpt.metrics.quantities import QUANTITIES, signs
 from hpt.study.cost import duration
 
 _CONVERTER = math_core.LatexToMathML(fancy_error=False)
@@ -43,10 +43,15 @@ def mathml(tex: str, display: bool = False) -> str:
 
 def with_math(text: str) -> Markup:
     """Plain text as HTML, with its ``$…$`` as formulas."""
-    parts = re.split(r"\$([^$]+)\$", text)
+    parts = re.split(r"\$([^$]+)\$", signed(text))
     parts[::2] = map(html.escape, parts[::2])
     parts[1::2] = map(mathml, parts[1::2])
     return Markup(glued("".join(parts)))
+
+
+def signed(text: str) -> str:
+    """A text with a true minus before its numbers."""
+    return re.sub(r"(?<![\w.)\]])-(?=\d)", "−", text)
 
 
 def glued(markup: str) -> str:
@@ -69,7 +74,7 @@ def table_html(table: pd.DataFrame) -> Markup:
         table = table.reset_index()
     table = table.rename(columns=str)
     formats = {name: _format(table[name]) for name in table.select_dtypes("number")}
-    labels = {name: _label(name, list(table)) for name in table}
+    labels = {name: label(name, list(table)) for name in table}
     return rendered(table.to_dict("records"), labels, formats)
 
 
@@ -85,7 +90,7 @@ def rendered(records: list[dict], labels: dict[str, str], formats: dict[str, str
     companions = {f"{name}_{ending}" for name in labels for ending in _COMPANIONS}
     if "determined" in labels:
         companions.add("reason")
-    shown = [name for name in labels if name not in companions]
+    shown = [name for name in labels if name not in companions and _tells(name, records)]
     columns = [(labels[name], name in formats) for name in shown]
     rows = [[_cell(row, name, formats.get(name, ".3g")) for name in shown] for row in records]
     template = environment().get_template("table.html.j2")
@@ -110,7 +115,15 @@ def environment() -> jinja2.Environment:
     return templates
 
 
-def _label(name, names):
+def _tells(name, records):
+    """Whether a column says anything: not where every row is determined, or none has a value."""
+    silent = {"True"} if name == "determined" else {"", "nan", "None"}
+    said = {str(row[name]) for row in records}
+    return not records or not said <= silent
+
+
+def label(name: str, names: Sequence[str]) -> str:
+    """How a column is headed among others."""
     if name == "R" and "width" in names:
         name = "R_n"
     if name in QUANTITIES:
@@ -165,5 +178,4 @@ def _remark(row, name):
 def _number(value, form):
     if isinstance(value, str):
         return value
-    text = f"{value:{form}}"
-    return text.replace("-", "−").replace("inf", "∞").replace("nan", "–")
+    return signs(f"{value:z{form}}").replace("nan", "–")

@@ -13,7 +13,7 @@ from hpt.analysis.published import rank_agreement
 from hpt.errors import StoreError
 from hpt.files import check_file
 from hpt.metrics.intervals import Figure
-from hpt.metrics.quantities import DECAYS, QUANTITIES
+from hpt.metrics.quantities import DECAYS, QUANTITIES, value_text
 from hpt.metrics.report import TransferReport
 from hpt.notebooks.claims import Claim
 from hpt.notebooks.expectations import (
@@ -89,7 +89,6 @@ def write_replication(out: Path = Path("docs/replication.md"), bootstraps: int =
 def replication_page(studies: Iterable[Told], claims: Iterable[Claim], folder: Path) -> str:
     """The page in Markdown, with the claims as a table; its figures are written into ``folder``."""
     studies = list(studies)
-    claims = list(claims)
     folder.mkdir(parents=True, exist_ok=True)
     first = studies[0]
     base = reference_parts(first.reference.name)[0].study.base
@@ -103,9 +102,8 @@ def replication_page(studies: Iterable[Told], claims: Iterable[Claim], folder: P
         widths=sorted(first.report.basins["width"].unique().tolist()),
         seeds=_seeds(first.report.table),
         text=_text(first.reference.manifest["text"]),
-        tested=claims,
+        tested=list(claims),
         expected=[outcome for study in studies for outcome in outcomes_of(study.findings)],
-        claims=markdown_table(claims_table(claims)),
         studies=[_section(study, folder) for study in studies],
         lacking={n: reference_definition(n)["question"] for n in reference_names() if n not in told},
     )
@@ -115,9 +113,7 @@ def replication_page(studies: Iterable[Told], claims: Iterable[Claim], folder: P
 def _seeds(table):
     """How many seeds a learning rate has, in words."""
     counts = table.groupby(["parameterization", "width", "log2_lr"])["seed"].nunique()
-    fewest = counts.min()
-    most = counts.max()
-    return f"{fewest} to {most} seeds" if most > fewest else f"{most} seed(s)"
+    return " to ".join(map(str, sorted({counts.min(), counts.max()}))) + " seed(s)"
 
 
 def _text(facts):
@@ -139,7 +135,7 @@ def _section(study, folder):
         "reference": study.reference,
         "pictures": _pictures(study, folder) if one_arm else {},
         "figures": markdown_table(figures_table(report)),
-        "outcomes": markdown_table(_outcomes_table(study)),
+        "outcomes": outcomes_of(study.findings),
         "agreement": _agreement(report) if one_arm and len(report.groups) > 2 else "",
         "notebook": reference_definition(study.reference.name)["notebook"],
         "command": manifest["command"],
@@ -195,7 +191,7 @@ def figures_table(report: TransferReport) -> pd.DataFrame:
     frame = report.to_frame().merge(widest[[*columns, "loss"]], on=columns, how="left")
     rows = []
     for row in frame.to_dict("records"):
-        shown = {_header(column): _text_of(row[column]) for column in columns}
+        shown = {_header(column): value_text(row[column]) for column in columns}
         shown["loss, nats"] = "–" if pd.isna(row["loss"]) else f"{row['loss']:.3f}"
         for figure in SHOWN:
             found = Figure.from_row(row, figure)
@@ -207,33 +203,6 @@ def figures_table(report: TransferReport) -> pd.DataFrame:
 
 def _header(column):
     return "variant" if column == "parameterization" else column
-
-
-def _text_of(value):
-    return value if isinstance(value, str) else f"{value:g}"
-
-
-def claims_table(claims: Iterable[Claim]) -> pd.DataFrame:
-    """One row a claim: whose, what, what we expected, what came out, and the verdict with its reason."""
-    rows = []
-    for claim in claims:
-        came_out, verdict, reason = claim.answer
-        rows.append(
-            {
-                "claim": f"{claim.source}: {claim.claim}",
-                "they found": claim.paper,
-                "expected here": claim.expected or "nothing was written down",
-                "came out": came_out or "–",
-                "verdict": f"**{verdict}**" + (f": {reason}" if reason else ""),
-                "runs": claim.runs,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _outcomes_table(study):
-    table = pd.DataFrame(map(vars, outcomes_of(study.findings)))
-    return table.rename(columns=lambda name: name.replace("_", " "))
 
 
 def markdown_table(table: pd.DataFrame) -> str:

@@ -35,14 +35,16 @@ function frame(box, xs, ys, labels, logs, parent) {
   };
   const x = scale(xs, logs[0], left, w - right), y = scale(ys, logs[1], h - bottom, top);
   const chart = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "group", "aria-label": labels.join(" against ") }, parent);
-  const show = (v) => Math.abs(v) < 1e-9 ? "0" : String(parseFloat(v.toPrecision(6))).replace("-", "−");
+  const plain = (v) => Math.abs(v) < 1e-9 ? "0" : String(parseFloat(v.toPrecision(6)));
+  const decimals = (values) => Math.max(...values.map((v) => (plain(v).split(".")[1] ?? "").length));
+  const show = (v, log, values) => (log ? plain(v) : v.toFixed(decimals(values))).replace("-", "−");
   for (const t of ticks(xs, logs[0])) {
     svg("line", { class: t === 0 ? "axis" : "grid", x1: x(t), x2: x(t), y1: top, y2: h - bottom }, chart);
-    svg("text", { x: x(t), y: h - bottom + 16, "text-anchor": "middle" }, chart, show(t));
+    svg("text", { x: x(t), y: h - bottom + 16, "text-anchor": "middle" }, chart, show(t, logs[0], ticks(xs, logs[0])));
   }
   for (const t of ticks(ys, logs[1])) {
     svg("line", { class: Math.abs(t) < 1e-9 ? "axis" : "grid", x1: left, x2: w - right, y1: y(t), y2: y(t) }, chart);
-    svg("text", { x: left - 6, y: y(t) + 4, "text-anchor": "end" }, chart, show(t));
+    svg("text", { x: left - 6, y: y(t) + 4, "text-anchor": "end" }, chart, show(t, logs[1], ticks(ys, logs[1])));
   }
   svg("text", { x: (left + w - right) / 2, y: h - 6, "text-anchor": "middle" }, chart, labels[0]);
   svg("text", { transform: `translate(14 ${(top + h - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, chart, labels[1]);

@@ -38,7 +38,7 @@ def plot_effects(
         bars = shown.query("kind == @kind")
         _draw_bars(ax, bars, colors)
         ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0], unit))
-    if others:
+    if len(parts) > 1:
         _add_legend(axes[-1], parts[others].to_dict("records"), colors)
     remark = _remark(shown)
     figure.suptitle(f"{title}\n{remark}".strip(), fontsize=9)
@@ -80,7 +80,7 @@ def _axis_label(kind, figure, loss_unit):
     unit = quantity.unit.replace("nats", loss_unit) or "change of the exponent"
     if figure in ("E", "E_extrap"):
         unit = "log₂ of the factor"
-    return f"{kind} effect on {quantity.symbol}, {unit}"
+    return f"{kind.capitalize()} effect on {quantity.symbol}, {unit}"
 
 
 def _remark(shown):

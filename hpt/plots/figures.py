@@ -16,6 +16,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from hpt.analysis.predict import predict_lr
+from hpt.metrics.quantities import signs
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.plots.phases import AXES, draw_x_axis, figure_range, points_of
@@ -24,7 +25,7 @@ from hpt.plots.style import (
     PANELS_A_ROW,
     ROLE_COLORS,
     add_note,
-    by_parameterization,
+    by_group,
     color_of,
     draw_over,
     error_bars,
@@ -103,9 +104,8 @@ def plot_basins(
     regret: bool = False,
     mine: pd.DataFrame | None = None,
 ) -> Figure:
-    """Final loss against the learning rate, a panel a parameterization, a colour a width (or a value of the
-    report's scale): mean losses as points, the fitted well as a line, its optimum as a diamond with the
-    interval.
+    """Final loss against the learning rate, a panel a group, a colour a width (or a value of the report's
+    scale): mean losses as points, the fitted well as a line, its optimum as a diamond with the interval.
 
     Parameters
     ----------
@@ -117,9 +117,9 @@ def plot_basins(
     mine: the table of further runs, drawn as rings: your own over a reference study's.
     """
     report = data if isinstance(data, TransferReport) else transfer_report(data)
-    rows = by_parameterization(report.table)
-    wells = by_parameterization(report.basins)
-    own = {} if mine is None or mine.empty else by_parameterization(mine)
+    rows = by_group(report.table, report)
+    wells = by_group(report.basins, report)
+    own = {} if mine is None or mine.empty else by_group(mine, report)
     scale = report.scale
     widths = sorted(report.basins[scale].unique())
     conventions = [convention]
@@ -147,7 +147,8 @@ def plot_basins(
     _set_heights(axes[::PANELS_A_ROW], report, regret)
     if own:
         axes[-1].plot([], [], "o", color="black", mfc="none", ms=8, label="your runs")
-    axes[-1].legend(title=scale, fontsize=8)
+    lines = axes[-1].get_legend_handles_labels()
+    figure.legend(*lines, title=scale, fontsize=8, loc="outside right upper")
     return figure
 
 
@@ -163,7 +164,7 @@ def _set_heights(leftmost, report, regret):
     ylabel = f"validation loss, {report.unit}"
     if regret:
         limits = -cost / 40, 0.625 * cost
-        ylabel = f"{report.unit} above the width's own best"
+        ylabel = f"{report.unit} above each curve's own best"
     for ax in leftmost:
         ax.set_ylabel(ylabel)
         ax.set_ylim(limits)
@@ -207,12 +208,12 @@ def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
     """
     scale = report.scale
     figure, (left, right) = width_figure(2, scale)
-    wells = by_parameterization(report.basins)
+    wells = by_group(report.basins, report)
     measured = report.basins[scale]
     furthest = measured.max() * beyond
     widths = np.geomspace(measured.min(), furthest, 25)
     predicted = [predict_lr(report, width=float(w)) for w in widths]
-    laws = by_parameterization(pd.concat(predicted))
+    laws = by_group(pd.concat(predicted), report)
     for name in wells:
         color = color_of(name)
         _draw_law(left, laws[name], scale, color)
@@ -258,7 +259,7 @@ def _draw_estimate(ax, y, figure, ends, color):
         coordinates = ("axes fraction", "data")
         add_note(ax, "not determined", (0.98, y), (0, 7), xycoords=coordinates, ha="right")
     ax.plot(np.clip([figure.low, figure.high], *ends), [y, y], color=color, lw=2)
-    ax.plot(np.clip(figure.estimate, *ends), y, "o", color=color)
+    ax.plot(np.clip(figure.estimate, *ends), y, "o", color=color, clip_on=False)
 
 
 def plot_gap(shares: pd.DataFrame) -> Figure:
@@ -328,5 +329,5 @@ def _draw_sizes(ax, rows, fit):
     sizes = np.exp2(sizes).reset_index()
     color = ROLE_COLORS[fit.role]
     draw_over(ax, sizes, "width", "rms", fmt="o-", ms=4, color=color)
-    label = f"{fit.role} n^{fit.slope:.2f}".replace("-", "−")
+    label = signs(f"{fit.role} n^{fit.slope:z.2f}")
     return sizes["width"].iloc[-1], sizes["rms"].iloc[-1], label, color

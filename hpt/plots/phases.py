@@ -55,7 +55,8 @@ def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure
 
     A point is a group; its marker tells the weight decay. Grey and hollow: one of its two figures
     is not determined. An undetermined point off the axes' range sits at their border. Groups
-    without an estimate are named below.
+    without an estimate are named below. A figure that one group determines at most, such as R the
+    reference, has no diagram.
 
     Parameters
     ----------
@@ -66,8 +67,12 @@ def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure
     if labels is None:
         labels = len(points) <= 8
     ranges = {name: figure_range(report.figures, name) for name in AXES}
-    figure, axes = new_figure(3, height=4.4)
-    for ax, (x, y) in zip(axes, PAIRS, strict=True):
+    known = report.figures.filter(like="_determined").sum()
+    told = {name for name in AXES if known[f"{name}_determined"] > 1}
+    pairs = [pair for pair in PAIRS if told.issuperset(pair)]
+    pairs = pairs or PAIRS
+    figure, axes = new_figure(len(pairs), height=4.4)
+    for ax, (x, y) in zip(axes, pairs, strict=True):
         for point in points:
             _draw_point(ax, point, (x, y), ranges, labels)
         draw_x_axis(ax, x, ranges[x], report.unit)
@@ -116,7 +121,7 @@ def _draw_point(ax, point, pair, ranges, labelled):
     (x_low, x, x_high), (y_low, y, y_high) = (_on_axis(point, name, ranges) for name in pair)
     ax.hlines(y, x_low, x_high, color=color, lw=1.2)
     ax.vlines(x, y_low, y_high, color=color, lw=1.2)
-    ax.plot(x, y, point.marker, color=color, mfc=color if sure else "none", ms=6)
+    ax.plot(x, y, point.marker, color=color, mfc=color if sure else "none", ms=6, clip_on=False)
     if labelled:
         add_note(ax, point.name, (x, y), (5, 5), fontsize=8, color=color)
 
@@ -148,7 +153,7 @@ def _remarks(points):
                 remark = f"{title} ({QUANTITIES[name].symbol}: {figure.reason})"
                 names.setdefault(remark, []).append(point.name)
     lines = []
-    for remark in sorted(names, key=lambda remark: remark.startswith("grey")):
+    for remark in sorted(names, reverse=True):
         who = names[remark]
         listed = ", ".join(who) if len(who) <= 6 else f"{len(who)} groups"
         lines.append(f"{remark}: {listed}")

@@ -34,18 +34,18 @@ def write_play_page(results: Sequence[RunResult], path: str | os.PathLike, *, ti
 def page_data(results: Sequence[RunResult], title: str = TITLE) -> dict[str, Any]:
     """What the page draws: mean losses over seeds of each variant, warm-up, width and rate.
 
-    Variants that lack a width are left out, and so is the warm-up of which none has all.
+    Variants that lack a width are left out, and so is the warm-up of which none has all; a further warm-up
+    of a variant needs the largest width alone.
     """
-    rows = [result.row() for result in results]
-    trains = [result.config.train for result in results]
-    warmups = [train.warmup_steps for train in trains]
-    table = pd.DataFrame(rows).assign(warmup=warmups)
-    table = table[~table["diverged"]]
+    rows = [result.row() | {"warmup": result.config.train.warmup_steps} for result in results]
+    table = pd.DataFrame(rows).query("not diverged")
     widths = sorted(set(table["width"].tolist()))
     variants = {}
     groups = table.groupby(["parameterization", "warmup"], sort=False)
     for (name, warmup), runs in groups:
-        if set(runs["width"]) == set(widths):
+        own = set(runs["width"])
+        further = name in variants and widths[-1] in own
+        if further or own == set(widths):
             variants.setdefault(name, {})[int(warmup)] = _basins(runs)
     names = dict.fromkeys([*FIRST, *variants])
     shown = [{"name": name, "basins": variants[name]} for name in names if name in variants]
@@ -57,7 +57,7 @@ def page_data(results: Sequence[RunResult], title: str = TITLE) -> dict[str, Any
             "widths": widths,
             "variants": shown,
             "warmups": known,
-            "steps": trains[0].steps,
+            "steps": results[0].config.train.steps,
             "runs": len(results),
         }
     )
@@ -68,5 +68,5 @@ def _basins(runs):
     basins = {}
     for width, of_width in runs.groupby("width"):
         means = of_width.groupby("log2_lr")["loss"].mean()
-        basins[int(width)] = [[rate, loss] for rate, loss in means.items()]
+        basins[int(width)] = list(means.items())
     return basins

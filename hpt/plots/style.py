@@ -8,6 +8,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator
 
+from hpt.metrics.quantities import group_name
+from hpt.metrics.report import TransferReport
 from hpt.plots.display import ShownFigure
 
 COLORS = {
@@ -137,8 +139,14 @@ def label_ends(ax, ends):
     ax.set_xlim(low, high * (high / low) ** 0.45)
 
 
-def by_parameterization(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each parameterization; all rows under "" where there is no such column."""
-    if "parameterization" not in frame:
+def by_group(frame: pd.DataFrame, report: TransferReport) -> dict[str, pd.DataFrame]:
+    """The rows of each group of a report, called by its parameterization and what else varies; all rows
+    under "" where there are no groups."""
+    varies = report.basins.nunique() > 1
+    columns = [name for name in report.group_columns if name == "parameterization" or varies[name]]
+    if not columns:
         return {"": frame}
-    return dict(list(frame.groupby("parameterization", sort=False)))
+    rows = frame[columns].to_dict("records")
+    names = [group_name(row, columns) for row in rows]
+    groups = frame.groupby(names, sort=False)
+    return dict(list(groups))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hpt.metrics.quantities import signs
 from hpt.plots.style import GREY, add_note, color_of, new_figure
 
 
@@ -47,6 +48,6 @@ def _draw_step(ax, y, step, start, unit):
     ax.plot([low, high], [y, y], color="black", lw=1.2)
     said = step.reason
     if step.gain == step.gain:
-        said = f"{step.gain:+.3f} {unit}, {step.share:.0%}"
-    rightmost = max(start, start + step.gain, high)
+        said = signs(f"{step.gain:+.3f} {unit}, {step.share:.0%}")
+    rightmost = max(start, high)
     add_note(ax, said, (rightmost, y), (6, -3), fontsize=8)

@@ -74,7 +74,7 @@ def test_claims_follow_the_runs(run):
     assert told[UNSTABLE].verdict == "holds"
     warmup = run.config.train.warmup_steps
     assert f"warm-up of {warmup} of {run.config.train.steps} steps" in told[UNSTABLE].came_out
-    error = told["(a) SP's optimal learning rate is poorly predictable"].came_out
+    error = told["(a) SP's runs lie further from one law of width than μP's (E)"].came_out
     assert "η* of the largest width is missed by" in error and error.count("nats") >= 2
     closes = told["(b) Embd alone brings the loss near that of μP"]
     assert closes.verdict == "holds" and "75%" in closes.came_out
@@ -124,7 +124,7 @@ def test_what_is_not_determined_is_said_with_its_reason(run):
     table = sweep(SP=3.0, μP=2.8, **{"SP+Embd": 2.85})
     table = table[table["width"] < 64]
     told = judged(results_of(table, run), table, reference="μP")
-    error = told["(a) SP's optimal learning rate is poorly predictable"]
+    error = told["(a) SP's runs lie further from one law of width than μP's (E)"]
     assert error.verdict == "undetermined" and "too few" in error.reason
 
 

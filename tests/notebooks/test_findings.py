@@ -46,7 +46,7 @@ def test_decay_is_told_from_its_share_on_the_embedding():
     assert told["large_dose"].verdict == Verdict.FAILS and "+0.02" in told["large_dose"].came_out
     assert told["confound"].verdict == Verdict.HOLDS and "+0.1" in told["confound"].came_out
     # 0.1 of the 0.3 nats of gap are lost.
-    assert told["share"].verdict == Verdict.HOLDS and told["share"].came_out[:3] in ("-33", "-34")
+    assert told["share"].verdict == Verdict.HOLDS and told["share"].came_out[:3] in ("−33", "−34")
     assert told["shift"].verdict != Verdict.FAILS
 
 

@@ -37,13 +37,13 @@ def test_summary_tables_have_each_figure_with_its_interval(sweep):
 def test_the_opening_is_a_picture_for_either_screen_and_the_price_at_the_largest_width(sweep):
     parts = opening(transfer_report(sweep, reference="μP", bootstraps=50))
     assert {name: text.count("<svg") for name, text in parts["pictures"].items()} == {"wide": 1, "narrow": 1}
-    regret = parts["regret"].set_index("parameterization")
+    regret = parts["regret"]
     smaller = sorted(set(sweep["width"]))[:-1]
-    assert list(regret) == [f"η of width {w} {said}" for said in ("as it is", "× 1/n") for w in smaller]
+    assert list(regret) == [(policy, width) for policy in ("unchanged", "scaled") for width in smaller]
     assert set(regret.index) == set(sweep["parameterization"]) and regret.min().min() >= 0
     other = pd.concat([sweep, sweep.assign(weight_decay=0.1, loss=9 - sweep["loss"])])
     both = opening(transfer_report(other, reference="μP", bootstraps=50))["regret"]
-    assert both.set_index("parameterization").equals(regret)
+    assert both.equals(regret)
 
 
 def test_summary_tables_tell_several_weight_decays_apart(sweep):

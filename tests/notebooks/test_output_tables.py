@@ -25,9 +25,9 @@ def of(frame):
 
 
 def test_digits_stay_and_figures_stand_to_the_right():
-    frame = pd.DataFrame({"who": ["a-b", "info"], "loss": [0.25, -1.0], "n": [4096.0, 0.02]})
+    frame = pd.DataFrame({"who": ["a-b", "info"], "cost": [0.25, -1.0], "size": [4096.0, 0.02]})
     head, rows, right = of(frame)
-    assert (head, right) == (["who", "loss", "n"], [False, True, True])
+    assert (head, right) == (["who", "cost", "size"], [False, True, True])
     assert rows == [["a-b", "0.25", "4096.00"], ["info", "−1.00", "0.02"]]
 
 
@@ -43,7 +43,7 @@ def test_intervals_and_reasons_stand_in_the_cell_of_their_figure():
         index=pd.Index(["SP", "μP"], name="parameterization"),
     )
     head, rows, right = of(frame)
-    assert head == ["parameterization", "E"] and right == [False, True]
+    assert head == ["variant", "E (nats)"] and right == [False, True]
     assert rows == [["SP", "0.5 0.25 … 0.75"], ["μP", "– few widths"]]
 
 
@@ -60,8 +60,21 @@ def test_heads_of_two_levels_and_rows_that_span_become_one_line_each():
     index = pd.MultiIndex.from_product([["SP"], [16, 32]], names=["parameterization", "width"])
     columns = pd.MultiIndex.from_tuples([("paper", "E"), ("0.5", "0.5")])
     head, rows, _ = of(pd.DataFrame([[1, 2], [3, 4]], index, columns))
-    assert head == ["parameterization", "width", "paper · E", "0.5 · 0.5"]
+    assert head == ["variant", "width", "paper · E", "0.5 · 0.5"]
     assert rows == [["SP", "16", "1", "2"], ["SP", "32", "3", "4"]]
+
+
+def test_what_names_the_columns_is_no_name_of_the_rows():
+    losses = pd.DataFrame({"width": [16, 32], "parameterization": ["SP", "μP"], "loss": [4.5, 4.2]})
+    head, rows, _ = of(losses.pivot(index="width", columns="parameterization", values="loss"))
+    assert head == ["width", "SP", "μP"] and rows == [["16", "4.5", "–"], ["32", "–", "4.2"]]
+
+
+def test_a_column_that_says_nothing_is_left_out():
+    frame = pd.DataFrame({"width": [16, 32], "edge": [None, None], "determined": [True, True]})
+    assert of(frame)[0] == ["width"]
+    frame = pd.DataFrame({"width": [16, 32], "edge": [None, "high"], "determined": [True, False]})
+    assert of(frame)[0] == ["width", "at grid edge", "determined"]
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def report(tmp_path_factory):
             name: f'<?xml version="1.0"?>\n<svg viewBox="0 0 9 4"><title>{name}</title></svg>'
             for name in SIZES
         },
-        regret=pd.DataFrame({"parameterization": ["SP"], "scaled by 1/n, nats": [np.nan]}),
+        regret=pd.DataFrame({("unchanged", 16): {"SP": np.nan}, ("scaled", 16): {"SP": 0.0125}}),
     )
     assert index == out / "index.html"
     return out
@@ -180,7 +180,8 @@ def test_the_index_opens_with_the_basins_and_their_price(report):
     page = BeautifulSoup((report / "index.html").read_text(encoding="utf-8"), "html.parser")
     first = page.select("section")[1]
     assert [figure.title.get_text() for figure in first.select("figure svg")] == list(SIZES)
-    assert "scaled by 1/n" in first.table.get_text() and "–" in first.table.get_text()
+    cells = [cell.get_text() for cell in first.table.select("tbody td")]
+    assert cells == ["SP", "–", "0.013"] or cells == ["SP", "–", "0.012"]
     assert "octaves (factors of two)" in first.get_text() and "nats a token" in first.get_text()
 
 

@@ -17,7 +17,7 @@ def test_effects_as_bars():
     sweep = synthetic_sweep({name: Law(L_inf=2.5 - 0.1 * i) for i, name in enumerate(NAMES)})
     frame = effects(transfer_report(sweep, bootstraps=50), "loss")
     figure = plot_effects(frame)
-    assert [ax.get_xlabel().split()[0] for ax in figure.axes] == ["main", "interaction", "shapley"]
+    assert [ax.get_xlabel().split()[0] for ax in figure.axes] == ["Main", "Interaction", "Shapley"]
     bars = [bar.get_width() for bar in figure.axes[0].patches]
     main = frame[(frame.kind == "main") & frame.estimate.notna()].estimate
     assert sorted(bars) == pytest.approx(sorted(main))
@@ -52,4 +52,4 @@ def test_a_reason_stands_in_place_of_a_bar_without_estimate():
     assert [note.get_text() for note in ax.texts] == ["not told apart"] and GREY == "#a8a8a8"
     said = figure._suptitle.get_text()
     assert said == "title\ngrey: too noisy (1); not told apart (1)"
-    assert ax.get_xlabel() == "main effect on κ, change of the exponent"
+    assert ax.get_xlabel() == "Main effect on κ, change of the exponent"

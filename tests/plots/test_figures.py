@@ -74,7 +74,8 @@ def test_own_runs_are_rings_over_a_reference(report):
             "weight_decay": 0.0,
         }
     )
-    axes = hpt.plot_basins(report, mine=own).axes
+    figure = hpt.plot_basins(report, mine=own)
+    axes = figure.axes
 
     def rings(ax):
         hollow = [line for line in ax.get_lines() if isinstance(line.get_markerfacecolor(), str)]
@@ -83,7 +84,7 @@ def test_own_runs_are_rings_over_a_reference(report):
 
     assert rings(axes[0]) == [[3.5, 3.6]]
     assert rings(axes[1]) == rings(axes[-1]) == []
-    assert "your runs" in [text.get_text() for text in axes[-1].get_legend().get_texts()]
+    assert "your runs" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_other_figures_draw(report):
@@ -153,7 +154,7 @@ def test_sizes_other_than_widths_have_their_own_axis(report):
         swept.rename(columns={"width": "tokens"}), scale="tokens", reference="μP", bootstraps=60
     )
     basins = hpt.plot_basins(sizes)
-    assert basins.axes[-1].get_legend().get_title().get_text() == "tokens"
+    assert basins.legends[0].get_title().get_text() == "tokens"
     drawn = (hpt.plot_optimum(sizes), hpt.plot_gap(gap_closed(sizes)))
     assert [figure.axes[0].get_xlabel() for figure in drawn] == ["tokens", "tokens"]
     same = (hpt.plot_optimum(report), hpt.plot_gap(gap_closed(report)))

@@ -97,6 +97,36 @@ def test_the_page_under_real_clicks(study, browser, tmp_path, width):
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
+def test_a_further_warmup_is_a_switch_of_the_variants_that_have_it(study, browser, tmp_path):
+    short = hpt.reference("warmup").arm("8 steps").results
+    runs = [*study.results, *short]
+    data = page_data(runs)
+    assert data["warmups"] == [60, 8] and sorted(data["variants"][0]["basins"][8]) == [32, 128]
+    browser.get(write_play_page(runs, tmp_path / "play.html").as_uri())
+
+    def choose(kind, value):
+        browser.find_element("css selector", f'input[name="{kind}"][value="{value}"]').click()
+
+    def chosen(kind):
+        return browser.find_element("css selector", f'input[name="{kind}"]:checked').get_attribute("value")
+
+    def shown():
+        return [path.get_attribute("data-width") for path in browser.find_elements("css selector", ".basin")]
+
+    assert chosen("warmup") == "60" and shown() == ["16", "32", "64"]
+    choose("warmup", 8)
+    assert shown() == ["32"]
+    browser.find_element("id", "plant").click()
+    assert shown() == ["32", "128"]
+    assert "SP, warm-up 8" in browser.find_element("id", "tries").text
+    # μP was not trained with it.
+    choose("variant", "μP")
+    assert chosen("warmup") == "60" and shown() == ["16", "32", "64"]
+    choose("warmup", 8)
+    assert chosen("variant") == "SP" and shown() == ["32"]
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
 def test_the_price_of_the_tuned_rate_is_the_regret(study):
     from hpt.analysis.regret import transfer_regret
 

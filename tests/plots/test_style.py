@@ -1,11 +1,13 @@
 """Colours, axes and error bars that the figures share."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
-from hpt.plots.style import COLORS, by_parameterization, color_of, error_bars, log_axis, new_figure
+from hpt.plots.style import COLORS, by_group, color_of, error_bars, log_axis, new_figure
 
 
 def test_sixteen_colours_tell_sixteen_variants_apart():
@@ -37,7 +39,15 @@ def test_error_bars_are_distances_to_the_ends():
     np.testing.assert_allclose(error_bars(frame, "x"), [[0.5, 0.1], [1.0, 2.0]])
 
 
-def test_rows_of_each_parameterization_keep_their_order():
-    frame = pd.DataFrame({"parameterization": ["b", "a", "b"], "x": [1, 2, 3]})
-    assert {n: list(rows.x) for n, rows in by_parameterization(frame).items()} == {"b": [1, 3], "a": [2]}
-    assert list(by_parameterization(frame[["x"]])) == [""]
+def test_rows_of_each_group_keep_their_order_and_are_called_by_what_varies():
+    frame = pd.DataFrame(
+        {"arm": ["q", "p", "p"], "parameterization": "SP", "weight_decay": 0.0, "x": [1, 2, 3]}
+    )
+    report = SimpleNamespace(basins=frame, group_columns=("arm", "parameterization", "weight_decay"))
+    assert {name: list(rows.x) for name, rows in by_group(frame, report).items()} == {
+        "q SP": [1],
+        "p SP": [2, 3],
+    }
+    one_arm = SimpleNamespace(basins=frame[1:], group_columns=report.group_columns)
+    assert list(by_group(frame[1:], one_arm)) == ["SP"]
+    assert list(by_group(frame, SimpleNamespace(basins=frame, group_columns=()))) == [""]
