@@ -57,9 +57,6 @@ def stacked(figure: Figure) -> Figure:
         ax.tick_params(labelleft=True)
         if not ax.get_ylabel():
             ax.set_ylabel(y_label)
-    for legend in copy.legends:
-        legend.set_loc("outside lower center")
-        legend.set_ncols(3)
     copy.set_size_inches(NARROW_INCHES, rows * height)
     return copy
 

@@ -148,7 +148,7 @@ def plot_basins(
     if own:
         axes[-1].plot([], [], "o", color="black", mfc="none", ms=8, label="your runs")
     lines = axes[-1].get_legend_handles_labels()
-    figure.legend(*lines, title=scale, fontsize=8, loc="outside right upper")
+    figure.legend(*lines, title=scale, fontsize=8, loc="outside lower center", ncols=8)
     return figure
 
 

@@ -80,7 +80,7 @@ def plot_phases(report: TransferReport, *, labels: bool | None = None) -> Figure
         ax.axhline(0, color="black", lw=0.6)
     if not labels:
         _add_legend(figure, points, _markers(report), DECAYS.get(decay_column(report.group_columns)))
-    figure.suptitle(_remarks(points), fontsize=8, color="#666666", y=-0.02, va="top")
+    figure.suptitle(_remarks(points), fontsize=8, color="#666666", y=-0.02, va="top", wrap=True)
     return figure
 
 
@@ -140,7 +140,7 @@ def _add_legend(figure, points, markers, symbol):
         ax.plot([], [], "o", color=color_of(variant), label=variant)
     for decay, marker in markers.items():
         ax.plot([], [], marker, color="black", label=f"{symbol}={decay:g}")
-    figure.legend(loc="outside right center", fontsize=8)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
 
 
 def _remarks(points):
