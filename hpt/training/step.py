@@ -78,8 +78,8 @@ class Step:
             share = x.shape[1] / inputs_RxBxT.shape[1]
             losses_R = self.losses(weights, x, y) * share
             # No loss depends on another member's weights.
-            new = torch.autograd.grad(losses_R.sum(), list(weights.values()))
-            grads = sums(grads, new)
+            # Under no name of their own, these are freed before the next part needs its memory.
+            grads = sums(grads, torch.autograd.grad(losses_R.sum(), list(weights.values())))
             total_R += losses_R.detach()
         if not self.stacked:
             grads = [g[None] for g in grads]
