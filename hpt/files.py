@@ -6,14 +6,21 @@ import contextlib
 import os
 import stat
 import tempfile
+import tomllib
 import uuid
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 from hpt.errors import ConfigError
 
 #: A file or folder.
 StrPath = str | os.PathLike[str]
+
+
+def read_toml(wing: str, file: str) -> dict:
+    """The content of a TOML file that lies in a wing."""
+    return tomllib.loads((resources.files(wing) / file).read_text("utf-8"))
 
 
 def read_regular(path: StrPath, *, own: bool = False, follow: bool = False) -> bytes:

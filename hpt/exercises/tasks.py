@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import numpy as np
 
+from hpt.files import read_toml
 from hpt.model.transformer import ModelConfig, Transformer
 from hpt.parameterization.groups import param_groups
 
@@ -128,9 +127,8 @@ _READ = {"03.groups": rates_by_name}
 
 def _tasks():
     """Every exercise by name."""
-    file = resources.files("hpt.exercises") / "tasks.toml"
     tasks = {}
-    for name, words in tomllib.loads(file.read_text(encoding="utf-8")).items():
+    for name, words in read_toml("hpt.exercises", "tasks.toml").items():
         cases = _CASES.get(name, [])
         for case in words.pop("cases", []):
             cases.append([_argument(value) for value in case])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hpt.metrics.sensitivity import check_band
-from hpt.metrics.table import read_table
+from hpt.metrics.table import Columns, read_table
 
 #: Fewer rates than these in common are no curve.
 FEWEST_RATES = 3
@@ -18,13 +17,13 @@ TOO_FEW = f"fewer than {FEWEST_RATES} learning rates in common"
 
 
 def curve_agreement(
-    table: pd.DataFrame | str | Path,
+    table: Any,
     *,
     beta: float = 0.0,
     octaves: float = 2.0,
     loss_at_start: float = np.inf,
     scale: str = "width",
-    by: str | Sequence[str] | None = None,
+    by: Columns = None,
 ) -> pd.DataFrame:
     """How far apart the curves of excess loss of neighbouring sizes are, if rates are used as η·n^(−β).
 
@@ -52,14 +51,12 @@ def curve_agreement(
     check_band(octaves)
     sweep = read_table(table, scale=scale, by=by)
     rows = []
-    for key, runs in sweep.groups():
-        named = dict(zip(sweep.group_columns, key, strict=True))
-        losses = runs.groupby([scale, "log2_lr"])["loss"].mean().clip(upper=loss_at_start)
-        for smaller, larger in pairwise(sorted(runs[scale].unique())):
-            moved = losses[smaller]
+    for named, curves in sweep.curves(loss_at_start):
+        for smaller, larger in pairwise(curves):
+            moved = curves[smaller]
             moved.index = moved.index - beta * np.log2(larger / smaller)
             sizes = {"smaller": smaller, "larger": larger}
-            rows.append(named | sizes | _distance(moved, losses[larger], octaves))
+            rows.append(named | sizes | _distance(moved, curves[larger], octaves))
     return pd.DataFrame(rows)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy import arange, array, concatenate, inf, isfinite, log, maximum, nan, ndarray, where
+from numpy import arange, argmin, array, concatenate, inf, isfinite, log, maximum, nan, ndarray, unique, where
 
 LN2 = log(2.0)
 # Runs further from the best learning rate than this are outside the basin, or than FAR_REACH where
@@ -43,7 +43,7 @@ def edge_of(log2_lrs, losses) -> str:
     edge. A single learning rate, or nothing finite, is "low": lower ones are the ones to add.
     """
     _, loss_K = _cell_means(log2_lrs, losses)
-    best = np.argmin(loss_K) if len(loss_K) else 0
+    best = argmin(loss_K) if len(loss_K) else 0
     if best == 0:
         return "low"
     return "high" if best == len(loss_K) - 1 else ""
@@ -51,7 +51,7 @@ def edge_of(log2_lrs, losses) -> str:
 
 def _cell_means(log2_lr_N, loss_N):
     """Different learning rates in order, and the mean loss at each: inf where any run diverged."""
-    log2_lr_K, cell_N = np.unique(log2_lr_N, return_inverse=True)
+    log2_lr_K, cell_N = unique(log2_lr_N, return_inverse=True)
     loss_N = where(isfinite(loss_N), loss_N, inf)
     return log2_lr_K, np.bincount(cell_N, loss_N) / np.bincount(cell_N)
 
@@ -62,7 +62,7 @@ def basin_window(log2_lr_K, loss_K) -> slice:
     They lie within REACH_OCTAVES of its :func:`middle` and RISE_NATS of the best loss; the nearest
     neighbour on each side stays however far.
     """
-    best = np.argmin(loss_K)
+    best = argmin(loss_K)
     octaves_K = np.abs(log2_lr_K - middle(log2_lr_K, loss_K))
     neighbour_K = np.abs(arange(len(loss_K)) - best) <= 1
     low_K = loss_K <= loss_K[best] + RISE_NATS
@@ -84,7 +84,7 @@ def basin_window(log2_lr_K, loss_K) -> slice:
 def middle(log2_lr_K, loss_K) -> float:
     """About where the optimum is: the best learning rate, or half the way to its better neighbour
     where that is more than an octave away."""
-    best = np.argmin(loss_K)
+    best = argmin(loss_K)
     beside = [k for k in (best - 1, best + 1) if 0 <= k < len(loss_K)]
     near = min(beside, key=lambda k: loss_K[k], default=best)
     pair = log2_lr_K[[best, near]]
@@ -112,6 +112,7 @@ class Points:
     narrow_W: whether only these and the best are left, as no smooth well fits more.
     thinned_W: how many runs near the optimum are left out, as there are more than MOST_RUNS.
     best_W: lowest mean loss of a learning rate, nats.
+    rise_W: how far the neighbours of that rate are above it, nats: the higher one that trained.
     edge_W, reason_W: "" or the edge, and why a width has no basin.
     """
 
@@ -128,6 +129,7 @@ class Points:
     narrow_W: ndarray
     thinned_W: ndarray
     best_W: ndarray
+    rise_W: ndarray
     edge_W: ndarray
     reason_W: ndarray
 
@@ -154,27 +156,19 @@ class Points:
     def seeds_W(self) -> ndarray:
         """How many different seeds each width has in its basin."""
         pairs = zip(self.seed_WxP, self.inside_WxP, strict=True)
-        return array([len(np.unique(seed_P[inside_P])) for seed_P, inside_P in pairs])
+        return array([len(unique(seed_P[inside_P])) for seed_P, inside_P in pairs])
 
     @property
     def repeats_WxP(self) -> ndarray:
         """How many runs share each run's learning rate; 0 where padded."""
         return self._sums(self.rate_WxP, self.inside_WxP * 1.0).astype(int)
 
-    @property
-    def rise_W(self) -> ndarray:
-        """How far the neighbours of the best learning rate are above it, nats: the higher of them."""
-        mean_WxP = self.means(self.rate_WxP, self.loss_WxP)
-        log2_lr_WxP = self.origin_W[:, None] + self.u_WxP / LN2
-        near_WxP = np.zeros_like(self.inside_WxP)
-        for end_W in self.bracket_Wx2.T:
-            near_WxP |= np.abs(log2_lr_WxP - end_W[:, None]) < 1e-6
-        above_WxP = mean_WxP - self.best_W[:, None]
-        return where(near_WxP & self.inside_WxP, above_WxP, 0.0).max(1)
+    def _log2_lr(self, w):
+        return self.origin_W[w] + self.u_WxP[w] / LN2
 
     def narrowed(self, w: int) -> None:
         """Keep of a width's runs only those at the best learning rate and its neighbours."""
-        log2_lr_P = self.origin_W[w] + self.u_WxP[w] / LN2
+        log2_lr_P = self._log2_lr(w)
         low, high = self.bracket_Wx2[w]
         kept_P = self.inside_WxP[w] & (log2_lr_P > low - 1e-6) & (log2_lr_P < high + 1e-6)
         for name in ("u_WxP", "loss_WxP", "weight_WxP", "rate_WxP", "seed_WxP"):
@@ -188,12 +182,10 @@ class Points:
         """log2 η of the nearest learning rates on either side of a width's best whose mean loss is
         more than `clear` nats above it; ∓inf where there is none."""
         above_P = self.means(self.rate_WxP, self.loss_WxP)[w] - self.best_W[w]
-        u_P = self.u_WxP[w][self.inside_WxP[w] & (above_P > clear)]
-        log2_lr_P = self.origin_W[w] + u_P / LN2
+        wall_P = self._log2_lr(w)[self.inside_WxP[w] & (above_P > clear)]
         beyond = self.tried_Wx2[w, 1] if self.cliff_W[w] else inf
-        below_P = log2_lr_P[u_P < 0]
-        above_P = log2_lr_P[u_P > 0]
-        return below_P.max(initial=-inf), above_P.min(initial=beyond)
+        best = self.origin_W[w]
+        return wall_P[wall_P < best].max(initial=-inf), wall_P[wall_P > best].min(initial=beyond)
 
     def means(self, code_WxP, value_WxP) -> ndarray:
         """Mean (W, P) of the values of all runs that share each run's code, such as `rate_WxP`; 0
@@ -244,8 +236,9 @@ def _basin(width, cell):
         reason = EDGE
     elif window.stop - window.start < 3:
         reason = FEW_RATES
-    best_k = np.argmin(loss_K)
+    best_k = argmin(loss_K)
     around_K = concatenate([[-inf], log2_lr_K, [inf]])
+    near_K = loss_K[max(best_k - 1, 0) : best_k + 2]
     cliff = window.stop < len(loss_K) and not isfinite(loss_K[window.stop])
     origin = log2_lr_K[best_k]
     u_P = (log2_lr_N[kept_N] - origin) * LN2
@@ -255,7 +248,7 @@ def _basin(width, cell):
         "u_WxP": u_P,
         "loss_WxP": loss_N[kept_N],
         "weight_WxP": np.ones_like(u_P),
-        "rate_WxP": np.unique(np.round(u_P, 6), return_inverse=True)[1],
+        "rate_WxP": unique(np.round(u_P, 6), return_inverse=True)[1],
         "seed_WxP": cell.seed.to_numpy(int)[kept_N],
         "tried_Wx2": (log2_lr_K[0], log2_lr_K[window.stop if cliff else -1]),
         "cliff_W": cliff,
@@ -263,6 +256,7 @@ def _basin(width, cell):
         "narrow_W": False,
         "thinned_W": near - kept_N.sum(),
         "best_W": best,
+        "rise_W": near_K[isfinite(near_K)].max(initial=best) - best,
         "edge_W": edge,
         "reason_W": reason,
     }

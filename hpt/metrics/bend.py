@@ -26,8 +26,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy import array, concatenate, exp, log, maximum, ndarray, sqrt, stack
-from numpy.linalg import eigh, inv, qr, solve
+from numpy import array, asarray, block, concatenate, diag, exp, hstack, log, maximum, ndarray, sqrt, stack
+from numpy.linalg import eigh, qr, solve
 from scipy import stats
 from scipy.linalg import null_space
 
@@ -52,7 +52,7 @@ def straight(x) -> ndarray:
 
 def drift_covariance(x) -> ndarray:
     """Covariance of d at places `x` (octaves) for σ = 1, from the lowest of them on."""
-    from_first = np.asarray(x) - np.min(x)
+    from_first = asarray(x) - np.min(x)
     near = np.minimum.outer(from_first, from_first)
     far = np.maximum.outer(from_first, from_first)
     return near**2 * (3 * far - near) / 6
@@ -103,16 +103,14 @@ class Bend:
         if self.slope_known:
             line = line[:, :1]
         here, there = line[:W], line[W:]
-        noise = np.diag(self.variance_W)
+        noise = diag(self.variance_W)
+        none = np.zeros_like(here.T @ here)
         found = [np.zeros((len(x_N), W))]
         for sigma in SIGMA_K[1:]:
             drift = sigma**2 * covariance
-            inverse = inv(drift[:W, :W] + noise)
-            smooth_NxW = drift[W:, :W] @ inverse
-            weighted = here.T @ inverse
-            fit = solve(weighted @ here, weighted)
-            rest = there - smooth_NxW @ here
-            found.append(smooth_NxW + rest @ fit)
+            kriging = block([[drift[:W, :W] + noise, here], [here.T, none]])
+            target = hstack([drift[W:, :W], there])
+            found.append(solve(kriging, target.T)[:W].T)
         return array(found)
 
     def correction(self, x_N, left_W) -> ndarray:
@@ -122,7 +120,7 @@ class Bend:
     def drawn(self, x_N, left_BxW) -> ndarray:
         """The same in every replicate (B, N), with a bend drawn that the measured sizes cannot
         show."""
-        x_N = np.asarray(x_N, float)
+        x_N = asarray(x_N, float)
         weight_KxNxW = self.weights(x_N)
         bend_BxM = self._paths(concatenate([self.x_W, x_N]))
         W = len(self.x_W)
@@ -145,7 +143,7 @@ def likelihood_of_sigma(x_W, left_W, variance_W) -> ndarray:
     left = left_W @ contrasts
     log_p_K = []
     for sigma in SIGMA_K:
-        covariance = sigma**2 * drift_covariance(x_W) + np.diag(variance_W)
+        covariance = sigma**2 * drift_covariance(x_W) + diag(variance_W)
         of_left = stats.multivariate_normal(cov=contrasts.T @ covariance @ contrasts)
         log_p_K.append(of_left.logpdf(left))
     return exp(log_p_K - np.max(log_p_K))

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import concatenate, inf, isfinite, maximum, ndarray, sqrt, stack, where
+from numpy import concatenate, exp, inf, isfinite, maximum, mean, ndarray, sqrt, stack, take_along_axis, where
 from scipy.optimize import nnls
 
 from hpt.errors import TableError, did_you_mean
@@ -99,12 +99,12 @@ def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
         drawn_BxWxP *= _relative(noise.growth_p_K, points.scale_W, B, rng)[..., None]
     squares = [widen_B**2]
     if shared.sd_B.any():
-        drawn_BxWxP += np.take_along_axis(shared.common_BxWxS, seed_1xWxP, axis=2)
-        squares.append(shared.sd_B**2 / np.mean(shared.sd_B**2))
+        drawn_BxWxP += take_along_axis(shared.common_BxWxS, seed_1xWxP, axis=2)
+        squares.append(shared.sd_B**2 / mean(shared.sd_B**2))
     method = PARAMETRIC
     repeats_WxP = points.repeats_WxP
     if shared.weight_BxWxS is not None and (repeats_WxP > 1).any():
-        weight_BxWxP = np.take_along_axis(shared.weight_BxWxS, seed_1xWxP, axis=2)
+        weight_BxWxP = take_along_axis(shared.weight_BxWxS, seed_1xWxP, axis=2)
         resampled_BxWxP = noise.raised * _deviations(points) * weight_BxWxP
         drawn_BxWxP = where(repeats_WxP > 1, resampled_BxWxP, drawn_BxWxP)
         method = SEEDS
@@ -119,7 +119,7 @@ def draw_noise(noise: Noise, points: Points, shared: SharedDraws, rng) -> Draws:
 def _relative(growth_p_K, scale_W, B, rng):
     """The noise's deviation (B, W) over its root mean square, where it grows as drawn."""
     growth_B = rng.choice(GROWTH_K, B, p=growth_p_K)
-    sd_BxW = np.exp(np.outer(growth_B, np.log2(scale_W / scale_W[0])))
+    sd_BxW = exp(np.outer(growth_B, np.log2(scale_W / scale_W[0])))
     return sd_BxW / sqrt((sd_BxW**2).mean(1, keepdims=True))
 
 
@@ -152,7 +152,7 @@ def seeds_to_resample(resample: str, groups: Sequence[Points], scales, labelled:
         return None
     repeats = [points.repeats_WxP[points.inside_WxP] for points in groups]
     repeats_N = concatenate(repeats or [np.zeros(1)])
-    if resample == AUTO and not (labelled and np.mean(repeats_N >= LEAST_SEEDS) >= LEAST_SHARE):
+    if resample == AUTO and not (labelled and mean(repeats_N >= LEAST_SEEDS) >= LEAST_SHARE):
         return None
     if not labelled or not (repeats_N > 1).any():
         raise TableError(

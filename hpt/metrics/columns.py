@@ -1,68 +1,55 @@
 """The columns of a table by the names that people have, and what stands in their cells.
 
 A name is taken apart at its prefixes (`config/`, `summary/`, `params.`, `metrics.`, `params_`) and
-compared without case and marks: `config/n_embd`, `nEmbd` and `n-embd` are n_embd.
+compared without case, marks and unit: `config/n_embd`, `nEmbd`, `n-embd` and `n_embd (units)` are
+n_embd. Which names and words are known says words.toml.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError, did_you_mean
-from hpt.metrics.reading import DECIMAL_COMMA
+from hpt.metrics.reading import DECIMAL_COMMA, WORDS
 
-# By the name that hpt uses: groups of other names, the first group that has a member counts.
-NAMES = {
-    "width": (
-        "width",
-        "n_embd n_embed d_model hidden_size model_dim model_width hidden_dim d_embed embed_dim "
-        "embedding_dim emb_dim dim_model hidden_width d_hidden n_hidden",
-        "dim",
-    ),
-    "lr": (
-        "lr",
-        "learning_rate max_lr peak_lr lr_max lr_peak max_learning_rate base_lr peak_learning_rate "
-        "initial_lr init_lr eta step_size",
-    ),
-    "log2_lr": ("log2_lr log2lr log2_learning_rate lr_log2",),
-    "loss": (
-        "loss",
-        "val_loss eval_loss validation_loss valid_loss test_loss final_val_loss final_loss loss_val "
-        "best_val_loss val_loss_epoch loss_nats val_nll eval_nll test_nll nll cross_entropy "
-        "val_ppl ppl perplexity val_perplexity eval_perplexity eval_ppl "
-        "bpb val_bpb bpc bits_per_byte bits_per_char "
-        "val_acc accuracy acc val_accuracy eval_accuracy test_accuracy "
-        "error error_rate val_error test_error err",
-        "train_loss training_loss loss_train",
-        "value values_0",
-    ),
-    "parameterization": ("parameterization parametrization parameterisation parametrisation",),
-    "weight_decay": ("weight_decay wd weightdecay",),
-    "seed": ("seed random_seed rng_seed run_seed",),
-    "diverged": ("diverged is_diverged has_diverged",),
-}
+WORD_FLAGS = re.VERBOSE | re.IGNORECASE
 PREFIX = re.compile(r"^(config|summary|hparams?|params?|metrics|user_attrs|args)[./_ ](?=.)", re.IGNORECASE)
-DIVERGED = "diverged div nan inf infinity ∞ +inf +∞".split()
-POWER = re.compile(r"([\d.]+)\s*(?:\^|\*\*)\s*[({]?\s*([+-−]?[\d.]+)\s*[)}]?")
-FRACTION = re.compile(r"([\d.eE+-]+)\s*/\s*([\d.eE+-]+)")
-SUFFIXED = re.compile(r"([\d.]+)\s*([kKmMbBgGtT])")
-SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+# A unit in brackets; of a learning rate it may be a logarithm or a factor.
+UNIT = re.compile(r"\s*[(\[](?!.*log)\D*[)\]]$", re.IGNORECASE)
+NUMBER = re.compile(WORDS["number"], WORD_FLAGS)
+THOUSANDS = re.compile(r"[1-9]\d{0,2}([,_']\d{3})+")
+# From which group of names on a loss is that of training.
+TRAINING = 4
+# The word around a number: 'width=64', 'w64', 'lr: 2^-9'; '64d', '64 units'.
+WORD_BEFORE = re.compile(r"^([^=:]*[=:]\s*|[^\W\d]\D*?[ _-]*)(?=[+-]?[\d.])")
+WORD_AFTER = re.compile(r"(?<=\d)[ _-]*[^\W\d]+$")
+# A header that may say so, and what its word may be beside the name of an axis or of a loss.
+LABEL = r"^(?!Unnamed|log[^=]*$).*\d"
+# A column that is a logarithm of the learning rate, and its base.
+LOGARITHMS = {"log2_lr": 2.0, "log10_lr": 10.0, "ln_lr": np.e}
 
 
 def plain(name) -> str:
     """A column's name without prefix, case and marks."""
-    text = str(name).strip()
+    text = unicodedata.normalize("NFKC", str(name)).strip()
     while PREFIX.match(text):
         text = PREFIX.sub("", text, count=1)
     text = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", text).replace("η", "eta")
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-def named(frame: pd.DataFrame, wanted: Sequence[str], given: dict, notes: list[str]):
+def is_word(text: str, pattern: str) -> bool:
+    """Whether a text is one of the words of a pattern, whatever its case."""
+    return bool(re.fullmatch(pattern, text, WORD_FLAGS))
+
+
+def named(frame: pd.DataFrame, wanted: Iterable[str], given: dict, notes: list[str]):
     """The frame with the columns `wanted` under hpt's names, as far as it has them, and the names
     that they had.
 
@@ -88,12 +75,14 @@ def named(frame: pd.DataFrame, wanted: Sequence[str], given: dict, notes: list[s
             had[name] = column
             if column != name:
                 notes.append(f"column {column!r} taken for {name}")
-    double = [name for name, column in had.items() if list(frame.columns).count(column) > 1]
-    if double:
+    once = frame.columns.map(lambda column: re.sub(r"\.\d+$", "", str(column)))
+    renamed = (once != frame.columns) & once.isin(had.values())
+    twins = frame.columns[frame.columns.duplicated() | renamed]
+    if len(twins):
         raise TableError(
-            f"The table has two columns {had[double[0]]!r}.",
+            f"The table has two columns {twins[0]!r}.",
             "one was renamed to a name that was there",
-            "table.loc[:, ~table.columns.duplicated()]",
+            f"table.drop(columns={twins[0]!r}), or table.loc[:, ~table.columns.duplicated()]",
         )
     replaced = [name for name, column in had.items() if column != name and name in frame]
     frame = frame.drop(columns=replaced)
@@ -101,39 +90,45 @@ def named(frame: pd.DataFrame, wanted: Sequence[str], given: dict, notes: list[s
 
 
 def _found(frame, name, notes):
-    """The column that a name stands for; None where there is none."""
-    tiers = NAMES.get(name, (plain(name),))
-    if name in frame:
-        others = []
-        if name == "loss":
-            others = [column for column in frame if plain(column) in tiers[1].split()]
-        if others:
-            notes.append(f"column 'loss' taken, not {others[0]!r}; loss={others[0]!r} takes that one")
-        return name
-    for names in tiers:
-        fitting = [column for column in frame if _forms(column, name) & set(names.split())]
-        exact = [column for column in fitting if not PREFIX.match(str(column))]
-        if len(fitting) > 1 and len(exact) != 1:
-            raise TableError(
-                f"Columns {fitting} all fit {name!r}.",
-                "the table has several under names that hpt knows",
-                f"table.rename(columns={{{fitting[0]!r}: {name!r}}})",
-            )
-        if fitting:
-            return exact[0] if len(exact) == 1 else fitting[0]
+    """The column that a name stands for, of the first group of names that has one; None where none."""
+    tiers = {column: _tier(column, name) for column in frame}
+    first = min(tiers.values(), default=np.inf)
+    fitting = [column for column in tiers if tiers[column] == first < np.inf]
+    fitting = [c for c in fitting if c == name] or [c for c in fitting if not PREFIX.match(str(c))] or fitting
+    if len(fitting) > 1:
+        raise TableError(
+            f"Columns {fitting} all fit {name!r}.",
+            "the table has several under names that hpt knows",
+            f"table.rename(columns={{{fitting[0]!r}: {name!r}}})",
+        )
+    for column in fitting:
+        others = [other for other in tiers if tiers[other] < TRAINING and other != column]
+        if name == "loss" and others:
+            notes.append(f"column {column!r} taken, not {others[0]!r}; loss= takes another")
+        return column
     return None
 
 
-def _forms(column, name):
-    """What a column's name may stand for: all of it, or, but for a loss, its last part."""
-    forms = {plain(column)}
+def _tier(column, name):
+    """Which group of the names of `name` a column's is in; inf where in none. It may stand with a
+    unit, or, but for a loss, behind what it is a part of."""
+    text = str(column)
+    forms = {plain(text)}
+    if "lr" not in name:
+        forms.add(plain(UNIT.sub("", text)))
     if name != "loss":
-        forms.add(plain(re.split(r"[./]", str(column))[-1]))
-    return forms
+        forms.add(plain(re.split(r"[./]", text)[-1]))
+    for tier, pattern in enumerate(WORDS["names"].get(name, [plain(name)])):
+        if any(is_word(form, pattern) for form in forms):
+            return tier
+    return np.inf
 
 
 def unpivoted(frame: pd.DataFrame, scale: str, notes: list[str]) -> pd.DataFrame:
     """A table with a column for each size (or learning rate), as rows; any other as it is.
+
+    The columns are called 64, 'width=64', 'w64' or 'loss_64'. Where neither axis has a name, the one along
+    the columns is the learning rate if all its values are below 1.
 
     Raises
     ------
@@ -142,24 +137,45 @@ def unpivoted(frame: pd.DataFrame, scale: str, notes: list[str]) -> pd.DataFrame
     if frame.columns.nlevels > 1:
         raise TableError(
             "The table's columns have several levels.",
-            "a pivot of several values",
-            "table.stack().reset_index()",
+            "a pivot of several values, or over several columns",
+            "table.melt(value_name='loss', ignore_index=False).reset_index()",
         )
-    known = numbers(pd.Series(frame.columns, dtype=object)).notna().to_numpy()
-    if known.sum() < 2:
+    header = pd.Series(frame.columns, dtype=object)
+    values = numbers(header)
+    word = ""
+    if values.count() < 2:
+        labels = header.astype(str)[lambda text: text.str.contains(LABEL)]
+        word = _word(labels)
+        if _axis(word, scale) or plain(word) in ("", *"wdnh") or _tier(word, "loss") < np.inf:
+            values = numbers(labels, "size").reindex(header.index)
+    known = values.notna().to_numpy()
+    headers = frame.columns[known]
+    if known.all():
+        frame = frame.reset_index()
+    kept = list(frame.columns.drop(headers))
+    axes = {_axis(column, scale) for column in kept} - {""}
+    if len(headers) < 2 or len(axes) > 1 or any(_tier(column, "loss") < np.inf for column in kept):
         return frame
-    kept = list(frame.columns[~known])
-    name = frame.columns.name
-    if name is None:
-        name = "lr" if any(_fits(column, scale) for column in kept) else scale
-    first, *_, last = frame.columns[known]
-    notes.append(f"columns {first!r} to {last!r} taken for values of {name}")
+    as_rate = scale in axes or (not axes and values.max() < 1)
+    name = _axis(word, scale) or headers.name or ("lr" if as_rate else scale)
+    said = f"columns {headers[0]!r} to {headers[-1]!r} taken for values of {name}"
+    if not axes and len(kept) == 1:
+        other = "lr" if name == scale else scale
+        said += f", {kept[0]!r} for {other}"
+        frame = frame.rename(columns={kept[0]: other})
+        kept = [other]
+    notes.append(said)
+    frame = frame.rename(columns=values[known].set_axis(headers))
     return frame.melt(id_vars=kept, var_name=name, value_name="loss")
 
 
-def _fits(column, name):
-    every = " ".join(NAMES.get(name, (plain(name),)))
-    return bool(_forms(column, name) & set(every.split()))
+def _axis(column, scale):
+    """The axis that a column holds: the scale, lr or its logarithm; "" for none, or for a corner that
+    names two."""
+    parts = re.split(r"[\\/|↓→]", str(column))
+    axes = (scale, "lr", *LOGARITHMS)
+    found = {axis for axis in axes for part in parts if _tier(part.strip(), axis) < np.inf}
+    return found.pop() if len(found) == 1 else ""
 
 
 def require(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
@@ -169,7 +185,8 @@ def require(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
         return
     listed = ", ".join(map(repr, missing))
     left = [str(column) for column in frame if column not in wanted]
-    renames = ", ".join(f"{_nearest(name, left)!r}: {name!r}" for name in missing)
+    near = {name: get_close_matches(name, left, n=1) or [f"your name of {name}"] for name in missing}
+    renames = ", ".join(f"{near[name][0]!r}: {name!r}" for name in missing)
     raise TableError(
         f"The table has no column {listed}.",
         did_you_mean(missing[0], left) if left else "the table is empty",
@@ -177,57 +194,64 @@ def require(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
     )
 
 
-def _nearest(name, columns):
-    """The column that is likeliest meant."""
-    hint = did_you_mean(name, columns)
-    return hint.split("'")[1] if hint.startswith("did you mean") else f"your name of {name}"
-
-
-def numbers(values: pd.Series, diverged_text: bool = False) -> pd.Series:
+def numbers(values: pd.Series, of: str = "") -> pd.Series:
     """A column as floats; nan where a cell is blank or no number.
 
-    '2^-9', '1/512', '125M' and '3,5' are numbers; with `diverged_text` 'diverged', 'nan' and '∞'
-    are inf.
+    '2^-9', '10⁻³', '3×10^-4', '1/512', '125M' and '3,5' are numbers. Of "loss", 'diverged', 'nan' and '∞'
+    are inf; of "lr" or "size", a word that all cells have is left out ('width=64', '64d'), and of "size"
+    '1,024' is a thousand and 24.
     """
     if values.dtype.kind in "fiub":
         return values.astype(float)
+    if values.dtype == object:  # which may hold tensors of one number
+        values = values.map(lambda value: getattr(value, "item", lambda: value)())
     found = pd.to_numeric(values, errors="coerce").astype(float)
     unclear = found.isna() & values.notna()
     codes, texts = pd.factorize(values[unclear].astype(object).map(str).str.strip())
-    meant = np.array([_number(text, diverged_text) for text in texts], float)
-    found[unclear] = meant[codes]
+    meant = pd.Series([_number(text, of) for text in texts], dtype=float)
+    left = pd.Series(texts, dtype=object)[meant.isna()]
+    for word in (WORD_BEFORE, WORD_AFTER) if of in ("lr", "size") else ():
+        if _word(left, word):
+            left = left.str.replace(word, "", regex=True)
+            meant = meant.fillna(left.map(lambda text: _number(text, of)))
+    found[unclear] = meant.to_numpy()[codes]
     return found
+
+
+def _word(texts, pattern=WORD_BEFORE):
+    """The word that all texts have around their number; "" where they have none in common."""
+    words = {(pattern.search(text) or [""])[0] for text in texts}
+    return words.pop() if len(words) == 1 else ""
 
 
 def is_blank(values: pd.Series) -> pd.Series:
     """Which cells hold nothing."""
-    if values.dtype.kind in "fiub":
-        return values.isna()
-    text = values.astype(object).map(str).str.strip().str.lower()
-    return values.isna() | text.isin(["", "nan", "none"])
+    return values.isna() if values.dtype.kind in "fiub" else says(values, "|nan|none", missing=True)
 
 
-def _number(text, diverged_text):
-    text = re.sub("[\u202f\u00a0]", "", text.replace("−", "-").replace("×10^", "e"))
-    if diverged_text and text.lower() in DIVERGED:
+def says(values: pd.Series, pattern: str, missing: bool = False) -> pd.Series:
+    """Which cells hold one of the words of a pattern; `missing`: what is said of those without a value."""
+    return values.astype("str").str.strip().str.fullmatch(pattern, flags=WORD_FLAGS, na=missing)
+
+
+def _number(text, of):
+    text = re.sub("[\u202f\u00a0$]", "", text)
+    text = unicodedata.normalize("NFKC", re.sub("([⁺⁻⁰¹²³⁴-⁹]+)", r"^\1", text)).replace("−", "-")
+    if of == "loss" and is_word(text, WORDS["diverged"]):
         return np.inf
+    if of == "size" and THOUSANDS.fullmatch(text):
+        text = re.sub("[,_']", "", text)
     if DECIMAL_COMMA.fullmatch(text):
         text = text.replace(",", ".")
     try:
         return _value(text)
-    except (ValueError, ZeroDivisionError, OverflowError):
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
         return np.nan
 
 
 def _value(text):
-    """A number, a power, a fraction, or a number with the letter of a size."""
-    if match := POWER.fullmatch(text):
-        base, exponent = match.groups()
-        return float(base) ** float(exponent)
-    if match := FRACTION.fullmatch(text):
-        above, below = match.groups()
-        return float(above) / float(below)
-    if match := SUFFIXED.fullmatch(text):
-        number, suffix = match.groups()
-        return float(number) * SUFFIXES[suffix.lower()]
-    return float(text)
+    """A power, a fraction, or a number with the letter of a size."""
+    part = NUMBER.fullmatch(text).groupdict("1")
+    suffix = WORDS["suffixes"][part.pop("suffix").lower()]
+    times, base, power, number, below = map(float, part.values())
+    return times * base**power * number / below * suffix

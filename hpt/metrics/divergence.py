@@ -12,7 +12,7 @@ Letters: N runs of a width, K learning rates.
 from __future__ import annotations
 
 import numpy as np
-from numpy import inf, isfinite, maximum, ndarray, where
+from numpy import argmin, asarray, diff, full, inf, isfinite, maximum, minimum, ndarray, unique, where, zeros
 
 CLIFF_NATS = 1.0
 STEEP = 8.0
@@ -25,17 +25,17 @@ def diverged_runs(log2_lr_N, loss_N) -> ndarray:
     """Which runs of one width have a finite loss that is no loss of a trained model (N,)."""
     finite_N = isfinite(loss_N)
     if not finite_N.any():
-        return np.zeros(len(loss_N), bool)
-    log2_lr_K, cell_N = np.unique(log2_lr_N, return_inverse=True)
-    least_K = np.full(len(log2_lr_K), inf)
-    np.minimum.at(least_K, cell_N[finite_N], np.asarray(loss_N)[finite_N])
-    best = np.argmin(least_K)
+        return zeros(len(loss_N), bool)
+    log2_lr_K, cell_N = unique(log2_lr_N, return_inverse=True)
+    least_K = full(len(log2_lr_K), inf)
+    np.minimum.at(least_K, cell_N[finite_N], asarray(loss_N)[finite_N])
+    best = argmin(least_K)
     octaves_K = log2_lr_K - log2_lr_K[best]
     rise_K = least_K - least_K[best]
     limit_K = maximum(CLIFF_NATS, STEEP * _curvature(octaves_K, rise_K) * octaves_K**2)
     limit_K[:best] = inf
     first = _plateau(rise_K, best)
-    limit_K[first:] = np.minimum(limit_K[first:], PLATEAU_NATS)
+    limit_K[first:] = minimum(limit_K[first:], PLATEAU_NATS)
     return finite_N & (loss_N - least_K[best] > limit_K[cell_N])
 
 
@@ -47,7 +47,7 @@ def _curvature(octaves_K, rise_K):
 
 def _plateau(rise_K, best):
     """Index of the first rate above the best that lies on a plateau; K where there is none."""
-    step_K = np.diff(where(isfinite(rise_K), rise_K, 1e300))
+    step_K = diff(where(isfinite(rise_K), rise_K, 1e300))
     for k in range(best + 1, len(rise_K) - 1):
         jump, after = step_K[k - 1 : k + 1]
         if rise_K[k] > PLATEAU_NATS and PLATEAU_NATS / 2 < jump < inf and after < jump / 2:

@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import arange, isfinite, maximum, nan, ndarray, sqrt, where
+from numpy import append, arange, flatnonzero, full, isfinite, maximum, nan, ndarray, select, sqrt, where
 from scipy import stats
 
 from hpt.metrics import figures
@@ -90,17 +90,17 @@ def fit_group(key: tuple, points: Points) -> GroupFit:
     """Fit wells, then the law; widths whose well opens downwards or lies off the grid are named and
     left out."""
     points = deepcopy(points)
-    found_3xW = np.full((3, len(points.scale_W)), nan)
+    found_3xW = full((3, len(points.scale_W)), nan)
     skew = SKEW_PRIOR[0]
     shape = ShapeDoubt()
-    fitted = np.flatnonzero(points.reason_W == "")
+    fitted = flatnonzero(points.reason_W == "")
     while len(fitted):
         part = _down_weight_outliers(points.take(fitted))
         skew = common_skew(part)
         wells = wells_of(part, skew)
         if not _reject(points, fitted, part, wells):
             break
-        fitted = np.flatnonzero(points.reason_W == "")
+        fitted = flatnonzero(points.reason_W == "")
     if len(fitted):
         points.weight_WxP[fitted] = part.weight_WxP
         found_3xW[:, fitted] = _log2_lr(part, wells), wells.loss_BxW[0], wells.h_BxW[0]
@@ -131,7 +131,7 @@ def _reject(points, fitted, part, wells):
     falls_W = wrong_W & (part.u_WxP.max(1) == 0)
     cliff_W = part.cliff_W & (falls_W | beyond_W)
     reasons = {"": narrow_W, CLIFF: cliff_W, EDGE: low_W | high_W, WRONG_SIGN: wrong_W}
-    points.reason_W[fitted] = np.select(list(reasons.values()), list(reasons), "")
+    points.reason_W[fitted] = select(list(reasons.values()), list(reasons), "")
     points.edge_W[fitted[low_W & ~narrow_W]] = "low"
     points.edge_W[fitted[high_W & ~narrow_W]] = "high"
     return narrow_W.any() or (points.reason_W[fitted] != "").any()
@@ -173,7 +173,7 @@ def _law(fit):
     window, whose runs the law of the other widths does not contradict."""
     points = fit.points
     law = _law_with(fit, fit.edges)
-    edges = np.flatnonzero((points.reason_W == EDGE) & (points.rates_W >= 3))
+    edges = flatnonzero((points.reason_W == EDGE) & (points.rates_W >= 3))
     part = fit.basins
     if not len(edges) or len(fit.fitted) < 3 or part.spare < 1:
         return fit.edges, law
@@ -186,5 +186,5 @@ def _law(fit):
 
 def _law_with(fit, edges):
     """The law of the widths with a well and of some at an edge."""
-    part = fit.points.take(np.append(fit.fitted, edges))
+    part = fit.points.take(append(fit.fitted, edges))
     return fit_laws(part, wells_of(part, fit.skew), edges=len(edges))

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy import inf, isfinite, maximum, nan, sqrt, where
+from numpy import cumsum, inf, isfinite, isnan, maximum, mean, minimum, nan, quantile, sqrt, where
 
 from hpt.metrics.quantities import estimate_text
 
@@ -43,7 +42,7 @@ class Figure:
     def of(cls, estimate, ends=UNKNOWN, reason: str = "", method: str = "", n: int = 0, widest=inf) -> Figure:
         """Determined unless there is a reason, an end of the interval is open, or it is wider than
         `widest`."""
-        unknown = np.isnan(ends).any()
+        unknown = isnan(ends).any()
         if not reason and not isfinite(ends).all():
             reason = NOISE_UNKNOWN if unknown else OPEN
         if not reason and ends[1] - ends[0] > widest:
@@ -75,13 +74,13 @@ class Figure:
 def interval(replicates, level: float):
     """Ends of the central interval of replicates (B,), nan where there are none. A nan among them
     says nothing: it counts half as −inf, half as +inf."""
-    lost = np.isnan(replicates)
+    lost = isnan(replicates)
     if lost.all():
         return UNKNOWN
-    replicates = where(lost, where(np.cumsum(lost) % 2, -inf, inf), replicates)
+    replicates = where(lost, where(cumsum(lost) % 2, -inf, inf), replicates)
     tail = (1 - level) / 2
-    low = np.quantile(replicates, tail, method="lower")
-    return low, np.quantile(replicates, 1 - tail, method="higher")
+    low = quantile(replicates, tail, method="lower")
+    return low, quantile(replicates, 1 - tail, method="higher")
 
 
 def ratio_interval(estimate: float, replicates, level: float):
@@ -91,9 +90,9 @@ def ratio_interval(estimate: float, replicates, level: float):
     The ratio of a replicate to the replicates' root mean square is a pivot; dividing the estimate
     by its quantiles gives the interval.
     """
-    if np.isnan(replicates).all():
+    if isnan(replicates).all():
         return UNKNOWN
-    typical = sqrt(np.mean(replicates**2))
+    typical = sqrt(mean(replicates**2))
     if not 1e-12 * max(estimate, 1e-300) < typical < inf:
         return estimate, estimate
     low, high = interval(replicates / typical, level)
@@ -103,4 +102,4 @@ def ratio_interval(estimate: float, replicates, level: float):
 def spanning(estimate: float, ends):
     """The interval, widened to hold the estimate."""
     low, high = ends
-    return np.minimum(low, estimate), maximum(high, estimate)
+    return minimum(low, estimate), maximum(high, estimate)

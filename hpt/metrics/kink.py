@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy import clip, exp, expm1, log1p, maximum, ndarray, sign, take_along_axis
+from numpy import clip, exp, expm1, linspace, log1p, maximum, ndarray, sign, take_along_axis
 
 from hpt.metrics.basin import Points
 
@@ -24,8 +23,8 @@ KINK_OCTAVES = 0.28
 SMOOTH_OCTAVES = 0.04
 # Trial kinks, ln of the ratio of the curvatures on the two sides, and trial optima, ln η from the
 # smooth well's.
-KINKS = np.linspace(0.0, 2.4, 13)
-TRIALS = np.linspace(-0.7, 0.7, 15)
+KINKS = linspace(0.0, 2.4, 13)
+TRIALS = linspace(-0.7, 0.7, 15)
 # ln of how many times likelier a kink must be to speak of a lack of fit.
 EVIDENT = 3.0
 

@@ -15,8 +15,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy import arange, array, clip, exp, inf, isfinite, log, maximum, nan, ndarray, stack, where
+from numpy import (
+    arange,
+    array,
+    asarray,
+    clip,
+    column_stack,
+    diagonal,
+    errstate,
+    exp,
+    eye,
+    full,
+    geomspace,
+    inf,
+    isfinite,
+    isnan,
+    log,
+    moveaxis,
+    nan,
+    ndarray,
+    ones_like,
+    stack,
+    swapaxes,
+    where,
+    zeros,
+)
 from numpy.linalg import solve
 from scipy.optimize import nnls
 
@@ -51,7 +74,7 @@ class LawFit:
 
     def wells(self, scale):
         """ln η*, L* (nats) and h at `scale` (W,), shape (B, W) each."""
-        z_W = log(np.asarray(scale, float) / self.scale0)
+        z_W = log(asarray(scale, float) / self.scale0)
         L_inf, a, alpha, ln_lr0, beta, ln_h0, gamma_log = self.theta_Bx7.T[..., None]
         loss = L_inf + a * exp(-alpha * z_W)
         h = exp(clip(ln_h0 + gamma_log * z_W, -40, 40))
@@ -66,19 +89,16 @@ class LawFit:
         """The law's loss at every run, nats, (B, W, P)."""
         return losses_at(points, *self.wells_at(points), self.skew_B[:, None, None])
 
-    def at_bound(self) -> ndarray:
-        """(B,) bool: L∞ or α at a bound, so that neither is determined."""
-        L_inf, a, alpha = self.theta_Bx7.T[:3]
-        tiny = AT_BOUND * maximum(np.abs(L_inf) + np.abs(a), 1e-12)
-        low, high = ALPHA_RANGE
-        alpha_at_bound = (alpha <= low * (1 + 1e-6)) | (alpha >= high * (1 - 1e-6))
-        return (L_inf <= tiny) | (a <= tiny) | alpha_at_bound
+    def at_bound(self, columns=slice(3)) -> ndarray:
+        """(B,) bool: any of these parameters at a bound, so that it is not determined; by default
+        those of the loss."""
+        theta = self.theta_Bx7[:, columns]
+        low = theta <= LOWEST[columns] + AT_BOUND
+        return (low | (theta >= HIGHEST[columns] - AT_BOUND)).any(1)
 
     def slope_at_bound(self) -> ndarray:
         """(B,) bool: β or γ_log at a bound, so that nothing that depends on it is determined."""
-        slopes = self.theta_Bx7[:, [BETA, GAMMA_LOG]]
-        ends = HIGHEST[[BETA, GAMMA_LOG]]
-        return (np.abs(slopes) >= ends * (1 - 1e-6)).any(1)
+        return self.at_bound([BETA, GAMMA_LOG])
 
 
 def fit_laws(points: Points, wells: Wells, edges: int = 0) -> LawFit:
@@ -96,7 +116,7 @@ def fit_laws(points: Points, wells: Wells, edges: int = 0) -> LawFit:
     scale0 = float(exp(log(part.scale_W).mean()))
     theta = _straight_lines(part, wells.take(whole), scale0)
     if len(part.scale_W) < 3:
-        return LawFit(theta, np.zeros(len(theta)), wells.skew_B, scale0)
+        return LawFit(theta, zeros(len(theta)), wells.skew_B, scale0)
     z_W = log(part.scale_W / scale0)
     theta[:, [L_INF, A, ALPHA]] = _start_of_loss(z_W, wells.loss_BxW[0, whole])
     # A replicate without wells starts where the first one does, and that from anywhere.
@@ -119,7 +139,7 @@ def _straight_lines(points, wells, scale0):
     z_W = log(points.scale_W / scale0)
     ln_lr_BxW = wells.u_BxW + points.origin_W * LN2
     ln_h_BxW = log(wells.h_BxW)
-    theta = np.full((len(ln_lr_BxW), 7), nan)
+    theta = full((len(ln_lr_BxW), 7), nan)
     theta[:, LN_LR] = ln_lr_BxW.mean(1)
     theta[:, BETA] = -mean_slope(z_W, ln_lr_BxW)
     theta[:, LN_H] = ln_h_BxW.mean(1)
@@ -129,12 +149,12 @@ def _straight_lines(points, wells, scale0):
 
 def _start_of_loss(z_W, loss_W):
     """L∞, A and α by least squares at each α of a grid, L∞ and A ≥ 0; nan where a loss is."""
-    if np.isnan(loss_W).any():
+    if isnan(loss_W).any():
         return nan, nan, nan
     fits = []
-    for alpha in np.geomspace(0.03, 4.0, 40):
+    for alpha in geomspace(0.03, 4.0, 40):
         power_W = exp(-alpha * z_W)
-        (L_inf, a), miss = nnls(np.column_stack([np.ones_like(z_W), power_W]), loss_W)
+        (L_inf, a), miss = nnls(column_stack([ones_like(z_W), power_W]), loss_W)
         fits.append((miss, L_inf, a, alpha))
     _, *best = sorted(fits)[0]
     return best
@@ -168,10 +188,10 @@ class _Problem:
         z_W = log(self.points.scale_W / self.scale0)
         a, alpha = theta[:, [A]], theta[:, [ALPHA]]
         power = exp(-alpha * z_W)
-        c0, c1, c2 = np.moveaxis(c, -1, 0)
+        c0, c1, c2 = moveaxis(c, -1, 0)
         by_ln_lr = stack([-c1, -c2, -self.wells.skew_B[:, None] * c2], -1)
         by_ln_h = stack([c0 - loss, c1, c2], -1)
-        slope = np.zeros((*c.shape, 7))
+        slope = zeros((*c.shape, 7))
         slope[..., 0, L_INF] = 1
         slope[..., 0, A] = power
         slope[..., 0, ALPHA] = -a * z_W * power
@@ -186,29 +206,29 @@ class _Problem:
         """A damped Gauss–Newton step within the bounds; what pushes against one is held."""
         c, loss = self.coefficients(theta)
         J = self.jacobian(theta, c, loss)
-        J_T = np.swapaxes(J, -1, -2)
+        J_T = swapaxes(J, -1, -2)
         gradient = (J_T @ self.residual(c)[..., None])[..., 0]
         held_low = (theta <= LOWEST) & (gradient > 0)
         held_high = (theta >= HIGHEST) & (gradient < 0)
         held = held_low | held_high
         gradient = where(held, 0.0, gradient)
         H = where(held[:, :, None] | held[:, None, :], 0.0, J_T @ J)
-        curvature = np.diagonal(H, axis1=1, axis2=2)
+        curvature = diagonal(H, axis1=1, axis2=2)
         added = damping_B[:, None] * curvature + where(held, 1.0, 1e-14)
-        H = H + np.eye(7) * added[:, None, :]
+        H = H + eye(7) * added[:, None, :]
         down = solve(H, gradient[..., None])[..., 0]
         return clip(theta - down, LOWEST, HIGHEST)
 
 
 # A trial step may go anywhere; one that overflows is no better and is not taken.
-@np.errstate(over="ignore", invalid="ignore")
+@errstate(over="ignore", invalid="ignore")
 def _levenberg_marquardt(theta, problem):
     """Minimise |R·c(theta) − z|² for every replicate, with L∞ and A ≥ 0 and α in its range."""
     theta = clip(theta, LOWEST, HIGHEST)
     cost = problem.cost(theta)
     square = (problem.wells.z_BxWx3**2).sum((1, 2))
     negligible = 1e-26 * square
-    damping = np.full(len(theta), 1e-4)
+    damping = full(len(theta), 1e-4)
     live = arange(len(theta))
     for _ in range(STEPS):
         part = replace(problem, wells=problem.wells.replicates(live))

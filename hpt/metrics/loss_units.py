@@ -6,17 +6,10 @@ import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError, did_you_mean
+from hpt.metrics.columns import plain
+from hpt.metrics.reading import WORDS
 
 UNITS = ("nats", "bits", "perplexity", "error", "accuracy")
-WORDS = {
-    "ppl": "perplexity",
-    "perplexity": "perplexity",
-    "bpb": "bits",
-    "bpc": "bits",
-    "bits": "bits",
-    "acc": "accuracy",
-    "err": "error",
-}
 # No model's loss in nats is as high as this at its optimum: ln of a vocabulary of 3 million.
 MOST_NATS = 15.0
 
@@ -33,60 +26,42 @@ def in_nats(loss: pd.Series, unit: str | None, column: str, notes: list[str]) ->
     ------
     TableError: for an unknown unit, values that it cannot have, or values that are no nats.
     """
-    if unit is not None and unit not in UNITS:
+    told = unit or _unit_of(column)
+    if told not in UNITS:
         raise TableError(
             f"loss_unit={unit!r} is no unit of a loss that hpt knows.",
             did_you_mean(unit, UNITS),
             "loss_unit='nats'",
         )
-    told = unit or _unit_of(column)
-    if unit is None and told != "nats":
-        notes.append(f"column {column!r} taken for {told}; loss_unit= says otherwise")
     finite = loss[np.isfinite(loss)]
-    least = finite.min() if len(finite) else 0.0
-    if unit is None and told == "nats" and least > MOST_NATS:
+    if not unit and told != "nats":
+        notes.append(f"column {column!r} taken for {told}; loss_unit= says otherwise")
+    elif not unit and finite.min() > MOST_NATS:
         raise TableError(
-            f"The lowest loss is {least:.4g}: no loss in nats a token.",
+            f"The lowest loss is {finite.min():.4g}: no loss in nats a token.",
             "perplexities, or percentages",
             "loss_unit='perplexity' (or 'accuracy', 'error', 'bits', 'nats')",
         )
     if told == "perplexity":
-        _refuse(finite < 1, told, "is below 1", least)
+        _refuse(finite, finite >= 1, told, "is below 1")
         return np.log(loss), "nats"
-    if told == "bits":
-        return loss * np.log(2), "nats"
-    if told in ("error", "accuracy"):
-        return _share(loss, finite, told), "error"
-    return loss, "nats"
+    if told in ("nats", "bits"):
+        return loss * (np.log(2) if told == "bits" else 1), "nats"
+    percent = 100.0 if finite.max() > 1 else 1.0
+    _refuse(finite, finite.between(0, percent), told, "is no share")
+    share = loss / percent
+    return share if told == "error" else (1 - share).abs(), "error"
 
 
 def _unit_of(column):
-    name = column.lower()
-    if "loss" in name:
-        return "nats"
-    for word, unit in WORDS.items():
-        if word in name:
-            return unit
-    return "nats"
+    words = plain(column).split("_")
+    return next((unit for word, unit in WORDS["units"].items() if word in words), "nats")
 
 
-def _share(loss, finite, told):
-    """Mistakes as a share, from a share or a percentage, of mistakes or of hits."""
-    most = finite.max() if len(finite) else 0.0
-    percent = 1.0
-    if most > 1:
-        percent = 100.0
-    _refuse((finite < 0) | (finite > percent), told, "is no share", most)
-    share = loss / percent
-    if told == "error":
-        return share
-    return share.where(np.isinf(loss), 1 - share)
-
-
-def _refuse(bad, told, why, value):
-    if bad.any():
+def _refuse(loss, good, told, why):
+    if not good.all():
         raise TableError(
-            f"loss_unit={told!r}: a loss of {value:.4g} {why}.",
+            f"loss_unit={told!r}: a loss of {loss[~good].iloc[0]:.4g} {why}.",
             "the losses have another unit",
             f"loss_unit=…, one of {', '.join(UNITS)}",
         )

@@ -16,9 +16,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from numpy import arange, concatenate, exp, isfinite, log, log2, maximum, nan, ndarray, sqrt, stack, where
+from numpy import (
+    arange,
+    concatenate,
+    exp,
+    isfinite,
+    log,
+    log2,
+    maximum,
+    median,
+    nan,
+    ndarray,
+    nonzero,
+    ones,
+    ones_like,
+    outer,
+    searchsorted,
+    sqrt,
+    square,
+    stack,
+    swapaxes,
+    unique,
+    vstack,
+    where,
+    zeros,
+)
 from numpy.linalg import norm, solve, svd
 from scipy import stats
 from scipy.linalg import null_space
@@ -96,7 +119,8 @@ def scatter_of(fit: GroupFit, shared: bool) -> Scatter:
     if own_df < LEAST_DF and len(fit.fitted) >= 3 and pooled_df > own_df:
         pooled = fit.law.cost_B[0] + (r_WxP**2).sum()
         return Scatter(pooled, pooled_df, 0.0, 0, 0)
-    return Scatter((own_WxP**2).sum(), own_df, (means_WxP**2).sum(), misfit_df, repeats_df)
+    own = (own_WxP**2).sum() * (own_df > 0)
+    return Scatter(own, max(own_df, 0), (means_WxP**2).sum(), misfit_df, repeats_df)
 
 
 def growth_of(fit: GroupFit) -> ndarray:
@@ -104,7 +128,7 @@ def growth_of(fit: GroupFit) -> ndarray:
     points = fit.basins
     square_W = (fit.residual_WxP**2).sum(1)
     df_W = points.inside_WxP.sum(1) - 3
-    ln_sd_KxW = np.outer(GROWTH_K, log2(points.scale_W))
+    ln_sd_KxW = outer(GROWTH_K, log2(points.scale_W))
     scaled_K = (square_W * exp(-2 * ln_sd_KxW)).sum(1)
     log_p_K = -ln_sd_KxW @ df_W - 0.5 * df_W.sum() * log(maximum(scaled_K, 1e-300))
     p_K = GROWTH_PRIOR_K * exp(log_p_K - log_p_K.max())
@@ -117,21 +141,16 @@ def noise_of(fits: Sequence[GroupFit], shared: bool) -> list[Noise]:
     `shared`: runs of one seed share some."""
     scatters = [scatter_of(fit, shared) for fit in fits]
     variances = [s.own / s.own_df for s in scatters if s.own_df >= 1]
-    typical = np.median(variances) if variances else 0.0
-    noises = []
-    for scatter in scatters:
-        others = len(variances) - (scatter.own_df >= 1)
-        noises.append(_noise(scatter, typical, PRIOR_DF if others else 0.0))
-    return noises
+    typical = median(variances) if variances else 0.0
+    return [_noise(s, typical, PRIOR_DF * (len(variances) > (s.own_df >= 1))) for s in scatters]
 
 
 def _noise(scatter, typical, lean):
     """A group's noise, its variance leaning on a typical one as on so many degrees of freedom."""
-    own = scatter.own if scatter.own_df > 0 else 0.0
-    df = max(scatter.own_df, 0) + lean
+    df = scatter.own_df + lean
     if not df:
         return Noise(nan, 0.0)
-    variance = (own + lean * typical) / df
+    variance = (scatter.own + lean * typical) / df
     noise = Noise(sqrt(variance), df)
     if scatter.misfit_df < 1 or scatter.repeats_df < 1:
         return noise
@@ -151,7 +170,7 @@ class CommonNoise:
 
     @classmethod
     def none(cls) -> CommonNoise:
-        return cls(np.zeros(1), np.ones(1))
+        return cls(zeros(1), ones(1))
 
     @property
     def sd(self) -> float:
@@ -167,8 +186,8 @@ def common_noise(fits: Sequence[GroupFit], own_sd_G: Sequence[float], paired: bo
     own_sd_G: noise of one run that is its own, nats, for each group; nan where unknown.
     paired: whether seeds are labelled, so that all groups share it.
     """
-    known = np.square([sd for sd in own_sd_G if isfinite(sd)])
-    own = np.median(known) if len(known) else 0.0
+    known = square([sd for sd in own_sd_G if isfinite(sd)])
+    own = median(known) if len(known) else 0.0
     if own <= 0:
         return CommonNoise.none()
     square_K = own * SHARE_K / (1 - SHARE_K)
@@ -187,7 +206,7 @@ def seed_variance(fits: Sequence[GroupFit]) -> tuple[float, int, float]:
     parts = []
     for fit in fits:
         points = fit.basins
-        w, p = np.nonzero(points.inside_WxP)
+        w, p = nonzero(points.inside_WxP)
         columns = {"scale": points.scale_W[w], "seed": points.seed_WxP[w, p], "left": fit.residual_WxP[w, p]}
         parts.append(pd.DataFrame(columns))
     seeds = pd.concat(parts).groupby(["scale", "seed"])["left"].agg(["size", "mean"])
@@ -200,16 +219,16 @@ def seed_variance(fits: Sequence[GroupFit]) -> tuple[float, int, float]:
 def _law_likelihood(fits, own_sd_G, square_K, paired):
     """ln likelihood (K,) of what the laws of L* leave over, to a constant, for shared variances
     `square_K` (nats²)."""
-    scales = np.unique(concatenate([fit.points.scale_W for fit in fits]))
+    scales = unique(concatenate([fit.points.scale_W for fit in fits]))
     pairs = zip(fits, own_sd_G, strict=True)
     told = [_left_over(fit, sd, scales) for fit, sd in pairs if len(fit.fitted) >= 4 and sd > 0]
     pools = [told] if paired and told else [[one] for one in told]
-    total_K = np.zeros(len(square_K))
+    total_K = zeros(len(square_K))
     for pool in pools:
         left, shared = zip(*pool, strict=True)
-        U, size_W, _ = svd(np.vstack(shared), full_matrices=False)
+        U, size_W, _ = svd(vstack(shared), full_matrices=False)
         pull_W = U.T @ concatenate(left)
-        swing_KxW = 1 + np.outer(square_K, size_W**2)
+        swing_KxW = 1 + outer(square_K, size_W**2)
         gain_KxW = (1 - 1 / swing_KxW) * pull_W**2 - log(swing_KxW)
         total_K += 0.5 * gain_KxW.sum(1)
     return total_K
@@ -222,16 +241,16 @@ def _left_over(fit, own_sd, scales):
     u_W, loss_W, _ = fit.wells
     R_Wx3x3 = WellFit(points, fit.skew).R_SxWx3x3[0]
     basis_Wx3x1 = well_basis(u_W, fit.skew)[..., None]
-    lever_Wx3x1 = solve(np.swapaxes(R_Wx3x3, -1, -2), basis_Wx3x1)
+    lever_Wx3x1 = solve(swapaxes(R_Wx3x3, -1, -2), basis_Wx3x1)
     own_W = own_sd * norm(lever_Wx3x1, axis=1)[:, 0]
     _, law_loss_1xW, _ = fit.law.wells(points.scale_W)
     left_W = (loss_W - law_loss_1xW[0]) / own_W
     z_W = log(points.scale_W / fit.law.scale0)
     theta = fit.law.theta_Bx7[0]
     power_W = exp(-theta[ALPHA] * z_W)
-    slope_3xW = stack([np.ones_like(z_W), power_W, -theta[A] * z_W * power_W])
+    slope_3xW = stack([ones_like(z_W), power_W, -theta[A] * z_W * power_W])
     free = null_space(slope_3xW / own_W)
-    shared_WxW = np.zeros((len(z_W), len(scales)))
-    at = np.searchsorted(scales, points.scale_W)
+    shared_WxW = zeros((len(z_W), len(scales)))
+    at = searchsorted(scales, points.scale_W)
     shared_WxW[arange(len(at)), at] = 1 / (own_W * sqrt(points.seeds_W))
     return free.T @ left_W, free.T @ shared_WxW

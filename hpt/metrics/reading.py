@@ -1,18 +1,17 @@
 """Any table as a DataFrame of pandas: files by their ending, frames of other libraries, Python's own.
 
-Text files tell their own dialect: encoding (a byte-order mark, UTF-8, else Latin-1), lines of
-comment, separator, decimal comma. Frames of polars, Arrow and others come through narwhals, which
-needs none of them installed; spreadsheets through python-calamine, which reads a million rows in
-seconds.
+Text files tell their own dialect: encoding (UTF-8, 16 or 32, with a byte-order mark or without, else
+Latin-1), lines of comment, separator, decimal comma. Frames of polars, Arrow and others come through
+narwhals, which needs none of them installed; spreadsheets through python-calamine, which reads a
+million rows in seconds. The words that mean something in a cell or a name stand in words.toml.
 """
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,22 +19,20 @@ from zipfile import ZipFile
 
 import fsspec
 import narwhals as nw
+import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError
+from hpt.files import read_toml
 
-PACKED = (".gz", ".xz", ".bz2", ".zst")
+WORDS = read_toml("hpt.metrics", "words.toml")
+PACKED = (".gz", ".xz", ".bz2")
 SEPARATORS = ("\t", ";", ",", "|")
-BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-# Blank cells; "nan" and "inf" are left to the column's own meaning.
-MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "-", "--"]
 HEAD = 20
 # Lines of comment, and the one in which Excel names its separator.
 COMMENT = re.compile(r"^[ \t]*(#|%|//|sep=.$).*\n?", re.MULTILINE)
+# Beside decimal commas 1.024 is a thousand and 24.
+THOUSANDS = r"^([1-9]\d{0,2})\.(\d{3})(?:\.(\d{3}))?$"
 # '1,024' may be a thousand and 24: it is left alone.
 DECIMAL_COMMA = re.compile(r"[+-]?(0,\d+|\d+,(\d{1,2}|\d{4,}))([eE][+-]?\d+)?")
 REMEDY = "a DataFrame (pandas, polars, Arrow), a dict of columns, a list of rows, or a path to a file"
@@ -52,11 +49,15 @@ def read_frame(table: Any) -> pd.DataFrame:
         return _read_file(str(table))
     if hasattr(table, "read"):
         content = table.read()
-        return _text(content if isinstance(content, bytes) else content.encode())
-    if isinstance(table, Mapping | list | tuple):
-        return _own(table)
+        if isinstance(content, str):
+            content = content.encode()
+        return _guarded(lambda: _text(content), "the text")
+    if isinstance(table, Iterator):
+        table = list(table)
+    if isinstance(table, Mapping | list | tuple | np.ndarray):
+        table = _own(table)
     if isinstance(table, pd.Series):
-        table = table.to_frame(table.name if table.name is not None else "loss")
+        table = table.to_frame(table.name or "loss")
     if not isinstance(table, pd.DataFrame):
         table = _foreign(table)
     return _without_index(table)
@@ -76,27 +77,35 @@ def _foreign(table):
 
 
 def _own(table):
-    """A dict of columns or a list of rows, which may be dicts in dicts."""
+    """A dict of columns or of rows, a list of rows, which may be dicts in dicts, or a structured array."""
     try:
         if isinstance(table, Mapping):
             table = _unwrapped(table)
         first = next(iter(table), None)
-        nested = isinstance(first, Mapping) and any(isinstance(v, Mapping) for v in first.values())
-        return pd.json_normalize(list(table), sep="/") if nested else pd.DataFrame(table)
+        if isinstance(first, Mapping):
+            nested = any(isinstance(value, Mapping) for value in first.values())
+            return pd.json_normalize(list(table), sep="/") if nested else pd.DataFrame(table)
+        return pd.DataFrame(table)
     except (ValueError, TypeError, AttributeError) as error:
-        raise TableError(
-            f"A {type(table).__name__} that is no table: {error}", "columns of unequal length", REMEDY
-        ) from None
+        raise TableError(f"No table: {error}", "columns of unequal length", REMEDY) from None
 
 
 def _unwrapped(table):
     """A mapping's rows, taken out of what JSON of pandas or of a tracker has around them."""
     if {"columns", "data"} <= set(table):
         return pd.DataFrame(table["data"], columns=table["columns"])
-    for part in table.values():
+    parts = list(table.values())
+    for part in parts:
         if isinstance(part, list) and isinstance(next(iter(part), None), Mapping):
             return part
+    if all(isinstance(part, Mapping) for part in parts) and _are_names(parts[0]):
+        return parts
     return table
+
+
+def _are_names(keys):
+    """Whether the keys of a mapping name columns, and are no numbers of rows."""
+    return not any(re.fullmatch(r"[-+.\de]+", str(key)) for key in keys)
 
 
 def _without_index(frame):
@@ -117,44 +126,52 @@ def _without_index(frame):
 def _read_file(path):
     name = PurePosixPath(path.replace("\\", "/"))
     packed = name.suffix.lower() in PACKED
-    try:
-        if name.suffix.lower() == ".zip":
-            with fsspec.open(path, "rb") as file:
-                return _without_index(_from_zip(file, path))
-        reader = _reader(name.with_suffix("") if packed else name, path)
+
+    def read():
+        reader = _reader(name.with_suffix("") if packed else name)
         with fsspec.open(path, "rb", compression="infer" if packed else None) as file:
-            return _without_index(reader(file.read()))
+            return reader(file.read())
+
+    try:
+        return _guarded(read, f"'{path}'")
     except FileNotFoundError:
         raise TableError(f"There is no file '{path}'.", "a misspelt path", f"ls {name.parent}") from None
-    except TableError:
+
+
+def _guarded(read, what):
+    """What is read; that it cannot be, where it cannot."""
+    try:
+        return _without_index(read())
+    except (TableError, FileNotFoundError):
         raise
     except Exception as error:  # each reader has its own kinds for a damaged file
         raise TableError(
-            f"Cannot read '{path}': {error}",
-            "the file is empty, damaged, or not what its ending says",
-            "write it again with DataFrame.to_csv or to_parquet",
+            f"Cannot read {what}: {error}",
+            "it is empty, damaged, or not what its ending says",
+            "give the path of a file, written with DataFrame.to_csv or to_parquet",
         ) from None
 
 
-def _reader(name, path):
+def _reader(name):
     """What reads a file of this name, by its ending."""
-    ending = name.suffix.lower()
-    if ending not in READERS:
-        raise TableError(
-            f"Cannot read '{path}' as a table.",
-            f"its ending is {ending!r}; known: {', '.join(READERS)}, packed (.zip, {', '.join(PACKED)})",
-            REMEDY,
-        )
-    return READERS[ending]
+    for endings, reader in READERS.items():
+        if name.suffix.lower() in endings.split():
+            return reader
+    known = " ".join((*READERS, *PACKED))
+    raise TableError(
+        f"Cannot read '{name}' as a table.", f"its ending is {name.suffix!r}; known: {known}", REMEDY
+    )
 
 
-def _from_zip(file, path):
+def _zip(content: bytes) -> pd.DataFrame:
     """The one table in an archive, beside what a Mac adds to it."""
-    with ZipFile(file) as archive:
+    with ZipFile(io.BytesIO(content)) as archive:
         names = [name for name in archive.namelist() if not name.startswith("__MACOSX/") and name[-1:] != "/"]
         if len(names) != 1:
-            raise TableError(f"'{path}' holds {len(names)} files.", remedy="unpack the one that is the table")
-        return _reader(PurePosixPath(names[0]), path)(archive.read(names[0]))
+            raise TableError(
+                f"The archive holds {len(names)} files.", remedy="unpack the one that is the table"
+            )
+        return _reader(PurePosixPath(names[0]))(archive.read(names[0]))
 
 
 def _text(content: bytes) -> pd.DataFrame:
@@ -167,23 +184,23 @@ def _text(content: bytes) -> pd.DataFrame:
     if separator not in lines[0]:
         separator = r"\s+"
     decimal = "," if separator != "," and _has_decimal_comma(lines[1:HEAD], separator) else "."
-    return pd.read_csv(
+    frame = pd.read_csv(
         io.StringIO(text),
         sep=separator,
         decimal=decimal,
         skipinitialspace=True,
         keep_default_na=False,
-        na_values=MISSING,
+        na_values=WORDS["missing"],
         low_memory=False,
     )
+    if decimal == ",":
+        frame = frame.replace(THOUSANDS, r"\1\2\3", regex=True)
+    return frame
 
 
 def _decoded(content):
-    for mark, encoding in BYTE_ORDER_MARKS.items():
-        if content.startswith(mark):
-            return content.decode(encoding)
     try:
-        return content.decode()
+        return content.decode(json.detect_encoding(content))
     except UnicodeDecodeError:
         return content.decode("latin-1")
 
@@ -194,26 +211,21 @@ def _has_decimal_comma(lines, separator):
 
 
 def _json(content: bytes) -> pd.DataFrame:
-    """Rows, or columns, or one object a line."""
+    """Rows, or columns, or one object a line. NaN and Infinity stay words: a loss that diverged."""
     text = _decoded(content).strip()
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=str)
     except json.JSONDecodeError:
-        found = [json.loads(line) for line in text.splitlines() if line.strip()]
-    return _own(found if isinstance(found, dict | list) else [found])
+        found = [json.loads(line, parse_constant=str) for line in text.splitlines() if line.strip()]
+    return _own(found)
 
 
-def _buffered(reader, **options):
-    return lambda content: reader(io.BytesIO(content), **options)
-
-
-_sheet = _buffered(pd.read_excel, engine="calamine")
-_feather = _buffered(pd.read_feather)
-_parquet = _buffered(pd.read_parquet)
+#: What reads the bytes of a file, by its endings.
 READERS = {
-    **dict.fromkeys((".csv", ".tsv", ".txt", ".dat"), _text),
-    **dict.fromkeys((".json", ".jsonl", ".ndjson"), _json),
-    **dict.fromkeys((".xlsx", ".xls", ".xlsb", ".ods"), _sheet),
-    **dict.fromkeys((".feather", ".arrow", ".ipc"), _feather),
-    **dict.fromkeys((".parquet", ".pq"), _parquet),
+    ".csv .tsv .txt .dat": _text,
+    ".json .jsonl .ndjson": _json,
+    ".xlsx .xls .xlsb .ods": lambda content: pd.read_excel(io.BytesIO(content), engine="calamine"),
+    ".feather .arrow .ipc": lambda content: pd.read_feather(io.BytesIO(content)),
+    ".zip": _zip,
+    ".parquet .pq": lambda content: pd.read_parquet(io.BytesIO(content)),
 }

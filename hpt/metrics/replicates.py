@@ -13,7 +13,32 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import arange, clip, concatenate, exp, inf, isfinite, log, log2, nan, ndarray, sqrt, stack, where
+from numpy import (
+    append,
+    arange,
+    clip,
+    concatenate,
+    diff,
+    errstate,
+    exp,
+    full,
+    inf,
+    isfinite,
+    isnan,
+    log,
+    log2,
+    mean,
+    nan,
+    nan_to_num,
+    ndarray,
+    quantile,
+    sqrt,
+    stack,
+    unique,
+    where,
+    zeros,
+    zeros_like,
+)
 from scipy import stats
 
 from hpt.metrics import figures
@@ -85,7 +110,7 @@ def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng) -> Replicat
         return None
     if not isfinite(noise.sd):
         return _from_brackets(fit, len(shared.sd_B), rng)
-    widths = np.append(fit.fitted, fit.edges)
+    widths = append(fit.fitted, fit.edges)
     points = fit.points.take(widths)
     (u_W, loss_W, ln_h_W), inflation = _centre(fit, points, noise)
     centre_1xWxP = losses_at(points, u_W, loss_W, exp(ln_h_W), fit.skew)[None]
@@ -142,14 +167,14 @@ def _expected_square(fit, noise, freedom):
     """What noise alone makes of the law's cost for each degree of freedom, nats²."""
     part = fit.basins
     K = len(fit.fitted)
-    runs_a_seed = part.inside_WxP.sum() / K / np.mean(part.seeds_W)
+    runs_a_seed = part.inside_WxP.sum() / K / mean(part.seeds_W)
     return noise.sd**2 + noise.common_sd**2 * runs_a_seed * (K - 3) / freedom
 
 
 def _trial_skews(fit, noise):
     """The skews that a replicate may have, around the fit's, and their cost, nats²."""
     steps = SKEW_STEPS if fit.basins.spare >= 1 else 0.0
-    skew_S = np.unique(clip(fit.skew + steps, *SKEW_RANGE))
+    skew_S = unique(clip(fit.skew + steps, *SKEW_RANGE))
     return skew_S, skew_cost(skew_S, noise.sd**2)
 
 
@@ -172,36 +197,36 @@ def _well_figures(fit, wells, shape_B, ln_h_B, rng):
     log2_lr_BxK = where(part.narrow_W, bracketed_BxK, log2_lr_BxK)
     loss_BxK = _centred(fit.loss_W[fit.fitted], wells.loss_BxW)
     h_BxK = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0] * exp(ln_h_B)[:, None]
-    found = np.full((3, len(shape_B), len(fit.log2_lr_W)), nan, np.float32)
+    found = full((3, len(shape_B), len(fit.log2_lr_W)), nan, np.float32)
     found[..., fit.fitted] = log2_lr_BxK, loss_BxK, h_BxK
     return found
 
 
 def _from_brackets(fit, B, rng):
     """Replicates of log2 η* alone, and of the straight line through them."""
-    wells_3xBxW = np.full((3, B, len(fit.log2_lr_W)), nan, np.float32)
+    wells_3xBxW = full((3, B, len(fit.log2_lr_W)), nan, np.float32)
     low_K, high_K = fit.basins.bracket_Wx2.T
     log2_lr_BxK = rng.uniform(low_K, high_K, (B, len(low_K)))
     wells_3xBxW[0, :, fit.fitted] = log2_lr_BxK.T
-    theta_Bx7 = np.full((B, 7), nan)
+    theta_Bx7 = full((B, 7), nan)
     if fit.law is not None:
         z_K = log(fit.basins.scale_W / fit.law.scale0)
         ln_lr_BxK = LN2 * log2_lr_BxK
         theta_Bx7[:, BETA] = -mean_slope(z_K, ln_lr_BxK)
         theta_Bx7[:, LN_LR] = ln_lr_BxK.mean(1) + theta_Bx7[:, BETA] * z_K.mean()
-    never_2xB = np.zeros((2, B), bool)
-    unknown_3xB = np.full((3, B), nan)
+    never_2xB = zeros((2, B), bool)
+    unknown_3xB = full((3, B), nan)
     bend = _bend(fit, wells_3xBxW[0], rng)
-    return Replicates(*wells_3xBxW, theta_Bx7, *never_2xB, *unknown_3xB, np.zeros(B), bend)
+    return Replicates(*wells_3xBxW, theta_Bx7, *never_2xB, *unknown_3xB, zeros(B), bend)
 
 
 def _bend(fit, own_BxW, rng):
     """The bend of a group whose replicates of log2 η* are `own_BxW`, doubt about shape aside."""
     if fit.law is None:
         return None
-    ends = np.quantile(own_BxW[:, fit.fitted], (0.025, 0.975), axis=0, method="nearest")
-    with np.errstate(invalid="ignore"):
-        spread_W = np.nan_to_num(np.diff(ends, axis=0)[0] / 3.92, nan=inf)
+    ends = quantile(own_BxW[:, fit.fitted], (0.025, 0.975), axis=0, method="nearest")
+    with errstate(invalid="ignore"):
+        spread_W = nan_to_num(diff(ends, axis=0)[0] / 3.92, nan=inf)
     variance_W = clip(spread_W, *OPTIMUM_SPREAD) ** 2
     return Bend.of(log2(fit.basins.scale_W), fit.left_W, variance_W, len(own_BxW), rng)
 
@@ -224,8 +249,8 @@ def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation, rng):
     """What the laws of the replicates say: their parameters, which are at a bound, and E, E_extrap
     and the octave error. The parameters are those of losses that have a bend each."""
     if fit.law is None:
-        nothing_7xB = np.full((7, len(loss_DxWxP) - 1), nan)
-        return nothing_7xB.T, np.zeros_like(nothing_7xB[:2], bool), nothing_7xB[:3]
+        nothing_7xB = full((7, len(loss_DxWxP) - 1), nan)
+        return nothing_7xB.T, zeros_like(nothing_7xB[:2], bool), nothing_7xB[:3]
     theta = fit.law.theta_Bx7[0]
     law = fit_laws(points, wells, len(fit.edges))
     part = fit.basins
@@ -241,7 +266,7 @@ def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation, rng):
 
 def _with_loss_bend(law, points, wells, theta, rng):
     """The laws of D sweeps refitted to reducible losses that bend, all but the first's."""
-    if np.isnan(theta[ALPHA]):
+    if isnan(theta[ALPHA]):
         return law
     _, loss_1xW, _ = replace(law, theta_Bx7=theta[None]).wells(points.scale_W)
     x_W = log2(points.scale_W)

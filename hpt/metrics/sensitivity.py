@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError
-from hpt.metrics.table import read_table
+from hpt.metrics.table import Columns, read_table
 
 BAND_BEYOND = "the grid ends inside the band"
 
 
 def lr_sensitivity(
-    table: pd.DataFrame | str | Path,
+    table: Any,
     *,
     octaves: float = 2.0,
     loss_at_start: float = np.inf,
     scale: str = "width",
-    by: str | Sequence[str] | None = None,
+    by: Columns = None,
 ) -> pd.DataFrame:
     """Mean excess loss over the learning rates tried within some octaves of the best one tried.
 
@@ -48,10 +47,9 @@ def lr_sensitivity(
     check_band(octaves)
     sweep = read_table(table, scale=scale, by=by)
     rows = []
-    for key, runs in sweep.groups():
-        for size, own in runs.groupby(scale):
-            named = dict(zip(sweep.group_columns, key, strict=True)) | {scale: size}
-            rows.append(named | _over_band(own, octaves, loss_at_start))
+    for named, curves in sweep.curves(loss_at_start):
+        for size, losses in curves.items():
+            rows.append(named | {scale: size} | _over_band(losses, octaves))
     return pd.DataFrame(rows)
 
 
@@ -61,8 +59,7 @@ def check_band(octaves: float) -> None:
         raise TableError(f"octaves={octaves!r}: a band is wider than nothing.", remedy="octaves=2.0")
 
 
-def _over_band(runs, octaves, loss_at_start):
-    losses = runs.groupby("log2_lr")["loss"].mean().clip(upper=loss_at_start)
+def _over_band(losses, octaves):
     best = losses.idxmin()
     # A rate at the band's end belongs to it, whatever rounding says.
     band = losses[abs(losses.index - best) <= octaves + 1e-9]

@@ -11,22 +11,19 @@ import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError, did_you_mean
-from hpt.metrics.columns import is_blank, named, numbers, require, unpivoted
+from hpt.metrics.columns import LOGARITHMS, is_blank, is_word, named, numbers, plain, require, says, unpivoted
 from hpt.metrics.divergence import diverged_runs
 from hpt.metrics.loss_units import in_nats
-from hpt.metrics.reading import read_frame
+from hpt.metrics.reading import WORDS, read_frame
 
 GROUPS = ("parameterization", "weight_decay")
-TRUE = r"(?i)\s*(true|yes|1(\.0)?)\s*"
-FALSE = r"(?i)\s*(|false|no|0(\.0)?|nan|none|<na>)\s*"
+TRUE = r"true|yes|t|y|1(\.0)?"
+FALSE = r"|false|no|f|n|0(\.0)?|nan|none|<na>"
 LAST = "last"
-STEPS = ("step", "epoch", "iter", "tokens")
-
-#: What a run measured, or is called by: no setting that could tell runs apart.
-MEASUREMENTS = frozenset(
-    "seconds runtime duration timestamp date started finished created tokens_per_second throughput "
-    "run_id id name host hostname device precision state status origin".split()
-)
+KEPT = "fix={'split': 'val', 'step': 'last'}"
+#: A column or some, by name; and values of columns.
+Columns = str | Sequence[str] | None
+Values = Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +55,21 @@ class SweepTable:
         else:
             yield (), self.frame
 
+    def curves(self, highest: float) -> Iterator[tuple[dict, dict]]:
+        """Each group's name by column, and by size its mean losses, at most `highest`, by log2_lr."""
+        for key, runs in self.groups():
+            losses = runs.groupby([self.scale, "log2_lr"]).loss.mean().clip(upper=highest)
+            named = dict(zip(self.group_columns, key, strict=True))
+            yield named, {size: losses[size] for size in losses.index.levels[0]}
+
 
 def read_table(
     table: Any,
     *,
     scale: str = "width",
-    by: str | Sequence[str] | None = None,
-    fix: Mapping[str, Any] | None = None,
-    ignore: str | Sequence[str] | None = None,
+    by: Columns = None,
+    fix: Values = None,
+    ignore: Columns = None,
     lr: str | None = None,
     loss: str | None = None,
     loss_unit: str | None = None,
@@ -73,11 +77,12 @@ def read_table(
 ) -> SweepTable:
     """Check the table of a sweep.
 
-    A row needs `scale`, `lr` (or `log2_lr`) and `loss`, also under the names of
-    :mod:`hpt.metrics.columns`. A loss of inf, of text such as 'diverged' or 'nan', or `diverged`
-    true, is a diverged run: it counts as tried, and so does a finite loss beyond a cliff
-    (:mod:`hpt.metrics.divergence`). A blank loss without `diverged` is a missing cell: it is left
-    out and noted. Repeats without a seed count as seeds.
+    A row needs `scale`, `lr` (or `log2_lr`, `log10_lr`, `ln_lr`) and `loss`, also under the names of
+    :mod:`hpt.metrics.columns`. A loss of inf, of text such as 'diverged' or 'nan', a `status` that
+    says so, or `diverged` true, is a diverged run: it counts as tried, and so does a finite loss
+    beyond a cliff (:mod:`hpt.metrics.divergence`). A blank loss without `diverged` is a missing cell:
+    it is left out and noted, and so is a run whose `status` says that it did not end. Repeats without
+    a seed count as seeds.
 
     Parameters
     ----------
@@ -103,30 +108,31 @@ def read_table(
     if not isinstance(scale, str):
         raise TableError(f"scale={scale!r} is no name of a column.", remedy='scale="width"')
     frame = unpivoted(read_frame(table), scale, notes)
-    wanted = [scale, "lr", "log2_lr", "loss"]
-    for column in (*GROUPS, "seed", "diverged"):
-        if column != scale:
-            wanted.append(column)
-    frame, had = named(frame, wanted, {"lr": lr, "loss": loss}, notes)
-    if "lr" not in frame and "log2_lr" in frame:
-        frame["lr"] = 2.0 ** _number(frame, "log2_lr")
+    wanted = [scale, "lr", *LOGARITHMS, "loss", *GROUPS, "seed", "diverged", "status"]
+    frame, had = named(frame, dict.fromkeys(wanted), {"lr": lr, "loss": loss}, notes)
+    for column, base in LOGARITHMS.items():
+        if "lr" not in frame and column in frame:
+            frame["lr"] = base ** _number(frame, column)
     numeric = [scale, "lr", "loss"]
     require(frame, [*numeric, *by])
-    frame = _fixed(frame, dict(fix or {}), notes)
-    groups = []
-    for column in (*_held_fixed(frame), *by):
-        if column in frame and column != scale and column not in groups:
-            groups.append(column)
+    for column in ("diverged", "status"):
+        if column not in frame:
+            frame[column] = ""
+    fix = dict(fix or {})
+    frame = _ended(_fixed(frame, fix, ignore, notes), notes)
+    telling = dict.fromkeys((*_held_fixed(frame), *by))
+    groups = [column for column in telling if column in frame and column != scale]
     clean = pd.DataFrame({c: _label(frame, c) for c in groups}, index=frame.index)
     for column in numeric:
-        clean[column] = _number(frame, column)
+        clean[column] = _number(frame, column, "size" if column == scale else column)
     clean["loss"] = clean.loss.mask(_diverged(frame), np.inf)
     clean["loss"], unit = in_nats(clean.loss, loss_unit, str(had["loss"]), notes)
     _refuse_out_of_range(clean, scale)
     clean = _without_missing(clean, numeric, notes)
     frame = frame.loc[clean.index]
     cell = [*groups, scale, "lr"]
-    _refuse_unknown(frame, clean, cell, [*wanted, *by, *ignore, *(fix or {})], notes)
+    kept = [column for column in fix if fix[column] != LAST]
+    _refuse_unknown(frame, clean, cell, [*wanted, *by, *ignore, *kept], notes)
     clean, paired = _with_seeds(frame, clean, cell, notes)
     _refuse_few_scales(clean, scale, least_scales)
     clean.insert(len(groups) + 1, "log2_lr", np.round(np.log2(clean.lr), 9))
@@ -149,39 +155,52 @@ def _listed(names):
     return list(names or ())
 
 
-def _fixed(frame, fix, notes):
+def _fixed(frame, fix, ignore, notes):
     """The rows that have the values asked for; the last of each run where "last" is."""
     for column in sorted(fix, key=lambda column: fix[column] == LAST):
+        value = fix[column]
         if column not in frame:
             raise TableError(
-                f"fix names column {column!r}, which is not in the table.",
-                did_you_mean(column, frame),
-                "fix={'split': 'val', 'step': 'last'}",
+                f"fix names column {column!r}, which is not in the table.", did_you_mean(column, frame), KEPT
             )
-        if fix[column] == LAST:
-            step = _number(frame, column)
-            run = []
-            for other in frame.columns.difference(["loss", "diverged", *fix]):
-                if _is_setting(frame[other]):
-                    run.append(frame[other])
-            kept = step == step.groupby(run, dropna=False).transform("max")
+        said = ""
+        if value == LAST:
+            kept, said = _last(frame, column, [*fix, *ignore])
         else:
-            kept = frame[column].astype(str) == str(fix[column])
+            kept = frame[column].astype(str) == str(value)
             if not kept.any():
-                known = frame[column].astype(str).unique()[:20]
-                raise TableError(
-                    f"No row has {column}={fix[column]!r}.",
-                    did_you_mean(fix[column], known),
-                    f"fix={{{column!r}: {known[0]!r}}}",
-                )
-        notes.append(f"{kept.sum()} of {len(frame)} row(s) kept: {column} is {fix[column]}")
+                known = frame[column].unique()[:20]
+                raise TableError(f"No row has {column}={value!r}.", did_you_mean(value, known), KEPT)
+        notes.append(f"{kept.sum()} of {len(frame)} row(s) kept: {column} is {value}{said}")
         frame = frame[kept]
     return frame
 
 
-def _plain_name(column):
-    """A column's name without its prefix: "summary/_runtime" → "runtime"."""
-    return str(column).lower().rpartition("/")[2].lstrip("_")
+def _last(frame, column, ignored):
+    """The last row of each run that has a loss where any run has one; and what is to be said of runs
+    that end at different steps."""
+    step = _number(frame, column)
+    logged = ~is_blank(frame.loss)
+    step = step.where(step.isin(step[logged]))
+    run = []
+    for other in frame.columns.difference(["loss", "diverged", "status", *ignored]):
+        if _is_setting(frame[other]) and not is_word(plain(other), WORDS["clock"]):
+            run.append(frame[other])
+    kept = step == step.groupby(run, dropna=False).transform("max")
+    first, last = step[kept].min(), step[kept].max()
+    said = ""
+    if first < last:
+        said = f", {first:g} to {last:g}"
+    return kept, said
+
+
+def _ended(frame, notes):
+    """The rows without those of runs that did not come to their end, unless no run did."""
+    stopped = says(frame.status, WORDS["unfinished"]) & np.isfinite(numbers(frame.loss, "loss"))
+    stopped &= not stopped.all()
+    if stopped.any():
+        notes.append(f"{stopped.sum()} run(s) that did not end left out; without their status they count")
+    return frame[~stopped]
 
 
 def _is_setting(values):
@@ -194,40 +213,36 @@ def _is_setting(values):
 
 def _refuse_unknown(frame, clean, cell, known, notes):
     """Refuse settings that differ among runs which would count as repeats of one another."""
-    others = [c for c in frame if c not in known and _plain_name(c) not in MEASUREMENTS]
+    others = [c for c in frame if c not in known and not is_word(plain(c), WORDS["measurements"])]
     trained = np.isfinite(clean.loss)
     frame = frame[trained]
     codes = clean[trained].groupby(cell, sort=False).ngroup()
-    refused = []
-    measured = []
-    for column in others:
-        different = frame[column].astype(str).groupby(codes).nunique()
-        if different.max() > 1:
-            (refused if _is_setting(frame[column]) else measured).append(column)
+    texts = frame[others].astype(str)
+    varying = [c for c in others if texts[c].groupby(codes).nunique().max() > 1]
+    refused = [c for c in varying if _is_setting(frame[c])]
+    measured = [c for c in varying if c not in refused]
     if refused:
         first = refused[0]
         values = frame[first].dropna().unique()
-        shown = ", ".join(map(str, values[:4]))
         kept = values.tolist()[-1]
-        for word in STEPS:
-            if word in str(first).lower():
-                kept = LAST
+        if is_word(plain(first), WORDS["clock"]):
+            kept = LAST
         raise TableError(
-            f"Column {', '.join(map(repr, refused))} varies ({shown}, …) among runs of the same "
+            f"Column {', '.join(map(repr, refused))} varies {values[:4].tolist()} among runs of the same "
             f"{', '.join(cell)}.",
             "such runs would be taken for repeats of one setting",
             f"by={refused!r} makes groups of them, fix={{{first!r}: {kept!r}}} keeps some, "
             f"ignore={refused!r} takes them for repeats",
         )
     if measured:
-        names = ", ".join(map(str, measured))
-        notes.append(f"column(s) {names} differ in every row: taken for measurements")
+        notes.append(f"column(s) {measured} differ in every row: taken for measurements")
 
 
-def _number(frame, column):
-    """The column as floats; blank cells are nan, other text is refused."""
+def _number(frame, column, of=""):
+    """The column as floats; blank cells are nan, other text is refused. `of`: as for
+    :func:`hpt.metrics.columns.numbers`."""
     raw = frame[column]
-    found = numbers(raw, diverged_text=column == "loss")
+    found = numbers(raw, of)
     remedy = f"table[{column!r}] = pd.to_numeric(table[{column!r}], errors='coerce')"
     _refuse(frame, column, found.isna() & ~is_blank(raw), "is not a number", remedy)
     return found
@@ -243,16 +258,11 @@ def _label(frame, column):
 
 def _diverged(frame):
     """Which runs are marked as diverged."""
-    if "diverged" not in frame:
-        return pd.Series(False, index=frame.index)
-    if frame.diverged.dtype.kind == "b":
-        return frame.diverged
-    text = frame.diverged.astype(object).map(str)
-    diverged = text.str.fullmatch(TRUE)
-    unclear = ~(diverged | text.str.fullmatch(FALSE))
+    diverged = says(frame.diverged, TRUE)
+    unclear = ~(diverged | says(frame.diverged, FALSE, missing=True))
     remedy = "table['diverged'] = table['loss'].isin([inf])"
     _refuse(frame, "diverged", unclear, "is neither true nor false", remedy)
-    return diverged
+    return diverged | says(frame.status, WORDS["diverged"])
 
 
 def _beyond_cliffs(clean, cells, notes):
@@ -262,11 +272,8 @@ def _beyond_cliffs(clean, cells, notes):
         part = clean.iloc[rows]
         found[rows] = diverged_runs(part.log2_lr.to_numpy(), part.loss.to_numpy())
     if found.any():
-        losses = clean.loss[found]
-        notes.append(
-            f"{found.sum()} run(s) with losses of {losses.min():.4g} to {losses.max():.4g} beyond a cliff "
-            "taken for diverged"
-        )
+        least = clean.loss[found].min()
+        notes.append(f"{found.sum()} run(s) with losses from {least:.4g} beyond a cliff taken for diverged")
     return found
 
 
@@ -284,11 +291,10 @@ def _refuse_upside_down(clean, cells):
     if clean.loss.max() > 100:
         return
     means = clean.groupby([*cells, "log2_lr"]).loss.mean().groupby(cells)
-    inner = means.agg(lambda loss: 0 < loss.to_numpy().argmax() < len(loss) - 1)
-    ends = means.agg(lambda loss: loss.to_numpy().argmin() in (0, len(loss) - 1))
-    telling = means.size().min() >= 4 and len(inner) > 1
-    upside_down = inner & ends
-    if telling and upside_down.mean() > 0.8:
+    basin = means.agg(["first", "last", "min", "max", "size"])
+    ends = basin[["first", "last"]]
+    upside_down = (basin["max"] > ends.max(axis=1)) & (basin["min"] == ends.min(axis=1))
+    if basin["size"].min() >= 4 and len(basin) > 1 and upside_down.mean() > 0.8:
         raise TableError(
             "Column 'loss' is highest between the learning rates tried, at nearly every size.",
             "it is an accuracy: higher is better",
@@ -339,18 +345,15 @@ def _with_seeds(frame, clean, cell, notes):
 
 def _without_repeats(clean, cell, notes):
     """Drop rows that repeat a run; refuse rows that claim to be one run and disagree."""
-    repeated = clean[clean.duplicated(cell, keep=False)]
-    if len(repeated):
-        clash = repeated[repeated.groupby(cell).loss.transform("nunique") > 1]
-        if len(clash):
-            key = clash.iloc[0][cell]
-            rows = clash[(clash[cell] == key).all(axis=1)]
-            where = ", ".join(f"{c}={v}" for c, v in key.items())
-            raise TableError(
-                f"Column 'loss', rows {list(rows.index)}: {list(rows.loss)} disagree, all with {where}.",
-                "the runs differ in a setting that is no group column, or share a seed by mistake",
-                "by=[…, 'the_setting'], or give each run its own seed",
-            )
+    clash = clean.groupby(cell).loss.transform("nunique") > 1
+    if clash.any():
+        run = clean.loc[clash, cell].iloc[0]
+        rows = clean[(clean[cell] == run).all(axis=1)]
+        raise TableError(
+            f"Column 'loss', rows {list(rows.index)}: {list(rows.loss)} disagree, all with {run.to_dict()}.",
+            "the runs differ in a setting that is no group column, or share a seed by mistake",
+            "by=[…, 'the_setting'], or give each run its own seed",
+        )
     repeats = clean.duplicated(cell).sum()
     if repeats:
         notes.append(f"{repeats} row(s) that repeat another left out")

@@ -19,14 +19,14 @@ Letters: W scales.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy import concatenate, inf, log2, nan
+from numpy import argmin, concatenate, flatnonzero, full, hypot, inf, log2, nan, nanmin, searchsorted, unique
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics.basin import EDGE, LN2, MOST_RUNS, gather
@@ -36,7 +36,7 @@ from hpt.metrics.noise import CommonNoise, common_noise, growth_of, noise_of
 from hpt.metrics.quantities import group_name, is_between
 from hpt.metrics.replicates import replicate
 from hpt.metrics.report import TransferReport
-from hpt.metrics.table import GROUPS, read_table
+from hpt.metrics.table import GROUPS, Columns, Values, read_table
 from hpt.metrics.verdicts import Group, basin_rows, figure_row, penalty_rows, plain_number, table_of
 
 #: Beyond, replicates would fill the memory.
@@ -48,10 +48,10 @@ def transfer_report(
     table: Any,
     *,
     reference: str | Mapping[str, Any] | None = None,
-    by: str | Sequence[str] | None = None,
+    by: Columns = None,
     scale: str = "width",
-    fix: Mapping[str, Any] | None = None,
-    ignore: str | Sequence[str] | None = None,
+    fix: Values = None,
+    ignore: Columns = None,
     lr: str | None = None,
     loss: str | None = None,
     loss_unit: str | None = None,
@@ -126,7 +126,7 @@ def transfer_report(
 def basins(
     table: Any,
     *,
-    by: str | Sequence[str] | None = None,
+    by: Columns = None,
     scale: str = "width",
     bootstraps: int = 1000,
     seed: int = 0,
@@ -171,7 +171,7 @@ def _fit_groups(sweep, bootstraps, seed, resample, octaves):
     common = CommonNoise.none()
     if shared:
         common = common_noise(fits, [noise.sd for noise in noises], sweep.paired)
-    scales = np.unique(sweep.frame[sweep.scale])
+    scales = unique(sweep.frame[sweep.scale])
     wells = [fit.basins for fit in fits if len(fit.fitted)]
     seeds_W = seeds_to_resample(resample, wells, scales, sweep.paired)
     shared_rng, *rngs = np.random.default_rng(seed).spawn(1 + len(fits))
@@ -183,7 +183,7 @@ def _fit_groups(sweep, bootstraps, seed, resample, octaves):
         if draws is None or not sweep.paired:
             draws = SharedDraws.draw(common, shape, shared_rng, seeds_W)
         noise = replace(noise, common_sd=common.sd, growth_p_K=growth_of(fit))
-        at = np.searchsorted(scales, fit.points.scale_W)
+        at = searchsorted(scales, fit.points.scale_W)
         replicates = replicate(fit, noise, draws.take(at), rng)
         groups.append(Group(fit, noise, replicates, reference=len(groups), octaves=octaves))
     return groups
@@ -213,7 +213,7 @@ def _best(fits):
     known = concatenate([fit.basins.scale_W for fit in fits])
     largest = pd.Series(known).mode().max()
     losses = [fit.loss_W[fit.points.scale_W == largest] for fit in fits]
-    return np.argmin([np.nanmin(loss, initial=inf) for loss in losses])
+    return argmin([nanmin(loss, initial=inf) for loss in losses])
 
 
 def _index_of(wanted, rows):
@@ -242,7 +242,7 @@ def _notes(sweep, groups):
                 f"{name}{points.thinned_W.sum()} run(s) near the optima left out: {MOST_RUNS} a "
                 f"{sweep.scale} are enough"
             )
-        for w in np.flatnonzero(points.reason_W):
+        for w in flatnonzero(points.reason_W):
             yield f"{name}{sweep.scale} {points.scale_W[w]:g}{_fate(group.fit, w)}"
         if group.noise.raised > 1:
             yield (
@@ -304,7 +304,7 @@ def _tables(groups, columns, scale, level):
 def _law_row(group):
     """The law's parameters at width 1, the basin's skew, and the noise."""
     law = group.fit.law
-    theta = np.full(7, nan) if law is None else law.theta_Bx7[0]
+    theta = full(7, nan) if law is None else law.theta_Bx7[0]
     scale0 = 1.0 if law is None else law.scale0
     L_inf, A, alpha, ln_lr, beta, _, gamma_log = theta
     return {
@@ -315,7 +315,7 @@ def _law_row(group):
         "beta": beta,
         "gamma_log": gamma_log,
         "skew": group.fit.skew,
-        "noise": np.hypot(group.noise.sd, group.noise.common_sd),
+        "noise": hypot(group.noise.sd, group.noise.common_sd),
         "common_noise": group.noise.common_sd,
         "inflation": group.replicates.inflation if group.replicates else nan,
         "drift": group.replicates.bend.sigma if group.replicates and law else nan,

@@ -24,9 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
-from numpy import inf, log2, nan
+from numpy import empty, flatnonzero, inf, isinf, isnan, log2, nan, ndarray
 
 from hpt.metrics import figures
 from hpt.metrics.basin import CLIFF, LN2
@@ -87,7 +86,7 @@ class Group:
         return self.replicates.method if self.replicates else ""
 
     @property
-    def runs_W(self) -> np.ndarray:
+    def runs_W(self) -> ndarray:
         """How many runs lie in the basin of each width."""
         return self.fit.points.inside_WxP.sum(1)
 
@@ -96,15 +95,15 @@ class Group:
         """How many widths the law is fitted to."""
         return len(self.fit.fitted) + len(self.fit.edges)
 
-    def drawn(self, name: str, at=slice(None)) -> np.ndarray:
+    def drawn(self, name: str, at=slice(None)) -> ndarray:
         """An attribute of the replicates at an index of its last axis, as float64; empty where there
         are none."""
         if self.replicates is None:
-            return np.empty((0, 7) if name == "theta_Bx7" else 0)
+            return empty((0, 7) if name == "theta_Bx7" else 0)
         return getattr(self.replicates, name)[..., at].astype(float)
 
     @property
-    def theta_1x7(self) -> np.ndarray:
+    def theta_1x7(self) -> ndarray:
         """The law's parameters, β the mean exponent of the curve through the optima."""
         theta_1x7 = self.fit.law.theta_Bx7.copy()
         bend = self.replicates.bend
@@ -117,12 +116,12 @@ class Group:
         """The laws of its replicates."""
         return replace(self.fit.law, theta_Bx7=self.drawn("theta_Bx7"))
 
-    def log2_lr(self, sizes) -> np.ndarray:
+    def log2_lr(self, sizes) -> ndarray:
         """log2 η* (N,) at further sizes: the law, corrected by the curve through the optima."""
         ((ln_lr_N,), *_) = self.fit.law.wells(sizes)
         return ln_lr_N / LN2 + self.replicates.bend.correction(log2(sizes), self.fit.left_W)
 
-    def drawn_log2_lr(self, sizes) -> np.ndarray:
+    def drawn_log2_lr(self, sizes) -> ndarray:
         """Its replicates (B, N)."""
         law = self.drawn_law
         ln_lr_BxN, _, _ = law.wells(sizes)
@@ -135,7 +134,7 @@ class Group:
         if self.fit.law is None:
             return nan
         low, high = interval(self.drawn_log2_lr([size])[:, 0], level)
-        if np.isinf([low, high]).any():
+        if isinf([low, high]).any():
             return inf
         ln_lr_Bx1, _, _ = self.drawn_law.wells([size])
         least, most = interval(ln_lr_Bx1[:, 0] / LN2, level)
@@ -153,7 +152,7 @@ class Group:
         points = self.fit.points
         if width not in points.scale_W:
             return None, f"not measured at {width:g}"
-        (w,) = np.flatnonzero(points.scale_W == width)
+        (w,) = flatnonzero(points.scale_W == width)
         return w, points.reason_W[w]
 
 
@@ -297,9 +296,9 @@ def optimum(group: Group, log2_lr: float, drawn_B, n: int, level: float, walls=(
         reason = LACK_OF_FIT
     low, high = spanning(log2_lr, interval(drawn_B, level))
     lowest, highest = walls
-    if np.isinf(low):
+    if isinf(low):
         low = lowest
-    if np.isinf(high):
+    if isinf(high):
         high = highest
     ends = spanning(log2_lr, (low, high))
     return Figure.of(log2_lr, ends, reason, group.method, n, 2 * group.octaves)
@@ -310,7 +309,7 @@ def _without_well(points, w):
     reason = points.reason_W[w]
     runs = points.inside_WxP[w].sum()
     nothing = Figure.nothing(reason, runs)
-    if np.isnan(points.best_W[w]) or not (points.edge_W[w] or reason == CLIFF):
+    if isnan(points.best_W[w]) or not (points.edge_W[w] or reason == CLIFF):
         return nothing, nothing, nothing
     lowest, highest = points.tried_Wx2[w]
     if reason == CLIFF:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy import arange, argmin, clip, exp, isfinite, maximum, nan, ndarray, sqrt, stack, where
+from numpy import arange, argmin, clip, exp, isfinite, maximum, moveaxis, nan, ndarray, sqrt, stack, where
 from numpy.linalg import qr
 from scipy.special import exprel
 
@@ -63,7 +63,7 @@ def well_basis(u, skew):
 
 def well_of(c, skew):
     """The optimum u, L* and h of c0 + c1·u + c2·f_s(u); u and h are nan where there is no minimum."""
-    c0, c1, c2 = np.moveaxis(c, -1, 0)
+    c0, c1, c2 = moveaxis(c, -1, 0)
     ratio = -c1 / c2
     v = skew * ratio
     valid = (c2 > 0) & (v > -1) & isfinite(v)
@@ -155,7 +155,7 @@ class WellFit:
 
     def _projected(self, loss_BxWxP):
         """The losses' mean at each width, what the wells explain of the rest, and what they do not."""
-        y_WxPxB = np.moveaxis(loss_BxWxP * self.root_WxP, 0, -1)
+        y_WxPxB = moveaxis(loss_BxWxP * self.root_WxP, 0, -1)
         # About their mean, so that no digits are lost in the sum of squares.
         shift_WxB = y_WxPxB.sum(1) / maximum(self.root_WxP.sum(1), 1e-9)[:, None]
         y_WxPxB = y_WxPxB - self.root_WxP[..., None] * shift_WxB[:, None]

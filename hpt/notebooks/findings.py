@@ -205,9 +205,7 @@ def shift(reference, report):
 def drift(_, report, **wanted):
     """Octaves between η* of a group at the largest and at the smallest width."""
     group = _group(report, **wanted)
-    # An optimum beyond the grid is infinite, and two of them are no drift.
-    with np.errstate(invalid="ignore"):
-        drift_B = group.drawn("log2_lr_BxW", -1) - group.drawn("log2_lr_BxW", 0)
+    drift_B = group.drawn("log2_lr_BxW", -1) - group.drawn("log2_lr_BxW", 0)
     reason_W = group.fit.points.reason_W
     return _shown(drift_B, report.level, "octaves", "+.2f", reason_W[0] or reason_W[-1])
 

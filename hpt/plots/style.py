@@ -8,51 +8,21 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator
 
+from hpt.files import read_toml
 from hpt.metrics.quantities import group_name
 from hpt.metrics.report import TransferReport
 from hpt.plots.display import ShownFigure
 
-COLORS = {
-    "SP": "#c1443c",
-    "SP+Embd": "#2c6fbb",
-    "SP+Attn": "#7b4fa3",
-    "SP+LN": "#d97e1f",
-    "SP+Last": "#3aa6a0",
-    "SP+Attn+Embd": "#8c5a3c",
-    "SP+Attn+LN": "#d65fa0",
-    "SP+Attn+Last": "#5a6b7d",
-    "SP+Embd+LN": "#9aa51e",
-    "SP+Embd+Last": "#6c8ee0",
-    "SP+LN+Last": "#e08a8a",
-    "μP-Embd": "#b8860b",
-    "μP-Attn": "#57b36a",
-    "μP-LN": "#3d3d7a",
-    "μP-Last": "#c9a227",
-    "μP": "#2a8a57",
-}
+_LOOKS = read_toml("hpt.plots", "style.toml")
+COLORS = _LOOKS["colors"]
+ROLE_COLORS = _LOOKS["roles"]
 OTHER_COLORS = sns.color_palette("tab20").as_hex()
-ROLE_COLORS = {
-    "embedding": "#2c6fbb",
-    "hidden": "#c1443c",
-    "readout": "#b8860b",
-    "vector": "#2a8a57",
-    "fixed": "#777777",
-}
 GREY = "#a8a8a8"  # what the data do not determine
 NOTE_COLOR = "#777777"
 MARKERS = "osD^vP*X"
 PANELS_A_ROW = 4
 LABEL_OCTAVES = 0.6  # between two labels
-STYLE = sns.axes_style("whitegrid") | {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    # It comes with matplotlib and has every sign that is used.
-    "font.family": "DejaVu Sans",
-    "grid.alpha": 0.4,
-    "legend.frameon": False,
-    "figure.dpi": 110,
-    "savefig.dpi": 110,
-}
+STYLE = sns.axes_style("whitegrid") | _LOOKS["style"]
 
 
 def color_of(name: str) -> str:

@@ -23,6 +23,7 @@ TABLE = pd.DataFrame({"width": [64, 64, 128], "lr": [0.01, 0.02, 0.01], "loss": 
         ("Width", "LearningRate", "Val Loss"),
         ("model.d_model", "optimizer.lr", "eval/loss"),
         ("nEmbd", "LR", "train_loss"),
+        ("width (units)", "Learning Rate", "val loss (nats/token)"),
     ],
 )
 def test_usual_names_are_found_and_told(names):
@@ -56,6 +57,13 @@ def test_names_without_prefix_case_and_marks():
         ("2^-9", 2.0**-9),
         ("2**-9", 2.0**-9),
         ("10^(-3)", 1e-3),
+        ("2⁻⁹", 2.0**-9),
+        ("10⁻³", 1e-3),
+        ("3×10⁻⁴", 3e-4),
+        ("3·10^{-4}", 3e-4),
+        ("3 x 10**-4", 3e-4),
+        ("$2^{-9}$", 2.0**-9),
+        ("12.5%", 0.125),
         ("1/512", 1 / 512),
         ("125M", 125e6),
         ("1.3B", 1.3e9),
@@ -65,6 +73,9 @@ def test_names_without_prefix_case_and_marks():
         ("1,024", np.nan),
         ("−4", -4.0),
         ("much", np.nan),
+        ("3.5 (1)", np.nan),
+        ("2_64", np.nan),
+        ("64d", np.nan),
         ("1/0", np.nan),
     ],
 )
@@ -72,7 +83,74 @@ def test_numbers_as_people_write_them(text, value):
     assert numbers(pd.Series([text], dtype=object)).tolist() == pytest.approx([value], nan_ok=True)
 
 
-@pytest.mark.parametrize("text", ["diverged", "nan", "NaN", "∞", "inf", "Infinity"])
+@pytest.mark.parametrize("label", ["{}d", "w{}", "width={}", "width_{}", "d_model: {}", "{} units", "dim-{}"])
+def test_a_word_that_all_sizes_have_is_left_out(label):
+    table = TABLE.assign(width=TABLE.width.map(label.format))
+    pd.testing.assert_frame_equal(read_table(table).frame, read_table(TABLE).frame)
+    mixed = table.assign(width=["gpt2-small", "gpt2-small", "gpt2-large"])
+    with pytest.raises(TableError, match="not a number"):
+        read_table(mixed)
+
+
+def test_a_comma_in_a_size_is_for_thousands_and_in_a_loss_it_is_refused():
+    assert set(read_table(TABLE.assign(width=["1,024", "1,024", "2,048"])).frame.width) == {1024, 2048}
+    with pytest.raises(TableError, match="'3,827' is not a number"):
+        read_table(TABLE.assign(loss="3,827"))
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("lr (log2)", 2),
+        ("log2(lr)", 2),
+        ("log₂ η", 2),
+        ("log10_lr", 10),
+        ("LR (log10)", 10),
+        ("ln(lr)", np.e),
+    ],
+)
+def test_logarithms_of_the_rate(name, base):
+    table = TABLE.assign(lr=np.log(TABLE.lr) / np.log(base)).rename(columns={"lr": name})
+    pd.testing.assert_frame_equal(read_table(table).frame, read_table(TABLE).frame)
+
+
+@pytest.mark.parametrize("name", ["log_lr", "lr (1e-3)", "lr x 1000"])
+def test_rates_in_a_unit_that_is_not_known_are_refused(name):
+    with pytest.raises(TableError, match="no column 'lr'"):
+        read_table(TABLE.rename(columns={"lr": name}))
+
+
+@pytest.mark.parametrize(
+    ("name", "turned"),
+    [
+        ("loss (bits)", lambda loss: loss / np.log(2)),
+        ("val_loss_bits", lambda loss: loss / np.log(2)),
+        ("Validation Perplexity", np.exp),
+        ("eval/ppl", np.exp),
+    ],
+)
+def test_units_in_the_name_of_a_loss(name, turned):
+    table = TABLE.assign(loss=turned(TABLE.loss)).rename(columns={"loss": name})
+    pd.testing.assert_frame_equal(read_table(table).frame, read_table(TABLE).frame)
+
+
+def test_a_loss_is_taken_before_an_accuracy_and_the_other_is_named():
+    table = TABLE.rename(columns={"loss": "eval/loss"}).assign(**{"eval/accuracy": 0.5})
+    sweep = read_table(table)
+    pd.testing.assert_frame_equal(sweep.frame, read_table(TABLE).frame)
+    assert "not 'eval/accuracy'" in " ".join(sweep.notes)
+
+
+def test_two_columns_of_one_name_are_refused_also_where_a_reader_renamed_one():
+    double = pd.concat([TABLE, TABLE[["loss"]] + 1], axis=1)
+    for table in (double, TABLE.assign(**{"loss.1": 9.0}), pd.concat([TABLE, TABLE[["lr"]]], axis=1)):
+        with pytest.raises(TableError, match="two columns"):
+            read_table(table)
+
+
+@pytest.mark.parametrize(
+    "text", ["diverged", "nan", "NaN", "∞", "inf", "Infinity", "div.", "exploded", ">10"]
+)
 def test_text_that_says_diverged(text):
     table = TABLE.astype({"loss": object})
     table.loc[1, "loss"] = text

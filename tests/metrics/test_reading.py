@@ -1,6 +1,8 @@
 """Every table is read to the same frame: files of all kinds, frames of other libraries, Python's own."""
 
+import csv
 import io
+import json
 import zipfile
 
 import numpy as np
@@ -30,10 +32,17 @@ WRITTEN = {
     "spaces.csv": CSV.replace(",", ", ").encode(),
     "utf16.csv": CSV.encode("utf-16"),
     "mark.csv": CSV.encode("utf-8-sig"),
+    "unmarked.csv": CSV.encode("utf-16-le"),
+    "unmarked.tsv": TABLE.to_csv(index=False, sep="\t").encode("utf-16-be"),
+    "unmarked.json": TABLE.to_json(orient="records", double_precision=15).encode("utf-16-le"),
     "latin.csv": f"# Größe\n{CSV}".encode("latin-1"),
     "comments.csv": f"# made by me\n#\n{CSV}# the end\n".encode(),
     "rows.json": TABLE.to_json(orient="records", double_precision=15).encode(),
     "columns.json": TABLE.to_json(orient="columns", double_precision=15).encode(),
+    "index.json": TABLE.to_json(orient="index", double_precision=15).encode(),
+    "split.json": TABLE.to_json(orient="split", double_precision=15).encode(),
+    "table.json": TABLE.to_json(orient="table", double_precision=15).encode(),
+    "named.json": json.dumps({f"run {i}": row for i, row in enumerate(TABLE.to_dict("records"))}).encode(),
     "lines.jsonl": TABLE.to_json(orient="records", lines=True, double_precision=15).encode(),
 }
 
@@ -100,6 +109,13 @@ def test_spreadsheets(tmp_path):
         pa.RecordBatch.from_pandas(TABLE),
         {"runs": TABLE.to_dict("records"), "made": "today"},
         TABLE.to_dict("split"),
+        TABLE.to_dict("index"),
+        TABLE.to_dict(),
+        TABLE.to_records(index=False),
+        TABLE.to_records(index=False).view(np.ndarray),
+        list(TABLE.itertuples(index=False)),
+        [{"width": row.width, "lr": row.lr, "loss": np.asarray(row.loss)} for row in TABLE.itertuples()],
+        {int(width): dict(zip(rows.lr, rows.loss, strict=True)) for width, rows in TABLE.groupby("width")},
         io.StringIO(CSV.replace(",", "  ")),
         io.StringIO("sep=;\n" + TABLE.to_csv(index=False, sep=";", decimal=",")),
         io.StringIO("% of May\n  # all\n// runs\n" + CSV),
@@ -123,6 +139,64 @@ def test_frames_of_other_libraries_and_of_python(table):
     check(table)
 
 
+def test_rows_that_are_made_one_by_one():
+    check(iter(TABLE.to_dict("records")))
+    check(map(dict, TABLE.to_dict("records")))
+    check(csv.DictReader(io.StringIO(CSV)))
+
+
+PIVOT = TABLE.pivot(index="lr", columns="width", values="loss")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        PIVOT.rename(columns="width={}".format),
+        PIVOT.rename(columns="d_model: {}".format).reset_index(),
+        PIVOT.rename(columns="loss_{}".format),
+        PIVOT.rename(columns="w{}".format).reset_index(),
+        PIVOT.T.rename(columns="lr={}".format),
+        PIVOT.T.rename(columns=lambda lr: f"2^{int(np.log2(lr))}"),
+        PIVOT.rename(index=np.log2).rename_axis("log2_lr"),
+        PIVOT.T.rename(columns=np.log2).rename_axis("log2_lr", axis=1),
+        PIVOT.rename_axis(None),
+        PIVOT.rename_axis(None).rename_axis(None, axis=1),
+        io.StringIO(PIVOT.rename_axis(None).to_csv()),
+        io.StringIO(PIVOT.rename_axis("lr \\ width").to_csv()),
+        io.StringIO(PIVOT.rename_axis("lr/width").to_csv()),
+    ],
+)
+def test_pivots_whose_axes_say_what_they_are_or_do_not(table):
+    check(table)
+
+
+def test_several_levels_of_columns_are_refused_with_a_call_that_helps():
+    table = pd.concat([TABLE.assign(seed=0), TABLE.assign(seed=1)]).pivot(
+        index="lr", columns=["width", "seed"], values="loss"
+    )
+    with pytest.raises(TableError, match="several levels") as caught:
+        read_table(table)
+    mended = eval(caught.value.remedy, {"table": table})
+    assert read_table(mended).frame.seed.max() == 1
+
+
+def test_dots_beside_decimal_commas_are_thousands():
+    large = TABLE.assign(width=TABLE.width * 32)
+    text = large.assign(width=large.width.map("{:_}".format).str.replace("_", "."))
+    written = text.to_csv(index=False, sep=";", decimal=",")
+    assert "2.048;" in written
+    pd.testing.assert_frame_equal(read_table(io.StringIO(written)).frame, read_table(large).frame)
+
+
+def test_in_json_nan_is_a_loss_that_diverged_and_null_is_blank(tmp_path):
+    rows = TABLE.to_dict("records")
+    rows[6]["loss"] = float("nan")
+    rows[5]["loss"] = None
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    sweep = read_table(tmp_path / "t.json")
+    assert np.isinf(sweep.frame.loss).sum() == 1 and len(sweep.frame) == len(TABLE) - 1
+
+
 def test_text_that_is_nan_is_no_blank():
     frame = read_frame(io.StringIO("loss,note\nnan,a\n,b\n"))
     assert frame.loss[0] == "nan" and pd.isna(frame.loss[1])
@@ -136,6 +210,8 @@ def test_what_is_no_table_is_told(wrong):
 
 
 def test_damaged_and_unknown_files_are_told(tmp_path):
+    with pytest.raises(TableError, match="Cannot read the text"):
+        read_frame(io.BytesIO(b"\x1f\x8b\x08,\x00\n1,2,3\n\x00,4,5,6,7\n"))
     for name in ("a.parquet", "a.xlsx", "a.json", "a.csv.gz"):
         (tmp_path / name).write_bytes(b"\x00\x01nonsense")
         with pytest.raises(TableError, match="Cannot read"):

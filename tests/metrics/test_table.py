@@ -87,7 +87,7 @@ def test_rows_that_disagree_are_refused_unless_told_apart(table):
     both = pd.concat([table, clash])
     with pytest.raises(TableError, match="'warmup' varies"):
         read_table(both)
-    with pytest.raises(TableError, match=r"rows \[6, 99\].*seed="):
+    with pytest.raises(TableError, match=r"rows \[6, 99\].*'seed': 0"):
         read_table(both, ignore="warmup")
     assert read_table(both, by="warmup").group_columns == ("parameterization", "warmup")
 
@@ -157,12 +157,56 @@ def test_of_logs_of_many_steps_the_last_is_kept():
     assert kept.frame.loss.min() == pytest.approx(table.loss.min() + 1 / 30)
 
 
+def logs(table, steps=(10, 20, 30)):
+    return pd.concat([table.assign(step=s, loss=table.loss + 1 / s) for s in steps], ignore_index=True)
+
+
+def test_other_clocks_are_no_settings():
+    """As Hugging Face's Trainer writes them: a step and an epoch."""
+    table = logs(sweep()).assign(epoch=lambda t: t.step / 30)
+    for column in ("step", "epoch"):
+        assert len(read_table(table, fix={column: "last"}, ignore=["step", "epoch"]).frame) == len(sweep())
+    with pytest.raises(TableError, match="'step': 'last'"):
+        read_table(table)
+
+
+def test_the_last_step_is_one_at_which_a_loss_was_written():
+    table = logs(sweep())
+    table.loc[table.step == 30, "loss"] = np.nan
+    assert read_table(table, fix={"step": "last"}).frame.loss.min() == pytest.approx(
+        sweep().loss.min() + 1 / 20
+    )
+
+
+def test_a_measurement_that_repeats_does_not_keep_every_step():
+    """Rounded, it looks like a setting; what is left over then is refused, not averaged."""
+    table = logs(sweep()).assign(load=lambda t: np.arange(len(t)) % 7)
+    with pytest.raises(TableError, match="'step'"):
+        read_table(table, fix={"step": "last"})
+    assert len(read_table(table, fix={"step": "last"}, ignore="load").frame) == len(sweep())
+
+
+@pytest.mark.parametrize("state", ["PRUNED", "crashed", "failed", "KILLED", "RUNNING"])
+def test_runs_that_did_not_end_are_left_out_and_told(state):
+    table = sweep().assign(State="finished")
+    table.loc[[4, 20], ["State", "loss"]] = state, 5.0
+    found = read_table(table)
+    assert len(found.frame) == len(table) - 2 and "did not end" in " ".join(found.notes)
+    assert len(read_table(table.assign(State=state)).frame) == len(table)
+
+
+def test_a_state_may_say_that_a_run_diverged():
+    table = sweep().assign(status="ok")
+    table.loc[[8, 17], "status"] = "diverged"
+    assert np.isinf(read_table(table).frame.loss).sum() == 2
+
+
 def test_measurements_and_names_of_runs_are_no_settings():
     rng = np.random.default_rng(0)
     twice = pd.concat([sweep(), sweep()], ignore_index=True)
     twice["loss"] += 0.001 * rng.standard_normal(len(twice))
     twice = twice.assign(gap=rng.uniform(1, 2, len(twice)), label=[f"r{i}" for i in range(len(twice))])
-    assert "gap, label" in " ".join(read_table(twice).notes)
+    assert "['gap', 'label']" in " ".join(read_table(twice).notes)
 
 
 def test_seeds_that_are_all_different_are_runs_without_seeds():
