@@ -131,9 +131,9 @@ def _draw_cell(ax, cell, chosen):
 
 def _draw_curves(ax, cell, best, chosen):
     """The curve of the chosen rate over that of the best, each named where it ends."""
-    for rate, color, name in ((best, "black", "best"), (chosen, YOURS, "yours")):
+    for rate, color, name, up in ((best, "black", "best", -6), (chosen, YOURS, "yours", 6)):
         curve = pd.Series(cell[rate].train_loss).rolling(10, min_periods=1).mean()
         ax.plot(curve, color=color, lw=1.3)
         end = len(curve), curve.iloc[-1]
-        add_note(ax, name, end, (5, 0), color=color, annotation_clip=False)
+        add_note(ax, name, end, (5, up), color=color, annotation_clip=False)
     ax.set(xlabel="step", ylabel="training loss, nats (mean of 10 steps)")
