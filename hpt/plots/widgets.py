@@ -83,7 +83,9 @@ class RunExplorer(Explorer):
             for values, cell in firsts.groupby(cells)
         }
         widths = sorted(table["width"].unique())
-        above = {rate - _best(cell) for cell in self._runs.values() for rate in cell}
+        above = set()
+        for cell in self._runs.values():
+            above |= {rate - _best(cell) for rate in cell}
         first = min(above, key=lambda octaves: abs(octaves - FIRST_OCTAVES))
         slider = ipywidgets.SelectionSlider
         super().__init__(
