@@ -207,7 +207,7 @@ def numbers(values: pd.Series, of: str = "") -> pd.Series:
         values = values.map(lambda value: getattr(value, "item", lambda: value)())
     found = pd.to_numeric(values, errors="coerce").astype(float)
     unclear = found.isna() & values.notna()
-    codes, texts = pd.factorize(values[unclear].astype(object).map(str).str.strip())
+    codes, texts = pd.factorize(values[unclear].astype("str").str.strip())
     meant = pd.Series([_number(text, of) for text in texts], dtype=float)
     left = pd.Series(texts, dtype=object)[meant.isna()]
     for word in (WORD_BEFORE, WORD_AFTER) if of in ("lr", "size") else ():

@@ -118,7 +118,7 @@ def read_table(
     for column in ("diverged", "status"):
         if column not in frame:
             frame[column] = ""
-    fix = dict(fix or {})
+    fix = pd.Series(fix, dtype=object).rename(dict(zip(had.values(), had, strict=True))).to_dict()
     frame = _ended(_fixed(frame, fix, ignore, notes), notes)
     telling = dict.fromkeys((*_held_fixed(frame), *by))
     groups = [column for column in telling if column in frame and column != scale]

@@ -193,6 +193,7 @@ def test_runs_that_did_not_end_are_left_out_and_told(state):
     found = read_table(table)
     assert len(found.frame) == len(table) - 2 and "did not end" in " ".join(found.notes)
     assert len(read_table(table.assign(State=state)).frame) == len(table)
+    assert len(read_table(table, fix={"State": "finished"}).frame) == len(table) - 2
 
 
 def test_a_state_may_say_that_a_run_diverged():
