@@ -47,9 +47,7 @@ def in_nats(loss: pd.Series, unit: str | None, column: str, notes: list[str]) ->
         return np.log(loss), "nats"
     if told in ("nats", "bits"):
         return loss * (np.log(2) if told == "bits" else 1), "nats"
-    percent = 1.0
-    if finite.max() > 1:
-        percent = 100.0
+    percent = 100.0 if finite.max() > 1 else 1.0
     _refuse(finite, finite.between(0, percent), told, "is no share")
     share = loss / percent
     return share if told == "error" else (1 - share).abs(), "error"

@@ -166,7 +166,7 @@ def _reader(name):
 def _zip(content: bytes) -> pd.DataFrame:
     """The one table in an archive, beside what a Mac adds to it."""
     with ZipFile(io.BytesIO(content)) as archive:
-        names = [name for name in archive.namelist() if not name.startswith("__MACOSX/") and name[-1:] != "/"]
+        names = [n for n in archive.namelist() if not n.startswith("__MACOSX/") and not n.endswith("/")]
         if len(names) != 1:
             raise TableError(
                 f"The archive holds {len(names)} files.", remedy="unpack the one that is the table"

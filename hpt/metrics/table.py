@@ -51,11 +51,11 @@ class SweepTable:
     def groups(self) -> Iterator:
         """Each group's key, in the order of `group_columns`, and its rows."""
         if self.group_columns:
-            yield from self.frame.groupby(list(self.group_columns), sort=True)
+            yield from self.frame.groupby(list(self.group_columns))
         else:
             yield (), self.frame
 
-    def curves(self, highest: float) -> Iterator[tuple[dict, dict]]:
+    def curves(self, highest: float) -> Iterator[tuple]:
         """Each group's name by column, and by size its mean losses, at most `highest`, by log2_lr."""
         for key, runs in self.groups():
             losses = runs.groupby([self.scale, "log2_lr"]).loss.mean().clip(upper=highest)
@@ -169,7 +169,7 @@ def _fixed(frame, fix, ignore, notes):
         else:
             kept = frame[column].astype(str) == str(value)
             if not kept.any():
-                known = frame[column].unique()[:20]
+                known = frame[column].unique()
                 raise TableError(f"No row has {column}={value!r}.", did_you_mean(value, known), KEPT)
         notes.append(f"{kept.sum()} of {len(frame)} row(s) kept: {column} is {value}{said}")
         frame = frame[kept]
