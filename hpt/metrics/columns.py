@@ -75,8 +75,9 @@ def named(frame: pd.DataFrame, wanted: Iterable[str], given: dict, notes: list[s
             had[name] = column
             if column != name:
                 notes.append(f"column {column!r} taken for {name}")
-    once = frame.columns.map(lambda column: re.sub(r"\.\d+$", "", str(column)))
-    renamed = (once != frame.columns) & once.isin(had.values())
+    labels = frame.columns.map(str)
+    once = labels.map(lambda label: re.sub(r"\.\d+$", "", label))
+    renamed = (once != labels) & once.isin(had.values())
     twins = frame.columns[frame.columns.duplicated() | renamed]
     if len(twins):
         raise TableError(

@@ -71,9 +71,8 @@ def _foreign(table):
     except (TypeError, ImportError) as error:
         if hasattr(table, "to_pandas"):
             return table.to_pandas()
-        kind = type(table).__name__
         cause = "nothing was passed" if table is None else str(error).splitlines()[0]
-        raise TableError(f"A {kind} is no table.", cause, REMEDY) from None
+        raise TableError(f"A {type(table).__name__} is no table.", cause, REMEDY) from None
 
 
 def _own(table):
@@ -98,7 +97,7 @@ def _unwrapped(table):
     for part in parts:
         if isinstance(part, list) and isinstance(next(iter(part), None), Mapping):
             return part
-    if all(isinstance(part, Mapping) for part in parts) and _are_names(parts[0]):
+    if parts and all(isinstance(part, Mapping) for part in parts) and _are_names(parts[0]):
         return parts
     return table
 

@@ -229,3 +229,11 @@ def test_an_archive_holds_one_table_whatever_it_is_called(tmp_path):
         archive.writestr("other.csv", CSV)
     with pytest.raises(TableError, match="2 files"):
         read_frame(tmp_path / "runs.zip")
+
+
+@pytest.mark.parametrize(
+    "nothing", [[None], {}, [], [{}], [[]], {"a": {}}, [{}, None], {None: None}, pd.DataFrame()]
+)
+def test_what_holds_nothing_is_no_table(nothing):
+    with pytest.raises(TableError, match=r"no column 'width', 'lr', 'loss'|No table"):
+        read_table(nothing)
