@@ -39,3 +39,12 @@ def runs(tiny_run):
         for x in (0.01, 0.02, 1.0)
     ]
     return [train(run) for run in rates]
+
+
+@pytest.fixture
+def browser(browser):
+    """The browser at its own size, without what pages of other tests left to be said."""
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.get("about:blank")
+    browser.get_log("browser")
+    return browser

@@ -3,6 +3,7 @@ or a reason."""
 
 import concurrent.futures
 import dataclasses
+import importlib
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from hpt.training.compiled import train_compiled
 from hpt.training.loop import Training, train
 from hpt.training.programs import obstacle
 
+# torch reads CXX when this is imported: before a test sets it to something that is no compiler.
+importlib.import_module("torch._inductor.config")
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("programs")
 needs_compiler = pytest.mark.skipif(bool(obstacle(CPU)), reason=obstacle(CPU))
