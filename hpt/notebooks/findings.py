@@ -141,15 +141,6 @@ def effect_on_kappa(_, report, switch):
     return _of_row(_row(effects(report, "kappa"), "main", switch), "+.2f")
 
 
-def _between(reference, report, figure, condition, switch):
-    """The effect of the one thing, a column of two values, that differs among the runs of a condition."""
-    table = reference.table.query(condition)
-    if table[switch].nunique() < 2:
-        raise NotRunError(f"no runs that differ in {switch}")
-    part = transfer_report(table, by="arm", bootstraps=report.bootstraps)
-    return _row(effects(part, figure, switches=(switch,)), "main", switch)
-
-
 def most_cost_of_dose(reference, report, dose):
     """What a coupled dose costs the variant that it costs most."""
     column = report.group_columns.index("parameterization")
@@ -166,30 +157,31 @@ def most_cost_of_dose(reference, report, dose):
 def cost_of_dose(reference, report, name, dose):
     """What a coupled dose costs a variant at its best learning rate of the largest width."""
     plain = {"arm": "coupled", "parameterization": name, "dose": 0.0}
-    return gain(reference, report, plain, plain | {"dose": float(dose)})
+    return gain(reference, report, plain, plain | {"dose": dose})
 
 
 def factor_of_dose(reference, report):
     """What a dose of 1 multiplies E of SP by."""
-    condition = COUPLED + " and parameterization == 'SP' and dose in (0, 1)"
-    effect = _between(reference, report, "E", condition, "dose")
+    part = _two_doses(reference, report, 1, " and parameterization == 'SP'")
+    effect = _row(effects(part, "E", switches=("dose",)), "main", "dose")
     return _factor(effect, ("estimate", "low", "high"), 1, ".2f")
 
 
-def _two_doses(reference, report, condition=""):
-    """The report of the coupled runs at doses of 0 and 10."""
-    table = reference.table.query(COUPLED + " and dose in (0, 10)" + condition)
+def _two_doses(reference, report, dose, condition=""):
+    """The report of the coupled runs at this dose and without."""
+    table = reference.table.query(COUPLED + f" and dose in (0, {dose})" + condition)
     if table["dose"].nunique() < 2:
-        raise NotRunError("no runs at a dose of 0, or of 10")
+        raise NotRunError(f"no runs at a dose of 0, or of {dose}")
     return transfer_report(table, bootstraps=report.bootstraps)
 
 
 def share_lost(reference, report):
     """The share of the gap that SP+Embd closes at a dose of 10, less its share without decay."""
     found = {}
-    part = _two_doses(reference, report)
+    part = _two_doses(reference, report, 10)
     for (dose,), groups in groups_of(part, ("SP", "SP+Embd", "μP")).items():
-        w = [group.at(max(common_widths(groups)))[0] for group in groups]
+        widest = max(common_widths(groups))
+        w = [group.at(widest)[0] for group in groups]
         sp, embd, mup = (group.drawn("loss_BxW", i) for group, i in zip(groups, w, strict=True))
         found[dose] = (sp - embd) / (sp - mup)
     return _shown(100 * (found[10] - found[0]), report.level, "% of the gap", "+.0f")
@@ -197,7 +189,7 @@ def share_lost(reference, report):
 
 def shift(reference, report):
     """Octaves by which a dose of 10 moves η* of SP at the largest width."""
-    groups = _two_doses(reference, report, " and parameterization == 'SP'").groups
+    groups = _two_doses(reference, report, 10, " and parameterization == 'SP'").groups
     before_B, after_B = (group.drawn("log2_lr_BxW", -1) for group in groups)
     return _shown(after_B - before_B, report.level, "octaves", "+.2f")
 
@@ -205,7 +197,9 @@ def shift(reference, report):
 def drift(_, report, **wanted):
     """Octaves between η* of a group at the largest and at the smallest width."""
     group = _group(report, **wanted)
-    drift_B = group.drawn("log2_lr_BxW", -1) - group.drawn("log2_lr_BxW", 0)
+    # An optimum beyond the grid is infinite, and two of them are no drift.
+    with np.errstate(invalid="ignore"):
+        drift_B = group.drawn("log2_lr_BxW", -1) - group.drawn("log2_lr_BxW", 0)
     reason_W = group.fit.points.reason_W
     return _shown(drift_B, report.level, "octaves", "+.2f", reason_W[0] or reason_W[-1])
 
@@ -218,7 +212,7 @@ def _moves(found):
 def count_of_moves(reference, report, says):
     """How many of the arms of a verdict of Lingle's drift by an octave or more."""
     expected = reference_definition(reference.name)["expected"].values()
-    arms = [each["arm"] for each in expected if each.get("says") == says and "arm" in each]
+    arms = [each["arm"] for each in expected if each.get("says") == says]
     drifts = [drift(reference, report, arm=arm) for arm in arms]
     count = sum(_moves(found) for found in drifts)
     return Found(f"{count} of {len(drifts)}", count, count)

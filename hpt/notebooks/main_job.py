@@ -250,7 +250,7 @@ def summary_tables(report: TransferReport) -> dict[str, pd.DataFrame]:
     if {"SP", "SP+Embd", "μP"} <= set(report.basins["parameterization"]):
         caption = "Share of the gap from SP to μP that SP+Embd closes"
         tables[caption] = _shown(gap_closed(report), shares)
-    caption = f"E, κ and R(∞) against {report.reference}, with {100 * report.level:g} % intervals"
+    caption = f"E, κ and R(∞) against {report.reference}, with {100 * report.level:g}\u00a0% intervals"
     tables[caption] = _shown(report.to_frame(), metrics)
     return tables
 

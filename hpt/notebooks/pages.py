@@ -162,6 +162,8 @@ def _body(result, names):
     _lead_links(soup, names)
     for table in soup.select(".out.html table"):
         set_table(table)
+    for remark in soup.select(".out.html > ul > li"):
+        remark.string = signed(remark.get_text())
     _add_contents(soup)
     return glued(str(soup))
 

@@ -57,6 +57,8 @@ def stacked(figure: Figure) -> Figure:
         ax.tick_params(labelleft=True)
         if not ax.get_ylabel():
             ax.set_ylabel(y_label)
+    if columns > 1:
+        plt.setp([ax.title for ax in axes], fontsize=7)
     copy.set_size_inches(NARROW_INCHES, rows * height)
     return copy
 
