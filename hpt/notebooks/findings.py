@@ -118,14 +118,14 @@ def part_of_loss(_, report, switch):
 def factor_of_E(_, report, switch):
     """What a switch divides E by, over all settings of the other switches."""
     effect = _row(effects(report, "E"), "main", switch)
-    return _factor(effect, ("estimate", "high", "low"), -1, ".1f")
+    lowered_by = -effect[["estimate", "high", "low"]]
+    return _factor(lowered_by, ".1f", effect["reason"])
 
 
-def _factor(effect, ends, sign, form):
-    """An effect in octaves as a factor, or, of sign -1, as a divisor."""
-    factor = [2.0 ** (sign * effect[end]) for end in ends]
-    text = "a factor of " + _text(factor, form)
-    return Found(text, factor[1], factor[2], effect["reason"])
+def _factor(octaves, form, reason):
+    """An estimate in octaves, and the ends of its interval, as factors."""
+    factor, low, high = 2.0 ** octaves.astype(float)
+    return Found("a factor of " + _text((factor, low, high), form), low, high, reason)
 
 
 def gap_without(_, report, by):
@@ -164,7 +164,7 @@ def factor_of_dose(reference, report):
     """What a dose of 1 multiplies E of SP by."""
     part = _two_doses(reference, report, 1, " and parameterization == 'SP'")
     effect = _row(effects(part, "E", switches=("dose",)), "main", "dose")
-    return _factor(effect, ("estimate", "low", "high"), 1, ".2f")
+    return _factor(effect[["estimate", "low", "high"]], ".2f", effect["reason"])
 
 
 def _two_doses(reference, report, dose, condition=""):

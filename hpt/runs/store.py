@@ -282,13 +282,13 @@ class Store:
             stamp = _stamp(os.stat(f"{self._files.path}/{file}")) if self._local else None
             content = self._content(file) or b""
             frame = pd.read_parquet(io.BytesIO(content), columns=PACKED)
-            rows = list(frame.itertuples(index=False))
-            records = {row.run_id: (file, row.record.encode(), stamp) for row in filter(_is_packed, rows)}
+            sound = list(filter(_is_packed, frame.itertuples(index=False)))
+            records = {row.run_id: (file, row.record.encode(), stamp) for row in sound}
         except (*DAMAGE, OSError, MemoryError) as error:
             first_line = str(error).partition("\n")[0]
             return {}, f"it ({type(error).__name__}: {first_line})"
-        unsound = [row for row in rows if not _is_packed(row)]
-        return records, f"{len(unsound)} of its rows" if unsound else ""
+        unsound = len(frame) - len(sound)
+        return records, f"{unsound} of its rows" if unsound else ""
 
     def _where(self, name):
         return self.path / name if self._local else f"{self.path}/{name}"
