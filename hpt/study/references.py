@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +18,9 @@ import pandas as pd
 from hpt.config import from_dict, to_dict
 from hpt.data.source import load
 from hpt.errors import ConfigError, StoreError, did_you_mean
-from hpt.files import StrPath, write_whole
+from hpt.files import StrPath, read_toml, write_whole
 from hpt.runs.environment import environment_facts
 from hpt.runs.result import RunResult, decode, encode
-from hpt.runs.run_config import read_values
 from hpt.runs.store import Store
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
@@ -142,8 +140,9 @@ def reference_names() -> list[str]:
 
 def reference_parts(name: str, profile: str = "quick") -> list[Part]:
     """What a reference study consists of, the most telling part first."""
+    base = to_dict(load_profile(profile))
     # The whole grid, whatever the profile searches.
-    base = to_dict(load_profile(profile)) | {"search": "grid", "best_seeds": 2, "best_neighbours": {}}
+    base |= {"search": "grid", "best_seeds": 2, "best_neighbours": {}}
     rules = {rule: {"name": rule, **laws} for rule, laws in _file_of_definitions()["rules"].items()}
     definition = reference_definition(name)
     parts = []
@@ -267,7 +266,7 @@ def _definitions():
 
 
 def _file_of_definitions():
-    return read_values(resources.files("hpt.study") / "references.toml", "the reference studies")
+    return read_toml("hpt.study", "references.toml")
 
 
 def reference_definition(name: str) -> dict[str, Any]:
