@@ -68,20 +68,24 @@ def _cell_plan(study, parameterization, decay, width, losses):
     more_seeds = range(study.seeds, study.best_seeds_at(width))
     more = [run_at(x, seed=seed) for x in near for seed in more_seeds]
     runs += more
-    if study.search == "basin" and all(run in losses for run in more):
-        # With all seeds another rate may be the best, whose basin reaches elsewhere.
+    if all(run in losses for run in more):
+        # With all seeds another rate may be the best, at an edge, or with a basin that reaches elsewhere.
         lattice = np.array(_lattice(study.log2_lrs[width], study.extend))
         best = _best_on_the_mean(rates, study.best_seeds_at(width), run_at, losses)
-        further = [x for x in _in_reach(lattice, best) if x not in rates]
+        octaves = REACH_OCTAVES if study.search == "basin" else lattice[1] - lattice[0]
+        further = [x for x in _in_reach(lattice, best, octaves) if x not in rates]
         runs += [run_at(x, seed=seed) for x in further for seed in range(study.seeds)]
     return runs
 
 
 def _best_on_the_mean(rates, seeds, run_at, losses):
     """The rate with the lowest mean over the seeds that are known."""
-    runs_of = {x: [run_at(x, seed=seed) for seed in range(seeds)] for x in rates}
-    mean_of = {x: np.mean([losses[run] for run in runs if run in losses]) for x, runs in runs_of.items()}
-    return min(mean_of, key=mean_of.get)
+
+    def mean_at(x):
+        runs = [run_at(x, seed=seed) for seed in range(seeds)]
+        return np.mean([losses[run] for run in runs if run in losses])
+
+    return min(rates, key=mean_at)
 
 
 def _rates_of_the_grid(grid, extend, loss_at):
@@ -109,23 +113,22 @@ def _rates_of_the_basin(grid, extend, loss_at):
         if None in found:
             return rates
         loss_K = np.where(np.isfinite(found), found, np.inf)
-        wider = {*rates, *_in_reach(lattice, rates[loss_K.argmin()])}
+        wider = {*rates, *_in_reach(lattice, rates[loss_K.argmin()], REACH_OCTAVES)}
         wider |= {x for x in lattice[lattice < rates[0]][-1:].tolist() if _would_be_kept(rates, loss_K, x)}
         if len(wider) == len(rates):
             return rates
         rates = sorted(wider)
 
 
-def _in_reach(lattice, x):
-    return lattice[np.abs(lattice - x) <= REACH_OCTAVES + 1e-6].tolist()
+def _in_reach(lattice, x, octaves):
+    return lattice[np.abs(lattice - x) <= octaves + 1e-6].tolist()
 
 
 def _would_be_kept(rates, loss_K, x):
     """Whether a basin's window would keep a lower rate whose loss is nearly the best."""
-    return (
-        basin_window(np.array([x, *rates]), np.array([np.nextafter(loss_K.min(), np.inf), *loss_K])).start
-        == 0
-    )
+    nearly_best = np.nextafter(loss_K.min(), np.inf)
+    window = basin_window(np.array([x, *rates]), np.array([nearly_best, *loss_K]))
+    return window.start == 0
 
 
 def _lattice(grid, extend):

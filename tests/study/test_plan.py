@@ -49,6 +49,16 @@ def test_plan_extends_an_edge_up_to_the_limit(tiny_study):
     assert rates(both, 8)[0] == -18 and rates(both, 16)[0] == -26  # nine are the most
 
 
+def test_plan_goes_beyond_an_edge_that_the_mean_over_seeds_has(tiny_study):
+    optima = {0: -5.8, 1: -3.9}
+    known = losses_of(tiny_study, lambda x, width, seed: (x - optima[seed]) ** 2)
+    assert rates(known, 8) == [-8, -6, -4, -2] and rates(known, 8, seed=1) == [-8, -6, -4]
+    fixed = losses_of(
+        dataclasses.replace(tiny_study, extend=0), lambda x, width, seed: (x - optima[seed]) ** 2
+    )
+    assert rates(fixed, 8) == [-8, -6, -4]
+
+
 def test_plan_stands_divergence(tiny_study):
     known = losses_of(tiny_study, lambda x, width, seed: np.inf if x > -5 else x + 6)
     assert rates(known, 8) == [-10, -8, -6, -4]

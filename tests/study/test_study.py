@@ -24,9 +24,8 @@ import json, sys
 from hpt.config import from_dict
 from hpt.study.study import Study
 if __name__ == "__main__":
-    quiet = sys.argv[3].endswith("expected")
     study = from_dict(Study, json.loads(sys.argv[1]))
-    study.run(sys.argv[2], workers=2, stack=False, quiet=quiet).to_pickle(sys.argv[3])
+    study.run(sys.argv[2], workers=2, stack=False).to_pickle(sys.argv[3])
 """
 
 
@@ -69,8 +68,7 @@ def test_kill_minus_nine_then_the_same_command_gives_the_same_table(tmp_path, ti
         tiny_study,
         base=dataclasses.replace(tiny_study.base, train=dataclasses.replace(tiny_study.base.train, steps=40)),
     )
-    whole = start(tmp_path, study, tmp_path / "undisturbed", "expected")
-    assert whole.wait(2000) == 0
+    expected = study.run(tmp_path / "undisturbed", workers=1, stack=False, quiet=True)
     records = tmp_path / "killed" / "records"
     for at_least in (2, 5):  # killed twice, at different depths
         process = start(tmp_path, study, tmp_path / "killed")
@@ -81,11 +79,11 @@ def test_kill_minus_nine_then_the_same_command_gives_the_same_table(tmp_path, ti
         process.wait()
         wait_until_gone(process.pid)
     before = len(list(records.glob("*.json")))
-    assert 5 <= before < len(pd.read_pickle(tmp_path / "expected"))
+    assert 5 <= before < len(expected)
     last = start(tmp_path, study, tmp_path / "killed", "table")
     assert last.wait(2000) == 0
     assert f"{before} done" in (tmp_path / "table.log").read_text()
-    same_table(pd.read_pickle(tmp_path / "table"), pd.read_pickle(tmp_path / "expected"))
+    same_table(pd.read_pickle(tmp_path / "table"), expected)
 
 
 def wait_until_gone(group, seconds=60):
