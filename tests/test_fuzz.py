@@ -259,24 +259,33 @@ def small_report():
     return transfer_report(known_sweep(), bootstraps=20)
 
 
-@fuzzed(VALUES | TYPED, few=60)
-def test_what_notebooks_make_of_their_parameters(tmp_path, value):
+def placed(folder, value, **options):
+    """A bet on a value, in a store of its own."""
+    return Bets(folder / "store").place("a", value, **options)
+
+
+#: Where a notebook's parameter goes: each takes a folder of its own and a value.
+DOORS = {
+    "profile": lambda folder, value: load_profile(value),
+    "store": lambda folder, value: Store(f"{folder}/{value}" if isinstance(value, str) else value),
+    "bets": lambda folder, value: Bets(
+        f"{folder}/{value}" if isinstance(value, str) else value
+    ).calibration(),
+    "bet": placed,
+    "choice": lambda folder, value: placed(folder, value, choices=["rises", "falls"]),
+    "answer": lambda folder, value: told_of(TASKS["04.hidden"], lambda m: value),
+    "bootstraps": lambda folder, value: transfer_report(known_sweep(), bootstraps=value),
+    "scale": lambda folder, value: transfer_report(known_sweep(), scale=value, bootstraps=20),
+    "table": lambda folder, value: transfer_report(value, bootstraps=20),
+    "width": lambda folder, value: hpt.predict_lr(small_report(), width=value),
+    "noise": lambda folder, value: hpt.synthetic_sweep(Law(), widths=(16, 32), count=3, noise=value),
+}
+
+
+@fuzzed(st.sampled_from(sorted(DOORS)), VALUES | TYPED)
+def test_what_notebooks_make_of_their_parameters(tmp_path, door, value):
     # As papermill hands it over, where nobody checked it; so many replicates would only take their time.
     value = 20 if isinstance(value, int) and 20 < value <= 10**6 else value
-    doors = (
-        load_profile,
-        lambda value: Store(f"{tmp_path}/{value}" if isinstance(value, str) else value),
-        lambda value: Bets(f"{tmp_path}/{value}" if isinstance(value, str) else value).calibration(),
-        lambda value: Bets(tmp_path / "store").place("a", value),
-        lambda value: Bets(tmp_path / "store").place("b", value, choices=["rises", "falls"]),
-        lambda value: told_of(TASKS["04.hidden"], lambda m: value),
-        lambda value: transfer_report(known_sweep(), bootstraps=value),
-        lambda value: transfer_report(known_sweep(), scale=value, bootstraps=20),
-        lambda value: transfer_report(value, bootstraps=20),
-        lambda value: hpt.predict_lr(small_report(), width=value),
-        lambda value: hpt.synthetic_sweep(Law(), widths=(16, 32), count=3, noise=value),
-    )
-    for door in doors:
-        with contextlib.suppress(HptError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            door(value)
+    with contextlib.suppress(HptError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        DOORS[door](tmp_path, value)
