@@ -82,10 +82,11 @@ def outcomes_of(made: Iterable[Finding]) -> list[Outcome]:
     """The verdict on each expectation."""
     told = []
     for finding in made:
-        answer = _answer(finding.found, finding.expectation["interval"])
-        because = f"({answer.reason})" if finding.found and finding.found.reason else ""
-        came_out = f"{answer.came_out} {because}".strip()
         asked = finding.expectation
+        found = finding.found
+        answer = _answer(found, asked["interval"])
+        because = f"({answer.reason})" if found and found.reason else ""
+        came_out = f"{answer.came_out} {because}".strip()
         told.append(Outcome(asked["question"], asked["expected"], came_out, answer.verdict))
     return told
 

@@ -71,8 +71,7 @@ def find(reference: Reference, report: TransferReport, expectation: Mapping) -> 
 def _group(report, **wanted):
     """The group that has these values in the group columns."""
     for group in report.groups:
-        values = dict(zip(report.group_columns, group.key, strict=True))
-        if all(values[name] == value for name, value in wanted.items()):
+        if wanted.items() <= dict(zip(report.group_columns, group.key, strict=True)).items():
             return group
     raise NotRunError(f"no runs of {wanted}")
 
@@ -105,14 +104,17 @@ def _row(found, kind, switch):
 
 def share_of_loss(_, report, switch):
     """A switch's share of the loss from SP to μP, over every order of the switches."""
-    share = _row(effects(report, "loss"), "share", switch)
-    return _of_row(share, ".0%", f"at width {share['width']:g}")
+    return _part_of_loss(report, "share", switch, ".0%")
 
 
 def part_of_loss(_, report, switch):
     """A switch's Shapley value on the loss, nats."""
-    part = _row(effects(report, "loss"), "shapley", switch)
-    return _of_row(part, "+.3f", "nats")
+    return _part_of_loss(report, "shapley", switch, "+.3f", "nats ")
+
+
+def _part_of_loss(report, kind, switch, form, unit=""):
+    part = _row(effects(report, "loss"), kind, switch)
+    return _of_row(part, form, f"{unit}at width {part['width']:g}")
 
 
 def factor_of_E(_, report, switch):
@@ -143,8 +145,7 @@ def effect_on_kappa(_, report, switch):
 
 def most_cost_of_dose(reference, report, dose):
     """What a coupled dose costs the variant that it costs most."""
-    column = report.group_columns.index("parameterization")
-    names = dict.fromkeys(group.key[column] for group in report.groups)
+    names = report.figures["parameterization"].unique()
     costs = [cost_of_dose(reference, report, name, dose) for name in names]
     told = [cost for cost in costs if not cost.reason]
     low = max((cost.low for cost in told), default=-np.inf)
@@ -214,7 +215,7 @@ def count_of_moves(reference, report, says):
     expected = reference_definition(reference.name)["expected"].values()
     arms = [each["arm"] for each in expected if each.get("says") == says]
     drifts = [drift(reference, report, arm=arm) for arm in arms]
-    count = sum(_moves(found) for found in drifts)
+    count = sum(map(_moves, drifts))
     return Found(f"{count} of {len(drifts)}", count, count)
 
 

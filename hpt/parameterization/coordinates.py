@@ -368,11 +368,11 @@ def _finding(row, rule, slopes, layers):
     """One slope in a sentence, with its worst layer and the suspect."""
     own = layers.query("role == @row.role and quantity == @row.quantity")
     worst = own.loc[(own["slope"] * np.sign(row.slope)).idxmax()]
-    return (
-        f"{row.role}: the {MEASURED[row.quantity]} {row.trend} as n^{row.slope:.2f} "
-        f"[{row.low:.2f}, {row.high:.2f}], most in {worst['layer']} (n^{worst['slope']:.2f}). "
-        + _suspect(row, rule, slopes)
-    )
+    steepest = f"n^{worst['slope']:.2f}".replace("-", "−")
+    power = f"n^{row.slope:.2f} [{row.low:.2f}, {row.high:.2f}]".replace("-", "−")
+    suspect = _suspect(row, rule, slopes)
+    what = MEASURED[row.quantity]
+    return f"{row.role}: the {what} {row.trend} as {power}, most in {worst['layer']} ({steepest}). {suspect}"
 
 
 def _suspect(row, rule, slopes):
