@@ -93,3 +93,18 @@ def test_what_is_not_determined_is_weak():
 def test_penalties_by_width_are_named_so():
     assert cells(pd.DataFrame({"width": [32], "R": [0.5]}))[0] == ["width", "R(n) (nats)"]
     assert cells(pd.DataFrame({"R": [0.5]}))[0] == ["R(∞) (nats)"]
+
+
+@pytest.mark.parametrize(
+    "table, is_cards",
+    [
+        # Six columns of short figures fit a phone, as four short words do.
+        (pd.DataFrame({f"x{i}": [0.25, -0.5] for i in range(6)}), False),
+        (pd.DataFrame({"role": ["hidden"], "of": ["update"], "slope": [0.1], "trend": ["flat"]}), False),
+        # Wide figures, and sentences, do not.
+        (pd.DataFrame({f"x{i}": [123456.5, -0.5] for i in range(6)}), True),
+        (pd.DataFrame({"question": ["how much? " * 5], "expected": ["little"], "verdict": ["holds"]}), True),
+    ],
+)
+def test_a_table_becomes_cards_on_a_phone_where_it_would_not_fit(table, is_cards):
+    assert (" cards" in table_html(table)) == is_cards
