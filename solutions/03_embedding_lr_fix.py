@@ -23,6 +23,11 @@ def _without_positions(model, lr, base_width=1):
     return [{"params": lookups, "lr": rate}, {"params": others, "lr": lr}]
 
 
+def _embeddings_twice(model, lr, base_width=1):
+    everything = {"params": list(model.parameters()), "lr": lr}
+    return [everything, groups(model, lr, base_width)[0]]
+
+
 MISTAKES = {
     "embedding_lr": [
         lambda lr, width, base_width=1: lr,  # SP
@@ -34,6 +39,7 @@ MISTAKES = {
     "groups": [
         lambda model, lr, base_width=1: [{"params": list(model.parameters()), "lr": lr}],  # SP
         _without_positions,  # positions are looked up too
+        _embeddings_twice,  # torch takes no parameter in two groups
         lambda model, lr, base_width=1: groups(model, lr, base_width)[:1],  # the rest never trains
         lambda model, lr, base_width=1: groups(model, lr, 1),  # forgets the base width
         lambda model, lr, base_width=1: {"embedding": lr * model.config.width, "hidden": lr},  # no groups

@@ -114,7 +114,6 @@ def _find(name):
     task = TASKS.get(str(name))
     if task is None:
         print(f"✗ no exercise is named {name!r}: {did_you_mean(str(name), TASKS)}")
-        print(f"  known: {', '.join(TASKS)}")
     return task
 
 
@@ -152,7 +151,8 @@ def _text(value):
     """A value in short, whatever its own text does."""
     short = reprlib.Repr()
     short.maxother = 60
-    return short.repr(value)
+    with np.printoptions(legacy="1.25"):  # a number without the name of its kind
+        return short.repr(value)
 
 
 @contextlib.contextmanager

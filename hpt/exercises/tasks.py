@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch.optim import AdamW
 
 from hpt.files import read_toml
 from hpt.model.transformer import ModelConfig, Transformer
@@ -46,11 +47,10 @@ class Task:
 
 
 def rates_by_name(groups: Any, model: Any, *_: Any) -> dict[str, float]:
-    """Of each parameter of a model, the learning rate that optimizer groups give it."""
-    rate_of = {}
-    for group in groups:
-        for parameter in group["params"]:
-            rate_of[id(parameter)] = group["lr"]
+    """Of each parameter of a model, the learning rate that optimizer groups give it; AdamW says what is
+    wrong with those that it cannot take."""
+    taken = AdamW(groups).param_groups
+    rate_of = {id(parameter): group["lr"] for group in taken for parameter in group["params"]}
     return {name: rate_of[id(p)] for name, p in model.named_parameters() if id(p) in rate_of}
 
 

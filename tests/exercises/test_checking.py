@@ -169,3 +169,13 @@ def test_rates_by_name_reads_any_grouping():
     model = torch.nn.Linear(2, 1)
     assert rates_by_name([{"params": model.parameters(), "lr": 0.1}], model) == {"weight": 0.1, "bias": 0.1}
     assert rates_by_name([{"params": [model.bias], "lr": 0.1}], model) == {"bias": 0.1}
+
+
+def test_what_no_optimizer_takes_is_told_in_torchs_words(capsys):
+    def twice(model, lr, base_width=1):
+        return [{"params": list(model.parameters()), "lr": lr}] * 2
+
+    check("03.groups", twice)
+    check("03.groups", lambda *_: 3)
+    told = capsys.readouterr().out
+    assert "more than one parameter group" in told and "'int' object" in told
