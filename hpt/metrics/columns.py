@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 import numpy as np
@@ -50,8 +50,8 @@ def is_word(text: str, pattern: str) -> bool:
 
 
 def named(frame: pd.DataFrame, wanted: Iterable[str], given: dict, notes: list[str]):
-    """The frame with the columns `wanted` under hpt's names, as far as it has them, and the names
-    that they had.
+    """Which column of a table is meant by each of the names `wanted`, as far as it has them: the names
+    with their columns, and the frame without columns that have such a name and another meaning.
 
     Parameters
     ----------
@@ -64,30 +64,47 @@ def named(frame: pd.DataFrame, wanted: Iterable[str], given: dict, notes: list[s
     """
     had = {}
     for name in wanted:
-        column = given.get(name)
-        if column is not None and column not in frame:
-            raise TableError(
-                f"{name}={column!r} is not in the table.", did_you_mean(column, frame), f"{name}=None"
-            )
-        if column is None:
-            column = _found(frame, name, notes)
+        asked = given.get(name)
+        column = _found(frame, name, notes) if asked is None else column_of(frame, {}, asked)
         if column is not None:
             had[name] = column
             if column != name:
                 notes.append(f"column {column!r} taken for {name}")
+    _refuse_twins(frame, had)
+    replaced = [name for name, column in had.items() if column != name and name in frame]
+    return frame.drop(columns=replaced), had
+
+
+def _refuse_twins(frame, had):
+    """Refuse two columns of one name, also where a reader such as that of pandas has numbered them."""
     labels = frame.columns.map(str)
-    once = labels.map(lambda label: re.sub(r"\.\d+$", "", label))
-    renamed = (once != labels) & once.isin(had.values())
-    twins = frame.columns[frame.columns.duplicated() | renamed]
+    unnumbered = labels.str.replace(r"\.\d+$", "", regex=True)
+    numbered = (unnumbered != labels) & unnumbered.isin(had.values())
+    twins = frame.columns[frame.columns.duplicated() | numbered]
     if len(twins):
         raise TableError(
             f"The table has two columns {twins[0]!r}.",
             "one was renamed to a name that was there",
             f"table.drop(columns={twins[0]!r}), or table.loc[:, ~table.columns.duplicated()]",
         )
-    replaced = [name for name, column in had.items() if column != name and name in frame]
-    frame = frame.drop(columns=replaced)
-    return frame.rename(columns={column: name for name, column in had.items()}), had
+
+
+def column_of(frame: pd.DataFrame, had: Mapping, name: str):
+    """The column that a caller means: by the table's own name, by hpt's (`had`), or by the table's without
+    prefix and marks.
+
+    Raises
+    ------
+    TableError: where there is none, or more than one.
+    """
+    if name in frame:
+        return name
+    if name in had:
+        return had[name]
+    alike = [column for column in frame if plain(column) == plain(name)]
+    if len(alike) == 1:
+        return alike[0]
+    raise TableError(f"The table has no column {name!r}.", did_you_mean(name, frame))
 
 
 def _found(frame, name, notes):
@@ -96,18 +113,19 @@ def _found(frame, name, notes):
     first = min(tiers.values(), default=np.inf)
     fitting = [column for column in tiers if tiers[column] == first < np.inf]
     fitting = [c for c in fitting if c == name] or [c for c in fitting if not PREFIX.match(str(c))] or fitting
+    others = [column for column in tiers if tiers[column] < TRAINING and column not in fitting]
+    if name == "lr":
+        # In a log one may be the rate of each step, another that of the run.
+        fitting = [c for c in others if not frame[c].equals(frame[fitting[0]])] + fitting
     if len(fitting) > 1:
         raise TableError(
             f"Columns {fitting} all fit {name!r}.",
             "the table has several under names that hpt knows",
-            f"table.rename(columns={{{fitting[0]!r}: {name!r}}})",
+            f"table.drop(columns={fitting[1:]!r})",
         )
-    for column in fitting:
-        others = [other for other in tiers if tiers[other] < TRAINING and other != column]
-        if name == "loss" and others:
-            notes.append(f"column {column!r} taken, not {others[0]!r}; loss= takes another")
-        return column
-    return None
+    if name == "loss" and fitting and others:
+        notes.append(f"column {fitting[0]!r} taken, not {others[0]!r}; loss= takes another")
+    return next(iter(fitting), None)
 
 
 def _tier(column, name):
@@ -179,13 +197,13 @@ def _axis(column, scale):
     return found.pop() if len(found) == 1 else ""
 
 
-def require(frame: pd.DataFrame, wanted: Sequence[str]) -> None:
+def require(frame: pd.DataFrame, had: Mapping, wanted: Sequence[str]) -> None:
     """Raise a TableError that names every column that is missing, with a call that mends it."""
-    missing = [name for name in wanted if name not in frame]
+    missing = [name for name in wanted if name not in had]
     if not missing:
         return
     listed = ", ".join(map(repr, missing))
-    left = [str(column) for column in frame if column not in wanted]
+    left = [str(column) for column in frame if column not in had.values()]
     near = {name: get_close_matches(name, left, n=1) or [f"your name of {name}"] for name in missing}
     renames = ", ".join(f"{near[name][0]!r}: {name!r}" for name in missing)
     raise TableError(

@@ -29,8 +29,8 @@ WORDS = read_toml("hpt.metrics", "words.toml")
 PACKED = (".gz", ".xz", ".bz2")
 SEPARATORS = ("\t", ";", ",", "|")
 HEAD = 20
-# Lines of comment, and the one in which Excel names its separator.
-COMMENT = re.compile(r"^[ \t]*(#|%|//|sep=.$).*\n?", re.MULTILINE)
+# Lines of comment, the one in which Excel names its separator, and the rule below a header of Markdown.
+COMMENT = re.compile(r"^[ \t]*(#|%|//|sep=.$|[|: -]*--[|: -]*$).*\n?", re.MULTILINE)
 # Beside decimal commas 1.024 is a thousand and 24.
 THOUSANDS = r"^([1-9]\d{0,2})\.(\d{3})(?:\.(\d{3}))?$"
 # '1,024' may be a thousand and 24: it is left alone.
@@ -162,7 +162,7 @@ def _reader(name):
     )
 
 
-def _zip(content: bytes) -> pd.DataFrame:
+def _zip(content):
     """The one table in an archive, beside what a Mac adds to it."""
     with ZipFile(io.BytesIO(content)) as archive:
         names = [n for n in archive.namelist() if not n.startswith("__MACOSX/") and not n.endswith("/")]
@@ -173,7 +173,7 @@ def _zip(content: bytes) -> pd.DataFrame:
         return _reader(PurePosixPath(names[0]))(archive.read(names[0]))
 
 
-def _text(content: bytes) -> pd.DataFrame:
+def _text(content):
     """A table of separated values, of whatever dialect."""
     text = COMMENT.sub("", _decoded(content))
     lines = [line for line in text[:100_000].splitlines() if line.strip()]
@@ -209,7 +209,7 @@ def _has_decimal_comma(lines, separator):
     return any(DECIMAL_COMMA.fullmatch(cell) for cell in cells)
 
 
-def _json(content: bytes) -> pd.DataFrame:
+def _json(content):
     """Rows, or columns, or one object a line. NaN and Infinity stay words: a loss that diverged."""
     text = _decoded(content).strip()
     try:

@@ -11,16 +11,24 @@ import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError, did_you_mean
-from hpt.metrics.columns import LOGARITHMS, is_blank, is_word, named, numbers, plain, require, says, unpivoted
+from hpt.metrics.columns import (
+    LOGARITHMS,
+    column_of,
+    is_blank,
+    is_word,
+    named,
+    numbers,
+    plain,
+    require,
+    says,
+    unpivoted,
+)
 from hpt.metrics.divergence import diverged_runs
 from hpt.metrics.loss_units import in_nats
 from hpt.metrics.reading import WORDS, read_frame
 
 GROUPS = ("parameterization", "weight_decay")
-TRUE = r"true|yes|t|y|1(\.0)?"
-FALSE = r"|false|no|f|n|0(\.0)?|nan|none|<na>"
 LAST = "last"
-KEPT = "fix={'split': 'val', 'step': 'last'}"
 #: A column or some, by name; and values of columns.
 Columns = str | Sequence[str] | None
 Values = Mapping[str, Any] | None
@@ -92,7 +100,8 @@ def read_table(
         where it has fewer values: then the doses were held fixed while the learning rate was swept.
     fix: rows to keep: a column's value, or "last" for the largest of each run, such as
         ``{"split": "val", "step": "last"}``.
-    ignore: columns that may differ between runs that count as repeats.
+    ignore: columns that may differ between runs that count as repeats. Columns in by, fix and ignore go
+        by the table's own names, by hpt's, or by the table's without prefix and marks.
     lr, loss: the columns that hold them, where hpt does not know their names.
     loss_unit: as in :func:`hpt.metrics.loss_units.in_nats`.
     least_scales: how many different scales the table must have.
@@ -104,36 +113,36 @@ def read_table(
         that disagree, too few scales.
     """
     notes: list[str] = []
-    by, ignore = _listed(by), _listed(ignore)
     if not isinstance(scale, str):
         raise TableError(f"scale={scale!r} is no name of a column.", remedy='scale="width"')
     frame = unpivoted(read_frame(table), scale, notes)
     wanted = [scale, "lr", *LOGARITHMS, "loss", *GROUPS, "seed", "diverged", "status"]
-    frame, had = named(frame, dict.fromkeys(wanted), {"lr": lr, "loss": loss}, notes)
-    for column, base in LOGARITHMS.items():
-        if "lr" not in frame and column in frame:
-            frame["lr"] = base ** _number(frame, column)
+    frame, had = named(frame, wanted, {"lr": lr, "loss": loss}, notes)
+    _take_rate_from_logarithm(frame, had)
     numeric = [scale, "lr", "loss"]
-    require(frame, [*numeric, *by])
-    for column in ("diverged", "status"):
-        if column not in frame:
-            frame[column] = ""
-    fix = pd.Series(fix, dtype=object).rename(dict(zip(had.values(), had, strict=True))).to_dict()
-    frame = _ended(_fixed(frame, fix, ignore, notes), notes)
-    telling = dict.fromkeys((*_held_fixed(frame), *by))
-    groups = [column for column in telling if column in frame and column != scale]
-    clean = pd.DataFrame({c: _label(frame, c) for c in groups}, index=frame.index)
-    for column in numeric:
-        clean[column] = _number(frame, column, "size" if column == scale else column)
-    clean["loss"] = clean.loss.mask(_diverged(frame), np.inf)
+    require(frame, had, numeric)
+    by = _columns(frame, had, by)
+    ignore = _columns(frame, had, ignore)
+    fix = {column_of(frame, had, name): value for name, value in dict(fix or {}).items()}
+    for name in ("diverged", "status"):
+        if name not in had:
+            frame[name] = ""
+            had[name] = name
+    frame = _fixed(frame, had, fix, ignore, notes)
+    frame = _ended(frame, had, notes)
+    groups = _groups(frame, had, by, [had[scale], *ignore])
+    clean = pd.DataFrame({name: _label(frame[column]) for name, column in groups.items()}, index=frame.index)
+    for name in numeric:
+        clean[name] = _number(frame[had[name]], "size" if name == scale else name)
+    clean["loss"] = clean.loss.mask(_diverged(frame, had), np.inf)
     clean["loss"], unit = in_nats(clean.loss, loss_unit, str(had["loss"]), notes)
-    _refuse_out_of_range(clean, scale)
+    _refuse_out_of_range(clean.rename(columns=had), had[scale], had["lr"], had["loss"])
     clean = _without_missing(clean, numeric, notes)
     frame = frame.loc[clean.index]
     cell = [*groups, scale, "lr"]
-    kept = [column for column in fix if fix[column] != LAST]
-    _refuse_unknown(frame, clean, cell, [*wanted, *by, *ignore, *kept], notes)
-    clean, paired = _with_seeds(frame, clean, cell, notes)
+    known = {*had.values(), *by, *ignore, *(column for column in fix if fix[column] != LAST)}
+    _refuse_unknown(frame.drop(columns=known), clean, cell, had, notes)
+    clean, paired = _with_seeds(frame.get(had.get("seed")), clean, cell, notes)
     _refuse_few_scales(clean, scale, least_scales)
     clean.insert(len(groups) + 1, "log2_lr", np.round(np.log2(clean.lr), 9))
     order = [*groups, scale, "log2_lr", "seed"]
@@ -143,47 +152,64 @@ def read_table(
     return SweepTable(clean, tuple(groups), scale, paired, tuple(notes), unit)
 
 
-def _held_fixed(frame):
-    """The usual group columns, with the dose of weight decay where λ follows from it."""
-    by_dose = {"dose", "weight_decay"} <= set(frame) and frame.dose.nunique() < frame.weight_decay.nunique()
-    return ("parameterization", "dose") if by_dose else GROUPS
+def _take_rate_from_logarithm(frame, had):
+    """Give a table that has only a logarithm of the learning rate the rate itself."""
+    for name, base in LOGARITHMS.items():
+        if "lr" not in had and name in had:
+            frame["lr"] = base ** _number(frame[had[name]])
+            had["lr"] = "lr"
 
 
-def _listed(names):
-    if isinstance(names, str):
-        return [names]
-    return list(names or ())
+def _columns(frame, had, names):
+    """The columns that a caller means by a name, or by several."""
+    names = [names] if isinstance(names, str) else names or ()
+    return [column_of(frame, had, name) for name in names]
 
 
-def _fixed(frame, fix, ignore, notes):
+def _groups(frame, had, by, without):
+    """The columns that tell groups apart, by the name that they have in the result; with the dose of
+    weight decay in the place of λ where λ follows from it."""
+    decay = had.get("weight_decay")
+    if decay and "dose" in frame and frame.dose.nunique() < frame[decay].nunique():
+        decay = "dose"
+    called = {column: name for name, column in had.items()}
+    telling = (had.get("parameterization"), decay, *by)
+    return {called.get(column, column): column for column in telling if column not in (None, *without)}
+
+
+def _fixed(frame, had, fix, ignore, notes):
     """The rows that have the values asked for; the last of each run where "last" is."""
     for column in sorted(fix, key=lambda column: fix[column] == LAST):
         value = fix[column]
-        if column not in frame:
-            raise TableError(
-                f"fix names column {column!r}, which is not in the table.", did_you_mean(column, frame), KEPT
-            )
         said = ""
         if value == LAST:
-            kept, said = _last(frame, column, [*fix, *ignore])
+            kept, said = _last(frame, had, column, [*fix, *ignore])
         else:
-            kept = frame[column].astype(str) == str(value)
-            if not kept.any():
-                known = frame[column].unique()
-                raise TableError(f"No row has {column}={value!r}.", did_you_mean(value, known), KEPT)
+            kept = _has(frame[column], value)
         notes.append(f"{kept.sum()} of {len(frame)} row(s) kept: {column} is {value}{said}")
         frame = frame[kept]
     return frame
 
 
-def _last(frame, column, ignored):
+def _has(values, wanted):
+    """Which cells have a value, as a text or as a number."""
+    wanted_text = pd.Series([wanted], dtype=object).astype(str)
+    kept = values.astype(str).isin(wanted_text) | numbers(values).isin(numbers(wanted_text).dropna())
+    if not kept.any():
+        known = did_you_mean(wanted, values.unique())
+        raise TableError(f"No row has {values.name}={wanted!r}.", known, f"fix={{{values.name!r}: …}}")
+    return kept
+
+
+def _last(frame, had, column, ignored):
     """The last row of each run that has a loss where any run has one; and what is to be said of runs
     that end at different steps."""
-    step = _number(frame, column)
-    logged = ~is_blank(frame.loss)
+    step = _number(frame[column])
+    logged = ~is_blank(frame[had["loss"]])
     step = step.where(step.isin(step[logged]))
+    changing = [had[name] for name in ("loss", "diverged", "status")]
     run = []
-    for other in frame.columns.difference(["loss", "diverged", "status", *ignored]):
+    for other in frame.columns.difference([*changing, *ignored]):
         if _is_setting(frame[other]) and not is_word(plain(other), WORDS["clock"]):
             run.append(frame[other])
     kept = step == step.groupby(run, dropna=False).transform("max")
@@ -194,9 +220,10 @@ def _last(frame, column, ignored):
     return kept, said
 
 
-def _ended(frame, notes):
+def _ended(frame, had, notes):
     """The rows without those of runs that did not come to their end, unless no run did."""
-    stopped = says(frame.status, WORDS["unfinished"]) & np.isfinite(numbers(frame.loss, "loss"))
+    has_loss = np.isfinite(numbers(frame[had["loss"]], "loss"))
+    stopped = says(frame[had["status"]], WORDS["unfinished"]) & has_loss
     stopped &= not stopped.all()
     if stopped.any():
         notes.append(f"{stopped.sum()} run(s) that did not end left out; without their status they count")
@@ -211,25 +238,26 @@ def _is_setting(values):
     return not measured and different < max(len(known), 2)
 
 
-def _refuse_unknown(frame, clean, cell, known, notes):
-    """Refuse settings that differ among runs which would count as repeats of one another."""
-    others = [c for c in frame if c not in known and not is_word(plain(c), WORDS["measurements"])]
+def _refuse_unknown(others, clean, cell, had, notes):
+    """Refuse settings, among other columns, that differ in runs which would count as repeats of one
+    another."""
     trained = np.isfinite(clean.loss)
-    frame = frame[trained]
-    codes = clean[trained].groupby(cell, sort=False).ngroup()
-    texts = frame[others].astype(str)
-    varying = [c for c in others if texts[c].groupby(codes).nunique().max() > 1]
-    refused = [c for c in varying if _is_setting(frame[c])]
-    measured = [c for c in varying if c not in refused]
+    others = others.loc[trained, [c for c in others if not is_word(plain(c), WORDS["measurements"])]]
+    repeat = clean[trained].groupby(cell, sort=False).ngroup()
+    values_a_cell = others.astype(str).groupby(repeat).nunique().max()
+    varying = others.columns[values_a_cell > 1]
+    refused = [column for column in varying if _is_setting(others[column])]
+    measured = [column for column in varying if column not in refused]
     if refused:
         first = refused[0]
-        values = frame[first].dropna().unique()
+        values = others[first].dropna().unique()
         kept = values.tolist()[-1]
         if is_word(plain(first), WORDS["clock"]):
             kept = LAST
+        alike = ", ".join(str(had.get(name, name)) for name in cell)
         raise TableError(
             f"Column {', '.join(map(repr, refused))} varies {values[:4].tolist()} among runs of the same "
-            f"{', '.join(cell)}.",
+            f"{alike}.",
             "such runs would be taken for repeats of one setting",
             f"by={refused!r} makes groups of them, fix={{{first!r}: {kept!r}}} keeps some, "
             f"ignore={refused!r} takes them for repeats",
@@ -238,31 +266,29 @@ def _refuse_unknown(frame, clean, cell, known, notes):
         notes.append(f"column(s) {measured} differ in every row: taken for measurements")
 
 
-def _number(frame, column, of=""):
-    """The column as floats; blank cells are nan, other text is refused. `of`: as for
+def _number(raw, of=""):
+    """A column as floats; blank cells are nan, other text is refused. `of`: as for
     :func:`hpt.metrics.columns.numbers`."""
-    raw = frame[column]
     found = numbers(raw, of)
-    remedy = f"table[{column!r}] = pd.to_numeric(table[{column!r}], errors='coerce')"
-    _refuse(frame, column, found.isna() & ~is_blank(raw), "is not a number", remedy)
+    remedy = f"table[{raw.name!r}] = pd.to_numeric(table[{raw.name!r}], errors='coerce')"
+    _refuse(raw, found.isna() & ~is_blank(raw), "is not a number", remedy)
     return found
 
 
-def _label(frame, column):
+def _label(values):
     """A group column: as it is where it holds numbers, else as text."""
-    values = frame[column]
-    remedy = f"table.dropna(subset=[{column!r}]), or fill the label in"
-    _refuse(frame, column, values.isna(), "is missing", remedy)
+    remedy = f"table.dropna(subset=[{values.name!r}]), or fill the label in"
+    _refuse(values, values.isna(), "is missing", remedy)
     return values if values.dtype.kind in "fiub" else values.astype(str)
 
 
-def _diverged(frame):
+def _diverged(frame, had):
     """Which runs are marked as diverged."""
-    diverged = says(frame.diverged, TRUE)
-    unclear = ~(diverged | says(frame.diverged, FALSE, missing=True))
-    remedy = "table['diverged'] = table['loss'].isin([inf])"
-    _refuse(frame, "diverged", unclear, "is neither true nor false", remedy)
-    return diverged | says(frame.status, WORDS["diverged"])
+    marks = frame[had["diverged"]]
+    diverged = says(marks, WORDS["true"])
+    unclear = ~(diverged | says(marks, WORDS["false"], missing=True))
+    _refuse(marks, unclear, "is neither true nor false", "table['diverged'] = table['loss'].isin([inf])")
+    return diverged | says(frame[had["status"]], WORDS["diverged"])
 
 
 def _beyond_cliffs(clean, cells, notes):
@@ -277,13 +303,14 @@ def _beyond_cliffs(clean, cells, notes):
     return found
 
 
-def _refuse_out_of_range(clean, scale):
-    for column in (scale, "lr"):
-        bad = (clean[column] <= 0) | np.isinf(clean[column])
+def _refuse_out_of_range(clean, scale, lr, loss):
+    for column in (scale, lr):
+        values = clean[column]
+        positive = (values > 0) & (values < np.inf)
         remedy = f"table[table[{column!r}] > 0]; log2 values belong in a column log2_lr"
-        _refuse(clean, column, bad, "is not a positive, finite number", remedy)
+        _refuse(values, values.notna() & ~positive, "is not a positive, finite number", remedy)
     remedy = "give the loss in nats a token; inf where a run diverged"
-    _refuse(clean, "loss", clean.loss < 0, "is below zero", remedy)
+    _refuse(clean[loss], clean[loss] < 0, "is below zero", remedy)
 
 
 def _refuse_upside_down(clean, cells):
@@ -302,12 +329,12 @@ def _refuse_upside_down(clean, cells):
         )
 
 
-def _refuse(frame, column, bad, why, remedy):
-    """Raise TableError for the first bad row."""
+def _refuse(values, bad, why, remedy):
+    """Raise TableError for the first bad row of a column."""
     if bad.any():
-        value, *_ = frame.loc[bad, column].tolist()
-        where = f"Column {column!r}, row {bad.idxmax()}"
-        raise TableError(f"{where}: {value!r} {why} ({bad.sum()} such row(s)).", remedy=remedy)
+        first, *_ = values[bad].tolist()
+        where = f"Column {values.name!r}, row {bad.idxmax()}"
+        raise TableError(f"{where}: {first!r} {why} ({bad.sum()} such row(s)).", remedy=remedy)
 
 
 def _without_missing(clean, columns, notes):
@@ -321,15 +348,15 @@ def _without_missing(clean, columns, notes):
     return clean
 
 
-def _with_seeds(frame, clean, cell, notes):
+def _with_seeds(seed, clean, cell, notes):
     """The rows with a code for each seed, from 0 at each size, and whether the labels pair runs.
 
     Labels that hardly any two runs of a size share tell no more than that there are repeats.
     """
     *_, scale, _ = cell
-    paired = "seed" in frame and frame.seed.notna().all()
+    paired = seed is not None and seed.notna().all()
     if paired:
-        clean = clean.assign(seed=pd.factorize(frame.seed.astype(str), sort=True)[0])
+        clean = clean.assign(seed=pd.factorize(seed.astype(str), sort=True)[0])
         clean = _without_repeats(clean, [*cell, "seed"], notes)
         sharing = clean.duplicated([scale, "seed"], keep=False).mean()
         paired = bool(sharing > 0.5) or len(clean) == 1
@@ -366,6 +393,5 @@ def _refuse_few_scales(clean, scale, least):
         raise TableError(
             f"Column {scale!r} has {found} different value(s) in {len(clean)} usable row(s).",
             "transfer is a statement about growing size, and needs at least two sizes",
-            f"train at another {scale}, or name the column that grows: "
-            "transfer_report(table, scale=…); hpt.basins(table) takes a single one",
+            "transfer_report(table, scale=…), the column that grows; hpt.basins(table) takes a single size",
         )

@@ -23,6 +23,8 @@ TABLE = pd.DataFrame(
     ]
 )
 CSV = TABLE.to_csv(index=False)
+HEADER, *ROWS = CSV.splitlines()
+MARKDOWN = (HEADER, ",".join(["---"] * len(TABLE.columns)), *ROWS)
 WRITTEN = {
     "comma.csv": CSV.encode(),
     "semicolon.csv": TABLE.to_csv(index=False, sep=";", decimal=",").encode(),
@@ -37,6 +39,7 @@ WRITTEN = {
     "unmarked.json": TABLE.to_json(orient="records", double_precision=15).encode("utf-16-le"),
     "latin.csv": f"# Größe\n{CSV}".encode("latin-1"),
     "comments.csv": f"# made by me\n#\n{CSV}# the end\n".encode(),
+    "page.txt": "".join(f"| {line.replace(',', ' | ')} |\n" for line in MARKDOWN).encode(),
     "rows.json": TABLE.to_json(orient="records", double_precision=15).encode(),
     "columns.json": TABLE.to_json(orient="columns", double_precision=15).encode(),
     "index.json": TABLE.to_json(orient="index", double_precision=15).encode(),

@@ -250,3 +250,32 @@ def test_what_a_run_measured_is_no_setting():
     assert not read_table(table).notes
     with pytest.raises(TableError, match="batch"):
         read_table(table.rename(columns={"summary/_runtime": "batch"}))
+
+
+def test_columns_go_by_the_readers_names_too():
+    """In by=, fix= and ignore=; without prefix and marks where no other column is meant."""
+    doses = [sweep().assign(wd=wd, **{"config/batch_size": 32}) for wd in (0.0, 0.1)]
+    table = pd.concat(doses, ignore_index=True).rename(columns={"width": "n_embd"})
+    for name in ("wd", "weight_decay", "WD"):
+        assert read_table(table, by=name).group_columns == ("weight_decay",)
+        assert len(read_table(table, fix={name: 0}).frame) == len(sweep())
+        assert read_table(table, ignore=name).frame.seed.max() == 1
+    assert read_table(table, by="batch_size").group_columns == ("weight_decay", "config/batch_size")
+    with pytest.raises(TableError, match="no column 'batch'"):
+        read_table(table, by="batch")
+    table.loc[3, "config/batch_size"] = 64
+    with pytest.raises(TableError, match="of the same n_embd, lr"):
+        read_table(table, ignore="wd")
+    with pytest.raises(TableError, match="'n_embd', row 0: -64"):
+        read_table(table.assign(n_embd=-table.n_embd))
+
+
+@pytest.mark.parametrize("value", [0.0001, "1e-4", "0.0001", "0.1e-3"])
+def test_a_value_to_keep_is_compared_as_a_number_too(value):
+    table = pd.concat([sweep().assign(wd=wd) for wd in (1e-4, 0.1)], ignore_index=True)
+    assert set(read_table(table, fix={"wd": value}).frame.weight_decay) == {1e-4}
+
+
+def test_counters_of_a_trainer_are_no_settings():
+    table = logs(sweep()).assign(total_flos=lambda t: t.step * t.width, eval_runtime=lambda t: t.index % 4)
+    assert len(read_table(table, fix={"step": "last"}).frame) == len(sweep())
