@@ -16,12 +16,11 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy import arange, array, clip, exp, isfinite, log, log2, nan, sqrt, where
+from numpy import arange, clip, exp, isfinite, log, log2, nan, sqrt, where
 
 from hpt.errors import TableError
 from hpt.metrics.basin import LN2
 from hpt.metrics.intervals import NOISE_UNKNOWN, Figure, interval
-from hpt.metrics.law import GAMMA_LOG, LN_H
 from hpt.metrics.quantities import is_between
 from hpt.metrics.replicates import GRID
 from hpt.metrics.report import TransferReport
@@ -40,9 +39,9 @@ RUNS_A_WIDTH = 5
 LEAST_REPLICATES = 20
 
 
-def predict_lr(
-    report: TransferReport, *, width: float, small: float | None = None, octaves: float | None = None
-) -> pd.DataFrame:
+# An interval may reach beyond the largest float.
+@np.errstate(over="ignore")
+def predict_lr(report: TransferReport, *, width: float, small: float | None = None) -> pd.DataFrame:
     """The learning rate that each group's law predicts at a width (or at another value of the
     report's scale).
 
@@ -50,8 +49,6 @@ def predict_lr(
     ----------
     width: of the model to be trained.
     small: the width whose η* one would otherwise use unchanged; by default the largest with a well.
-    octaves: how far either way the interval of a determined log2 η* may reach; by default as in the
-        report.
 
     The law of η* is corrected by a curve through the optima, and its interval holds the bends that
     the sizes measured cannot show (:mod:`hpt.metrics.bend`).
@@ -84,8 +81,6 @@ def predict_lr(
         )
     rows = {}
     for group in report.groups:
-        if octaves is not None:
-            group = replace(group, octaves=octaves)
         figure = _log2_lr(group, width, report.level)
         row = {report.scale: width} | figure.interval("log2_lr")
         row |= {name: np.exp2(value) for name, value in figure.interval("lr").items()}
@@ -107,8 +102,8 @@ def _log2_lr(group, width, level):
 
 def _drawn_wells(group, width):
     """ln η* and h at a width under the law of every replicate, (B,) each."""
-    _, _, h_Bx1 = group.drawn_law.wells([width])
-    return group.drawn_log2_lr([width])[:, 0] * LN2, h_Bx1[:, 0]
+    h_B = group.drawn_law.curvature(width)[:, 0]
+    return group.drawn_log2_lr([width])[:, 0] * LN2, h_B
 
 
 def _penalties(group, width, log2_lr, small, level):
@@ -213,9 +208,8 @@ def next_width(
 
 def _why_none(group, width):
     """Why there is no further width to measure."""
-    if _why_no_law(group):
-        return _why_no_law(group)
-    return LOST if len(_new_scales(group.fit.points.scale_W, width)) else NO_FURTHER
+    further = _new_scales(group.fit.points.scale_W, width)
+    return _why_no_law(group) or (LOST if further else NO_FURTHER)
 
 
 def _shrinkage_a_cost(row):
@@ -233,7 +227,8 @@ def _candidates(group, width, price, report):
     if used_B.sum() < LEAST_REPLICATES or not new_N:
         return []
     span, span_then_N, gain_N = _spans(group, used_B, width, new_N, report.level)
-    middle_N = np.round(fit.law.wells(new_N)[0][0] / LN2)
+    (log2_lr_N,) = fit.law.log2_lr(new_N)
+    middle_N = np.round(log2_lr_N)
     largest = fit.points.scale_W[-1]
     rows = {
         report.scale: [plain_number(n) for n in new_N],
@@ -284,8 +279,7 @@ def _spans(group, used_B, width, new_N, level):
 def _variance_at(fit, new_N, variance_W):
     """Variance (N,) of log2 η* as a further width measures it: that of a measured width, times (h
     there / h here)²."""
-    theta = fit.law.theta_Bx7[0]
-    ln_h_Nx1 = theta[LN_H] + theta[GAMMA_LOG] * log(array(new_N) / fit.law.scale0)[:, None]
+    ln_h_Nx1 = log(fit.law.curvature(new_N)).T
     ln_h_W = log(fit.h_W[fit.fitted])
     return exp(np.median(log(variance_W) + 2 * (ln_h_W - ln_h_Nx1), axis=1))
 

@@ -75,8 +75,8 @@ class GroupFit:
     @property
     def left_W(self) -> ndarray:
         """Octaves between log2 η* of the widths with a well and the law."""
-        ((ln_lr_W,), *_) = self.law.wells(self.basins.scale_W)
-        return self.log2_lr_W[self.fitted] - ln_lr_W / LN2
+        (log2_lr_W,) = self.law.log2_lr(self.basins.scale_W)
+        return self.log2_lr_W[self.fitted] - log2_lr_W
 
     @property
     def residual_WxP(self) -> ndarray:

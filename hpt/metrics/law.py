@@ -72,18 +72,39 @@ class LawFit:
     skew_B: ndarray
     scale0: float
 
-    def wells(self, scale):
-        """ln η*, L* (nats) and h at `scale` (W,), shape (B, W) each."""
-        z_W = log(asarray(scale, float) / self.scale0)
-        L_inf, a, alpha, ln_lr0, beta, ln_h0, gamma_log = self.theta_Bx7.T[..., None]
-        loss = L_inf + a * exp(-alpha * z_W)
-        h = exp(clip(ln_h0 + gamma_log * z_W, -40, 40))
-        return ln_lr0 - beta * z_W, loss, h
+    def z(self, scale) -> ndarray:
+        """ln m at `scale` (W,)."""
+        return log(asarray(scale, float) / self.scale0)
+
+    def ln_lr(self, scale) -> ndarray:
+        """ln η* at `scale` (W,), shape (B, W)."""
+        ln_lr0, beta = self._columns(LN_LR, BETA)
+        return ln_lr0 - beta * self.z(scale)
+
+    def log2_lr(self, scale) -> ndarray:
+        """log2 η* there."""
+        return self.ln_lr(scale) / LN2
+
+    def loss(self, scale) -> ndarray:
+        """L* there, nats."""
+        L_inf, a, alpha = self._columns(L_INF, A, ALPHA)
+        power = exp(clip(-alpha * self.z(scale), -300, 300))
+        return L_inf + a * power
+
+    def curvature(self, scale) -> ndarray:
+        """h there, nats."""
+        ln_h0, gamma_log = self._columns(LN_H, GAMMA_LOG)
+        return exp(clip(ln_h0 + gamma_log * self.z(scale), -40, 40))
+
+    def _columns(self, *columns):
+        """These parameters, (B, 1) each."""
+        return self.theta_Bx7.T[list(columns), :, None]
 
     def wells_at(self, points: Points):
-        """As :meth:`wells` at the widths of `points`, with ln η* from each width's origin."""
-        ln_lr, loss, h = self.wells(points.scale_W)
-        return ln_lr - points.origin_W * LN2, loss, h
+        """ln η* from each width's origin, L* (nats) and h at the widths of `points`, (B, W) each."""
+        scale_W = points.scale_W
+        u = self.ln_lr(scale_W) - points.origin_W * LN2
+        return u, self.loss(scale_W), self.curvature(scale_W)
 
     def losses(self, points: Points) -> ndarray:
         """The law's loss at every run, nats, (B, W, P)."""

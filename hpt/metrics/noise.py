@@ -243,9 +243,9 @@ def _left_over(fit, own_sd, scales):
     basis_Wx3x1 = well_basis(u_W, fit.skew)[..., None]
     lever_Wx3x1 = solve(swapaxes(R_Wx3x3, -1, -2), basis_Wx3x1)
     own_W = own_sd * norm(lever_Wx3x1, axis=1)[:, 0]
-    _, law_loss_1xW, _ = fit.law.wells(points.scale_W)
-    left_W = (loss_W - law_loss_1xW[0]) / own_W
-    z_W = log(points.scale_W / fit.law.scale0)
+    (law_loss_W,) = fit.law.loss(points.scale_W)
+    left_W = (loss_W - law_loss_W) / own_W
+    z_W = fit.law.z(points.scale_W)
     theta = fit.law.theta_Bx7[0]
     power_W = exp(-theta[ALPHA] * z_W)
     slope_3xW = stack([ones_like(z_W), power_W, -theta[A] * z_W * power_W])

@@ -14,12 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import (
-    append,
     arange,
     clip,
     concatenate,
-    diff,
-    errstate,
     exp,
     full,
     inf,
@@ -29,7 +26,6 @@ from numpy import (
     log2,
     mean,
     nan,
-    nan_to_num,
     ndarray,
     quantile,
     sqrt,
@@ -37,7 +33,6 @@ from numpy import (
     unique,
     where,
     zeros,
-    zeros_like,
 )
 from scipy import stats
 
@@ -110,7 +105,7 @@ def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng) -> Replicat
         return None
     if not isfinite(noise.sd):
         return _from_brackets(fit, len(shared.sd_B), rng)
-    widths = append(fit.fitted, fit.edges)
+    widths = np.append(fit.fitted, fit.edges)
     points = fit.points.take(widths)
     (u_W, loss_W, ln_h_W), inflation = _centre(fit, points, noise)
     centre_1xWxP = losses_at(points, u_W, loss_W, exp(ln_h_W), fit.skew)[None]
@@ -210,7 +205,7 @@ def _from_brackets(fit, B, rng):
     wells_3xBxW[0, :, fit.fitted] = log2_lr_BxK.T
     theta_Bx7 = full((B, 7), nan)
     if fit.law is not None:
-        z_K = log(fit.basins.scale_W / fit.law.scale0)
+        z_K = fit.law.z(fit.basins.scale_W)
         ln_lr_BxK = LN2 * log2_lr_BxK
         theta_Bx7[:, BETA] = -mean_slope(z_K, ln_lr_BxK)
         theta_Bx7[:, LN_LR] = ln_lr_BxK.mean(1) + theta_Bx7[:, BETA] * z_K.mean()
@@ -225,8 +220,8 @@ def _bend(fit, own_BxW, rng):
     if fit.law is None:
         return None
     ends = quantile(own_BxW[:, fit.fitted], (0.025, 0.975), axis=0, method="nearest")
-    with errstate(invalid="ignore"):
-        spread_W = nan_to_num(diff(ends, axis=0)[0] / 3.92, nan=inf)
+    with np.errstate(invalid="ignore"):
+        spread_W = np.nan_to_num(np.diff(ends, axis=0)[0] / 3.92, nan=inf)
     variance_W = clip(spread_W, *OPTIMUM_SPREAD) ** 2
     return Bend.of(log2(fit.basins.scale_W), fit.left_W, variance_W, len(own_BxW), rng)
 
@@ -240,8 +235,7 @@ def _bend_exponent(fit, bend, log2_lr_BxW, theta_Bx7):
 def distance_from_law(law: LawFit, fit: GroupFit, log2_lr_BxW) -> ndarray:
     """Octaves (B, W) between replicates of log2 η* of every width and their laws, at those with a
     well; 0 where a replicate has none."""
-    ln_lr, _, _ = law.wells(fit.basins.scale_W)
-    left_BxW = log2_lr_BxW[:, fit.fitted] - ln_lr / LN2
+    left_BxW = log2_lr_BxW[:, fit.fitted] - law.log2_lr(fit.basins.scale_W)
     return where(isfinite(left_BxW), left_BxW, 0.0)
 
 
@@ -250,7 +244,7 @@ def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation, rng):
     and the octave error. The parameters are those of losses that have a bend each."""
     if fit.law is None:
         nothing_7xB = full((7, len(loss_DxWxP) - 1), nan)
-        return nothing_7xB.T, zeros_like(nothing_7xB[:2], bool), nothing_7xB[:3]
+        return nothing_7xB.T, np.zeros_like(nothing_7xB[:2], bool), nothing_7xB[:3]
     theta = fit.law.theta_Bx7[0]
     law = fit_laws(points, wells, len(fit.edges))
     part = fit.basins
@@ -268,7 +262,7 @@ def _with_loss_bend(law, points, wells, theta, rng):
     """The laws of D sweeps refitted to reducible losses that bend, all but the first's."""
     if isnan(theta[ALPHA]):
         return law
-    _, loss_1xW, _ = replace(law, theta_Bx7=theta[None]).wells(points.scale_W)
+    loss_1xW = replace(law, theta_Bx7=theta[None]).loss(points.scale_W)
     x_W = log2(points.scale_W)
     bend_DxW = loss_bend(x_W, theta[ALPHA], len(wells.skew_B), rng)
     bend_DxW[0] = 0.0

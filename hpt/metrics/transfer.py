@@ -279,8 +279,7 @@ def _fate(fit, w):
     said = f" left out of the fit: {reason}"
     if reason != EDGE or fit.law is None:
         return said
-    ((ln_lr,),), *_ = fit.law.wells([fit.points.scale_W[w]])
-    there = ln_lr / LN2
+    ((there,),) = fit.law.log2_lr(fit.points.scale_W[w])
     low, high = fit.points.tried_Wx2[w]
     agrees = there >= high - 0.5
     if fit.points.edge_W[w] == "low":
@@ -301,6 +300,7 @@ def _tables(groups, columns, scale, level):
     return {name: table_of(columns, table_rows) for name, table_rows in rows.items()}
 
 
+@np.errstate(over="ignore")
 def _law_row(group):
     """The law's parameters at width 1, the basin's skew, and the noise."""
     law = group.fit.law

@@ -118,15 +118,14 @@ class Group:
 
     def log2_lr(self, sizes) -> ndarray:
         """log2 η* (N,) at further sizes: the law, corrected by the curve through the optima."""
-        ((ln_lr_N,), *_) = self.fit.law.wells(sizes)
-        return ln_lr_N / LN2 + self.replicates.bend.correction(log2(sizes), self.fit.left_W)
+        (straight_N,) = self.fit.law.log2_lr(sizes)
+        return straight_N + self.replicates.bend.correction(log2(sizes), self.fit.left_W)
 
     def drawn_log2_lr(self, sizes) -> ndarray:
         """Its replicates (B, N)."""
         law = self.drawn_law
-        ln_lr_BxN, _, _ = law.wells(sizes)
         left_BxW = distance_from_law(law, self.fit, self.drawn("log2_lr_BxW"))
-        return ln_lr_BxN / LN2 + self.replicates.bend.drawn(log2(sizes), left_BxW)
+        return law.log2_lr(sizes) + self.replicates.bend.drawn(log2(sizes), left_BxW)
 
     def bend_worth(self, size: float, level: float) -> float:
         """By how many octaves doubt about the law widens the interval of log2 η* at a size; nan where
@@ -136,8 +135,7 @@ class Group:
         low, high = interval(self.drawn_log2_lr([size])[:, 0], level)
         if isinf([low, high]).any():
             return inf
-        ln_lr_Bx1, _, _ = self.drawn_law.wells([size])
-        least, most = interval(ln_lr_Bx1[:, 0] / LN2, level)
+        least, most = interval(self.drawn_law.log2_lr([size])[:, 0], level)
         return max(0.0, high - low - (most - least))
 
     def at_bound(self, name: str, level: float) -> bool:
@@ -239,8 +237,7 @@ def _asymptotic_penalty(group, reference, level):
     (estimate,) = figures.R_inf(fit.law.theta_Bx7, reference.fit.law.theta_Bx7)
     drawn_B = figures.R_inf(group.drawn("theta_Bx7"), reference.drawn("theta_Bx7"))
     low, high = interval(drawn_B, level)
-    _, loss_1x1, _ = fit.law.wells(fit.points.scale_W[-1:])
-    reducible = loss_1x1[0, 0] - figures.L_inf(fit.law.theta_Bx7)[0]
+    reducible = fit.law.loss(fit.points.scale_W[-1])[0, 0] - figures.L_inf(fit.law.theta_Bx7)[0]
     if high - low > reducible:
         reason = reason or TOO_WIDE
     widths = min(group.law_widths, reference.law_widths)

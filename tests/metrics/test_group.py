@@ -60,4 +60,4 @@ def test_an_edge_width_that_agrees_takes_part_in_the_law_alone():
     fit = fit_group((), gather(cut, "width"))
     assert fit.points.reason_W.tolist() == [EDGE, "", "", ""]
     assert fit.edges.tolist() == [0] and fit.fitted.tolist() == [1, 2, 3]
-    assert fit.law.wells([32.0])[0][0, 0] / np.log(2) == pytest.approx(float(LAW.best_log2_lr(32)), abs=0.2)
+    assert fit.law.log2_lr(32.0).item() == pytest.approx(float(LAW.best_log2_lr(32)), abs=0.2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
-from hpt.metrics.basin import LN2, gather
+from hpt.metrics.basin import gather
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG, L_INF, A, LawFit, _Problem, fit_laws
 from hpt.metrics.wells import WellFit
 
@@ -25,9 +25,9 @@ def test_a_sweep_that_obeys_a_law_gives_it_back():
         assert fit.theta_Bx7[0, parameter] == pytest.approx(value, abs=1e-6)
     assert fit.theta_Bx7[0, A] == pytest.approx(LAW.A * fit.scale0**-LAW.alpha, abs=1e-6)
     assert fit.cost_B == pytest.approx([0.0], abs=1e-12) and not fit.at_bound()[0]
-    ln_lr, loss, h = fit.wells([4096.0])
-    assert ln_lr[0, 0] / LN2 == pytest.approx(float(LAW.best_log2_lr(4096)), abs=1e-6)
-    assert (loss[0, 0], h[0, 0]) == pytest.approx((LAW.best_loss(4096), LAW.basin_curvature(4096)), rel=1e-5)
+    assert fit.log2_lr(4096).item() == pytest.approx(float(LAW.best_log2_lr(4096)), abs=1e-6)
+    assert fit.loss(4096).item() == pytest.approx(LAW.best_loss(4096), rel=1e-5)
+    assert fit.curvature(4096).item() == pytest.approx(LAW.basin_curvature(4096), rel=1e-5)
     inside = points.inside_WxP
     assert fit.losses(points)[0][inside] == pytest.approx(points.loss_WxP[inside], abs=1e-6)
 

@@ -235,3 +235,31 @@ def test_intervals_cover_the_truth():
     assert result.covered[["log2_lr", "loss", "R(n)"]].between(90, 99).all()
     assert result.covered[["beta", "kappa", "alpha", "E", "E_extrap"]].between(87, 100).all()
     assert result.median_error["log2_lr"] < 0.06
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e9])
+def test_the_unit_of_a_size_does_not_matter(report, factor):
+    """Parameter counts of 1e11 as little as sizes of 1e-3; with them every figure is what it was."""
+    other = transfer_report(noisy().assign(width=lambda t: t.width * factor), bootstraps=200)
+    for name in FIGURES:
+        for end in ("", "_low", "_high"):
+            column = f"{name}{end}"
+            assert other.figures[column].to_numpy() == pytest.approx(
+                report.figures[column].to_numpy(), rel=1e-6
+            )
+    far = predict_lr(other, width=4096 * factor).filter(like="log2_lr").to_numpy()
+    assert far == pytest.approx(predict_lr(report, width=4096).filter(like="log2_lr").to_numpy(), abs=1e-9)
+
+
+def test_exponents_that_the_data_do_not_bound_overflow_nothing():
+    """Sizes over six decades, with a scatter of optima and losses far above the noise of a run."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for size in (1e5, 1e7, 1e9, 1e11):
+        best = -9 + rng.normal()
+        floor = 2 + rng.uniform()
+        for log2_lr in range(-13, -5):
+            loss = floor + 0.04 * (log2_lr - best) ** 2 + 1e-6 * rng.normal()
+            rows.append({"params": size, "lr": 2.0**log2_lr, "loss": loss})
+    report = transfer_report(pd.DataFrame(rows), scale="params", bootstraps=100)
+    assert np.isfinite(predict_lr(report, width=1e13).log2_lr).all()
