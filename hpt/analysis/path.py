@@ -14,7 +14,7 @@ from hpt.analysis.compare import common_widths, groups_of, losses_at
 from hpt.errors import TableError
 from hpt.metrics.intervals import Figure, interval
 from hpt.metrics.report import TransferReport
-from hpt.metrics.verdicts import Group, plain_number, table_of
+from hpt.metrics.verdicts import plain_number, table_of
 
 #: SP, then its switches in the order of what the paper says that they do.
 PATH = ("SP", "SP+Embd", "SP+Attn+Embd", "μP-LN", "μP")
@@ -63,7 +63,7 @@ def _rows(groups, report, path):
     return rows
 
 
-def _gain(before: Group, after: Group, width: float, level: float) -> Figure:
+def _gain(before, after, width, level):
     """L* of a group minus that of another at one width, nats."""
     losses, drawn, runs, missing = losses_at((before, after), width)
     if missing:

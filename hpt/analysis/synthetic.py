@@ -103,7 +103,7 @@ class Law:
         return where(octaves >= self.diverges_above, inf, self.best_loss(width) + rise)
 
 
-def _rise(u, shape: Shape, s: float):
+def _rise(u, shape, s):
     """The basin's shape f(u): ½u² to second order, third derivative s at the optimum (but for
     "kinked")."""
     if shape == "kinked":

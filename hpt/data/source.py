@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -27,7 +27,7 @@ PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sympy", "torc
 EXAMPLES = {"files": "DataConfig(source='files', path='my/texts')", "hub": corpus.HUB_EXAMPLE}
 
 
-def _plain(path: Any) -> Any:
+def _plain(path):
     return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 

@@ -121,7 +121,7 @@ def encode(parts: Iterable[Part], tokenizer: Tokenizer) -> Iterator[tuple[bool, 
             yield held_out, np.array(ids, dtype=np.uint32), len(text.encode()), last
 
 
-def _pieces_of(parts: Iterable[Part]):
+def _pieces_of(parts):
     """(held out, piece, whether it is its document's last)."""
     for held_out, text in parts:
         *first, last = pieces(text)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from hpt.files import read_toml
+
 
 def is_between(value: Any, low: float = -inf, high: float = inf) -> bool:
     """Whether a value is a number within bounds that are not themselves within."""
@@ -24,7 +26,7 @@ class Quantity:
     """How a figure is written: its symbol, and its unit ("" where there is none)."""
 
     symbol: str
-    unit: str
+    unit: str = ""
 
     def labelled(self, unit: str = "nats") -> str:
         """The symbol with its unit, such as "E (nats)", for losses of this unit."""
@@ -33,25 +35,8 @@ class Quantity:
 
 #: Columns that tell the weight decay, with their symbols: λ, or its dose over a run.
 DECAYS = {"weight_decay": "λ", "dose": "ηλT"}
-# By the name that the figure's column has in a report's tables; beside each its formula.
-QUANTITIES = {
-    "E": Quantity("E", "nats"),  # root mean square of L − law over the runs in the basins
-    "E_extrap": Quantity("E_extrap", "nats"),  # E at the largest width, when the fit leaves it out
-    "octave_error": Quantity("octave error", ""),  # |log₂ η* of the law − log₂ η*|, as E_extrap
-    "kappa": Quantity("κ", ""),  # α − 2β + γ
-    "alpha": Quantity("α", ""),  # L* − L∞ ∝ n^(−α)
-    "beta": Quantity("β", ""),  # η* ∝ n^(−β)
-    "gamma": Quantity("γ", ""),  # ∂²L/∂η² at η* ∝ n^γ
-    "gamma_log": Quantity("γ_log", ""),  # h ∝ n^γ_log, γ_log = γ − 2β
-    "R": Quantity("R(∞)", "nats"),  # L∞ − L∞ of the reference
-    "R_n": Quantity("R(n)", "nats"),  # L*(n) − L*(n) of the reference
-    "lr": Quantity("η", ""),  # hidden learning rate
-    "log2_lr": Quantity("log₂ η*", ""),  # where the well of a width is lowest
-    "loss": Quantity("L*", "nats"),  # L(n, η*)
-    "curvature": Quantity("h", "nats"),  # ∂²L/∂(ln η)² at η*
-    "L_inf": Quantity("L∞", "nats"),  # L* as n → ∞
-    "share": Quantity("share", ""),  # (L*_from − L*_by)/(L*_from − L*_to)
-}
+# By the name of the column that a figure has in a report's tables.
+QUANTITIES = {name: Quantity(**told) for name, told in read_toml("hpt.metrics", "quantities.toml").items()}
 
 
 def estimate_text(estimate: float, low: float, high: float, determined: bool) -> str:

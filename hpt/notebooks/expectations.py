@@ -157,7 +157,7 @@ def write_reference_claims(claims: Mapping[str, Iterable[Claim]], folder: StrPat
     write_whole(_claims_file(folder), text.encode())
 
 
-def reference_claims(folder: StrPath = FOLDER, bootstraps: int = 200) -> list[Claim]:
+def reference_claims(folder: StrPath = FOLDER) -> list[Claim]:
     """The claims of both papers, held against the reference studies.
 
     They are read from what :func:`write_reference_claims` kept, and computed anew for a study that has
@@ -166,7 +166,6 @@ def reference_claims(folder: StrPath = FOLDER, bootstraps: int = 200) -> list[Cl
     Parameters
     ----------
     folder: of the packed studies.
-    bootstraps: replicates behind each interval, where it is computed.
     """
     file = _claims_file(folder)
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -176,17 +175,17 @@ def reference_claims(folder: StrPath = FOLDER, bootstraps: int = 200) -> list[Cl
         if of_study and of_study["sha256"] == _checksum(name, folder):
             claims += [_read(claim) for claim in of_study["claims"]]
         else:
-            claims += _computed(name, folder, bootstraps)
+            claims += _computed(name, folder)
     return claims
 
 
-def _computed(name, folder, bootstraps):
+def _computed(name, folder):
     try:
         study = reference(name, folder=folder)
     except StoreError:
         expected = reference_definition(name)["expected"].values()
         return claims_of([Finding(each, None) for each in expected], f"`make reference NAMES={name}`")
-    report = reference_report(study, bootstraps)
+    report = reference_report(study, 200)
     return claims_tested(study, report, findings(study, report))
 
 

@@ -199,19 +199,14 @@ def _draw_rings(ax, runs, shift, color):
     ax.plot(runs["log2_lr"] + x, runs["loss"] + y, "o", color=color, mfc="none", ms=8, mew=1.2)
 
 
-def plot_optimum(report: TransferReport, *, beyond: float = 4.0) -> Figure:
-    """Optimal learning rate and loss there, against width, with the fitted law and its band.
-
-    Parameters
-    ----------
-    beyond: how far the law is drawn past the largest width, as a factor.
-    """
+def plot_optimum(report: TransferReport) -> Figure:
+    """Optimal learning rate and loss there, against width, with the fitted law and its band as far as
+    four times the largest width."""
     scale = report.scale
     figure, (left, right) = width_figure(2, scale)
     wells = by_group(report.basins, report)
     measured = report.basins[scale]
-    furthest = measured.max() * beyond
-    widths = np.geomspace(measured.min(), furthest, 25)
+    widths = np.geomspace(measured.min(), 4 * measured.max(), 25)
     predicted = [predict_lr(report, width=float(w)) for w in widths]
     laws = by_group(pd.concat(predicted), report)
     for name in wells:

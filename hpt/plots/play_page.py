@@ -17,7 +17,7 @@ TITLE = "Where is the best learning rate of the wide model?"
 FIRST = ("SP", "SP+Embd", "μP")
 
 
-def write_play_page(results: Sequence[RunResult], path: str | os.PathLike, *, title: str = TITLE) -> Path:
+def write_play_page(results: Sequence[RunResult], path: str | os.PathLike) -> Path:
     """Write finished runs as one HTML file to play with, without network.
 
     The widest model's basin is hidden until the reader has planted a flag; then the page says what the
@@ -28,10 +28,10 @@ def write_play_page(results: Sequence[RunResult], path: str | os.PathLike, *, ti
     results: runs of several widths and of any variants; those of one warm-up belong together.
     path: the file to write.
     """
-    return write_html_page("play.html", page_data(results, title), path)
+    return write_html_page("play.html", page_data(results), path)
 
 
-def page_data(results: Sequence[RunResult], title: str = TITLE) -> dict[str, Any]:
+def page_data(results: Sequence[RunResult]) -> dict[str, Any]:
     """What the page draws: mean losses over seeds of each variant, warm-up, width and rate.
 
     Variants that lack a width are left out, and so is the warm-up of which none has all; a further warm-up
@@ -53,7 +53,7 @@ def page_data(results: Sequence[RunResult], title: str = TITLE) -> dict[str, Any
     known = sorted(known, reverse=True)
     return plain(
         {
-            "title": title,
+            "title": TITLE,
             "widths": widths,
             "variants": shown,
             "warmups": known,

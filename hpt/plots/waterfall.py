@@ -9,8 +9,9 @@ from hpt.metrics.quantities import signs
 from hpt.plots.style import GREY, add_note, color_of, new_figure
 
 
-def plot_waterfall(steps: pd.DataFrame, *, width: float | None = None, title: str = "") -> Figure:
-    """What each step of a path gains, a bar a step, which begins where the last one ended.
+def plot_waterfall(steps: pd.DataFrame) -> Figure:
+    """What each step of a path gains at the largest width, a bar a step, which begins where the last one
+    ended.
 
     The whiskers are the interval of the step; a grey bar is a step that is not told from zero. A bar
     that goes down costs.
@@ -18,13 +19,14 @@ def plot_waterfall(steps: pd.DataFrame, *, width: float | None = None, title: st
     Parameters
     ----------
     steps: from :func:`hpt.gap_steps`, of one setting of its other columns.
-    width: which; by default the largest.
     """
-    scale = steps.columns[steps.columns.get_loc("from") - 1]
-    width = steps[scale].max() if width is None else width
+    scale_column = steps.columns.get_loc("from") - 1
+    scale = steps.columns[scale_column]
+    width = steps[scale].max()
     shown = steps[steps[scale] == width]
     unit = steps.attrs.get("unit", "nats")
-    figure, (ax,) = new_figure(1, height=0.5 * len(shown) + 1.6)
+    height = 0.5 * len(shown) + 1.6
+    figure, (ax,) = new_figure(1, height=height)
     start = 0.0
     for y, step in enumerate(shown.itertuples()):
         _draw_step(ax, y, step, start, unit)
@@ -35,7 +37,7 @@ def plot_waterfall(steps: pd.DataFrame, *, width: float | None = None, title: st
     ax.set_yticks(range(len(shown)), shown["to"])
     ax.invert_yaxis()
     first = shown["from"].iloc[0]
-    ax.set(xlabel=f"{unit} below {first} at the best learning rate, {scale} {width:g}", title=title)
+    ax.set_xlabel(f"{unit} below {first} at the best learning rate, {scale} {width:g}")
     return figure
 
 
@@ -47,7 +49,7 @@ def _draw_step(ax, y, step, start, unit):
     high = start + step.gain_high
     ax.plot([low, high], [y, y], color="black", lw=1.2)
     said = step.reason
-    if step.gain == step.gain:
+    if pd.notna(step.gain):
         said = signs(f"{step.gain:+.3f} {unit}, {step.share:.0%}")
     rightmost = max(start, high)
     add_note(ax, said, (rightmost, y), (6, -3), fontsize=8)

@@ -262,7 +262,7 @@ class Store:
         return Path(file)
 
     @cached_property
-    def _packed(self) -> dict[str, tuple[str, bytes, list[int] | None]]:
+    def _packed(self):
         """File, record and stamp of each packed run; what is no pack, and rows of no run, are left out."""
         packed = {}
         for file in sorted(self._names("", ".parquet")):

@@ -30,17 +30,12 @@ def grid_plan(study, losses: Losses) -> list[RunConfig]:
 def adaptive_plan(study, losses: Losses) -> list[RunConfig]:
     """The runs of the adaptive search, see :mod:`hpt.study.adaptive`."""
     groups = list(itertools.product(study.parameterizations, study.decays))
-    grids = [
-        tuple((width, study.log2_lrs[width]) for *group, width in study.cells if group == [*wanted])
-        for wanted in groups
-    ]
-    search = Search(
-        grids=tuple(grids),
-        target=study.target,
-        seeds=study.seeds,
-        most_seeds=max(study.seeds, *map(study.best_seeds_at, study.widths)),
-        extend=study.extend,
-    )
+    grids = []
+    for group in groups:
+        widths = [width for *cell, width in study.cells if tuple(cell) == group]
+        grids.append(tuple((width, study.log2_lrs[width]) for width in widths))
+    most_seeds = max(study.seeds, *map(study.best_seeds_at, study.widths))
+    search = Search(tuple(grids), study.target, study.seeds, most_seeds, study.extend)
 
     def config_of(run):
         parameterization, decay = groups[run.group]
@@ -94,12 +89,12 @@ def _rates_of_the_grid(grid, extend, loss_at):
     rates = list(grid)
     while True:
         found = list(map(loss_at, rates))
-        edge = None not in found and edge_of(rates, found)
-        end = lattice[0 if edge == "low" else -1]
-        if not edge or end in rates:
+        edge = "" if None in found else edge_of(rates, found)
+        start = lattice.index(rates[0]) - (edge == "low")
+        stop = start + len(rates) + (edge != "")
+        if not edge or start < 0 or stop > len(lattice):
             return rates
-        at = lattice.index(rates[0 if edge == "low" else -1])
-        rates = sorted([*rates, lattice[at + (-1 if edge == "low" else 1)]])
+        rates = lattice[start:stop]
 
 
 def _rates_of_the_basin(grid, extend, loss_at):
@@ -114,7 +109,9 @@ def _rates_of_the_basin(grid, extend, loss_at):
             return rates
         loss_K = np.where(np.isfinite(found), found, np.inf)
         wider = {*rates, *_in_reach(lattice, rates[loss_K.argmin()], REACH_OCTAVES)}
-        wider |= {x for x in lattice[lattice < rates[0]][-1:].tolist() if _would_be_kept(rates, loss_K, x)}
+        below = lattice[lattice < rates[0]].tolist()
+        if below and _would_be_kept(rates, loss_K, below[-1]):
+            wider.add(below[-1])
         if len(wider) == len(rates):
             return rates
         rates = sorted(wider)
@@ -135,7 +132,8 @@ def _lattice(grid, extend):
     """The grid with so many rates more on each side."""
     spacing = grid[1] - grid[0]
     below = [grid[0] - k * spacing for k in range(extend, 0, -1)]
-    return [*below, *grid, *(grid[-1] + k * spacing for k in range(1, extend + 1))]
+    above = [grid[-1] + k * spacing for k in range(1, extend + 1)]
+    return [*below, *grid, *above]
 
 
 def telling(study, run: RunConfig) -> int:
@@ -144,7 +142,9 @@ def telling(study, run: RunConfig) -> int:
     if run.seed:
         return 2
     grid = study.log2_lrs.get(run.model.width, (0.0, 1.0, 2.0))
-    steps = (_log2_lr(run) - grid[len(grid) // 2]) / (grid[1] - grid[0])
+    middle = grid[len(grid) // 2]
+    spacing = grid[1] - grid[0]
+    steps = (_log2_lr(run) - middle) / spacing
     return round(steps) % 2
 
 

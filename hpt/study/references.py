@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -251,7 +250,7 @@ def _pack(name, profile, parts, store, text, before):
     return reference(name, profile, folder=store.path)
 
 
-def _cost(results: Iterable[RunResult]):
+def _cost(results):
     results = list(results)
     return {
         "runs": len(results),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ class CapturedGraph:
 
 
 @contextlib.contextmanager
-def _no_collector() -> Iterator[None]:
+def _no_collector():
     """Python's cycle collector waits: it may find a graph that somebody's traceback held, and CUDA
     can free none while another is captured."""
     enabled = gc.isenabled()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from hpt.data.batches import TokenSource
 from hpt.data.source import load
@@ -126,7 +126,7 @@ def _rates(c, step, steps):
     return lr_factor(c, step, steps), *(role_factor(c, role, step, steps, 2.0) for role in ROLES)
 
 
-def _train_family(configs, data, device) -> Iterator[RunResult]:
+def _train_family(configs, data, device):
     """Results of configurations that differ in budget alone, shortest first."""
     if not configs:
         return

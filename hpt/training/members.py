@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -102,7 +101,7 @@ def _clock(device):
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def _one_thread():
     """As in a study's workers."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

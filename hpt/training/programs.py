@@ -24,8 +24,7 @@ import platform
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import filelock
 import torch
@@ -163,7 +162,7 @@ def _work_in(folder):
 
 
 @contextlib.contextmanager
-def _temporary_files_in(folder: Path) -> Iterator[None]:
+def _temporary_files_in(folder):
     """Has torch, its compiler and its loader work there: their own place, /tmp/torchinductor_USER, has a
     name that others can take first."""
     ours = {
