@@ -100,12 +100,6 @@ def _log2_lr(group, width, level):
     return replace(found, determined=False, reason=SLOPE_AT_BOUND) if bound else found
 
 
-def _drawn_wells(group, width):
-    """ln η* and h at a width under the law of every replicate, (B,) each."""
-    h_B = group.drawn_law.curvature(width)[:, 0]
-    return group.drawn_log2_lr([width])[:, 0] * LN2, h_B
-
-
 def _penalties(group, width, log2_lr, small, level):
     """Penalty of the predicted η and of a small width's η* unchanged, nats."""
     row = dict.fromkeys(("penalty", "penalty_high", "small"), nan)
@@ -144,7 +138,8 @@ def _cost(group, width, log2_lr):
     fit = group.fit
     best_W, _, _ = fit.wells
     reach = (fit.basins.u_WxP - best_W[:, None])[fit.basins.inside_WxP]
-    best_B, h_B = _drawn_wells(group, width)
+    best_B = group.drawn_log2_lr([width])[:, 0] * LN2
+    h_B = group.drawn_law.curvature(width)[:, 0]
     u_B = log2_lr * LN2 - best_B
     near_B = clip(u_B, reach.min(), reach.max())
     return well_loss(near_B, 0.0, h_B, fit.skew), np.mean(u_B != near_B)

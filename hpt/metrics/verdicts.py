@@ -254,8 +254,7 @@ def basin_rows(group: Group, level: float, scale: str):
 
 def _basin_row(group, w, level):
     points = group.fit.points
-    found = _without_well(points, w) if points.reason_W[w] else _well(group, w, level)
-    log2_lr, loss, curvature = found
+    log2_lr, loss, curvature = _without_well(points, w) if points.reason_W[w] else _well(group, w, level)
     row = log2_lr.interval("log2_lr") | loss.interval("loss") | curvature.interval("curvature")
     return row | {"edge": points.edge_W[w]} | log2_lr.verdict()
 

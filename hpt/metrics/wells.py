@@ -35,7 +35,8 @@ def phi2(t):
     small = np.abs(t) < 1e-2
     safe = where(small, 1.0, t)
     series = np.polyval([1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2], t)
-    return where(small, series, (np.expm1(safe) - safe) / safe**2)
+    whole = (np.expm1(safe) - safe) / safe**2
+    return where(small, series, whole)
 
 
 def well_loss(u, loss, h, skew):
@@ -77,8 +78,10 @@ def well_of(c, skew):
 def coefficients(u, loss, h, skew):
     """The inverse of :func:`well_of`, shape (…, 3)."""
     t = skew * u
-    c = well_loss(-u, loss, h, skew), -h * u * exprel(-t), h * exp(-t)
-    return stack(np.broadcast_arrays(*c), axis=-1)
+    c0 = well_loss(-u, loss, h, skew)
+    c1 = -h * u * exprel(-t)
+    c2 = h * exp(-t)
+    return stack(np.broadcast_arrays(c0, c1, c2), axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +163,8 @@ class WellFit:
         shift_WxB = y_WxPxB.sum(1) / maximum(self.root_WxP.sum(1), 1e-9)[:, None]
         y_WxPxB = y_WxPxB - self.root_WxP[..., None] * shift_WxB[:, None]
         z_SxWx3xB = self.Qt_SxWx3xP @ y_WxPxB
-        left_SxWxB = (y_WxPxB**2).sum(1) - (z_SxWx3xB**2).sum(2)
+        explained_SxWxB = (z_SxWx3xB**2).sum(2)
+        left_SxWxB = (y_WxPxB**2).sum(1) - explained_SxWxB
         return shift_WxB, z_SxWx3xB, maximum(left_SxWxB, 0.0)
 
 
