@@ -68,13 +68,13 @@ class CoordCheck:
         return self.slopes
 
     def __str__(self) -> str:
-        slopes = self.slopes.to_string(index=False, float_format="%.2f")
+        slopes = self.slopes.to_string(index=False, float_format="{:z.2f}".format)
         title = f"coordinate check of {self.rule}"
         return "\n".join([title, slopes, "", *self.verdict, "", BLIND])
 
     def _repr_html_(self) -> str:
         slopes = self.slopes.rename(columns={"low": "slope_low", "high": "slope_high"})
-        slopes = slopes.to_html(index=False, float_format="{:.2f}".format)
+        slopes = slopes.to_html(index=False, float_format="{:z.2f}".format)
         verdict = "".join(f"<li>{sentence}</li>" for sentence in self.verdict)
         return f"<p><b>coordinate check of {self.rule}</b></p>{slopes}<ul>{verdict}</ul><p>{BLIND}</p>"
 
@@ -368,8 +368,8 @@ def _finding(row, rule, slopes, layers):
     """One slope in a sentence, with its worst layer and the suspect."""
     own = layers.query("role == @row.role and quantity == @row.quantity")
     worst = own.loc[(own["slope"] * np.sign(row.slope)).idxmax()]
-    steepest = f"n^{worst['slope']:.2f}".replace("-", "−")
-    power = f"n^{row.slope:.2f} [{row.low:.2f}, {row.high:.2f}]".replace("-", "−")
+    steepest = f"n^{worst['slope']:z.2f}".replace("-", "−")
+    power = f"n^{row.slope:z.2f} [{row.low:z.2f}, {row.high:z.2f}]".replace("-", "−")
     suspect = _suspect(row, rule, slopes)
     what = MEASURED[row.quantity]
     return f"{row.role}: the {what} {row.trend} as {power}, most in {worst['layer']} ({steepest}). {suspect}"
