@@ -169,11 +169,22 @@ def summary(groups, model):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
+    try:
+        spawn(folder)
+    except mp.ProcessExitedException as error:
+        # Seen once in dozens of suites: malloc finds torch's heap broken. What hpt breaks is broken twice.
+        if error.signal_name != "SIGABRT":
+            raise
+        spawn(folder)
+    return torch.load(folder / "found.pt")
+
+
+def spawn(folder):
+    """Two processes, which leave what they found in the folder."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     mp.spawn(worker, args=(port, folder), nprocs=2)
-    return torch.load(folder / "found.pt")
 
 
 @pytest.fixture(scope="module", params=KINDS)
