@@ -212,11 +212,13 @@ def _made_before(name, profile, folder, fingerprints):
 
 def _pack(name, profile, parts, store, text, before):
     """Write what is made of a study, and its manifest."""
+    # A run that another study has as well, from another machine, stays as this study had it.
+    kept = {result.config: result for result in before.results} if before else {}
     made: dict[tuple, RunResult] = {}
     planned: set[tuple] = set()
     for arm, study in parts:
         found = study.results(store)
-        made |= {(arm, result.config): result for result in found}
+        made |= {(arm, result.config): kept.get(result.config, result) for result in found}
         planned |= {(arm, run) for run in study.plan({result.config: result.val_loss for result in found})}
     if not made:
         return None
@@ -224,8 +226,7 @@ def _pack(name, profile, parts, store, text, before):
     rows = [
         {"arm": arm, **result.row(), "record": encode(result).decode()} for (arm, _), result in made.items()
     ]
-    known = {result.run_id for result in before.results} if before else set()
-    new = [result for result in made.values() if result.run_id not in known]
+    new = [result for result in made.values() if result.config not in kept]
     history = before.manifest["made"] if before else []
     if new:
         devices = sorted({result.device for result in new})

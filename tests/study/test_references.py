@@ -3,10 +3,12 @@
 import dataclasses
 import json
 
+import pandas as pd
 import pytest
 
 from hpt.errors import ConfigError, StoreError
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
+from hpt.runs.result import encode
 from hpt.study import references as module
 from hpt.study.profiles import load_profile
 from hpt.study.references import FOLDER, make_reference, reference, reference_names, reference_parts
@@ -104,6 +106,16 @@ def test_a_study_is_made_read_and_gone_on_with(tiny, tmp_path, monkeypatch):
     assert "6 of 6 runs" in str(whole)
     with pytest.raises(ConfigError, match="no arm 'c'"):
         whole.arm("c")
+    # The same runs in other packs, from a slower machine, change nothing.
+    for record in (folder / "records").iterdir():
+        record.unlink()
+    slower = [dataclasses.replace(result, seconds=result.seconds + 9) for result in whole.results]
+    rows = [result.row() | {"record": encode(result).decode()} for result in slower]
+    for name in ("another", "yet another"):
+        pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet")
+    files = {file: file.read_bytes() for file in folder.glob("*.*")}
+    make_reference("tiny", folder=folder, quiet=True, workers=1, **tiny)
+    assert {file: file.read_bytes() for file in folder.glob("*.*")} == files
     # Another text: read all the same, and not mixed with other runs.
     monkeypatch.setattr(module, "load", lambda _: type("Text", (), {"fingerprint": "0" * 64, "facts": {}}))
     assert reference("tiny", folder=folder, **tiny).manifest["runs"] == 6
