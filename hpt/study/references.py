@@ -217,8 +217,8 @@ def _pack(name, profile, parts, store, text, before):
     made: dict[tuple, RunResult] = {}
     planned: set[tuple] = set()
     for arm, study in parts:
-        found = study.results(store)
-        made |= {(arm, result.config): kept.get(result.config, result) for result in found}
+        found = [kept.get(result.config, result) for result in study.results(store)]
+        made |= {(arm, result.config): result for result in found}
         planned |= {(arm, run) for run in study.plan({result.config: result.val_loss for result in found})}
     if not made:
         return None
