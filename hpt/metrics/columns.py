@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 
 import numpy as np
@@ -223,7 +224,7 @@ def numbers(values: pd.Series, of: str = "") -> pd.Series:
     if values.dtype.kind in "fiub":
         return values.astype(float)
     if values.dtype == object:  # which may hold tensors of one number
-        values = values.map(lambda value: getattr(value, "item", lambda: value)())
+        values = values.map(_cell)
     found = pd.to_numeric(values, errors="coerce").astype(float)
     unclear = found.isna() & values.notna()
     codes, texts = pd.factorize(values[unclear].astype("str").str.strip())
@@ -235,6 +236,12 @@ def numbers(values: pd.Series, of: str = "") -> pd.Series:
             meant = meant.fillna(left.map(lambda text: _number(text, of)))
     found[unclear] = meant.to_numpy()[codes]
     return found
+
+
+def _cell(value):
+    """A cell's number where a tensor holds it; inf in place of an integer that is beyond the floats."""
+    value = getattr(value, "item", lambda: value)()
+    return float(Decimal(value)) if type(value) is int else value
 
 
 def _word(texts, pattern=WORD_BEFORE):

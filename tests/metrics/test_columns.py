@@ -83,6 +83,11 @@ def test_numbers_as_people_write_them(text, value):
     assert numbers(pd.Series([text], dtype=object)).tolist() == pytest.approx([value], nan_ok=True)
 
 
+def test_integers_beyond_the_floats_are_infinite():
+    found = numbers(pd.Series([None, 10**400, -(10**5000), 2**70, True], dtype=object))
+    assert found.tolist()[1:] == [np.inf, -np.inf, 2.0**70, 1.0] and np.isnan(found[0])
+
+
 @pytest.mark.parametrize("label", ["{}d", "w{}", "width={}", "width_{}", "d_model: {}", "{} units", "dim-{}"])
 def test_a_word_that_all_sizes_have_is_left_out(label):
     table = TABLE.assign(width=TABLE.width.map(label.format))
