@@ -257,4 +257,4 @@ def profiles() -> None:
 @main.command()
 def parameterizations() -> None:
     """The sixteen parameterizations as a table."""
-    echo(hpt.parameterization.markdown_table())
+    echo(hpt.notebooks.markdown_table(hpt.parameterization.sixteen_table().reset_index()))

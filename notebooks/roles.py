@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
 from matplotlib.figure import Figure
 
-from hpt.parameterization import markdown_table
+from hpt.parameterization import sixteen_table
 from hpt.plots.style import ROLE_COLORS, new_figure
 
 #: From the tokens to their prediction: role, what the layer does, the switch that acts there.
@@ -29,14 +28,6 @@ ACTS_ON = {
 }
 #: Above and below these layers a residual block begins and ends.
 BLOCK = (1.5, 5.5)
-
-
-def sixteen_table() -> pd.DataFrame:
-    """What each of the sixteen does to each role: a row a parameterization."""
-    head, _, *rows = (
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in markdown_table().splitlines()
-    )
-    return pd.DataFrame(rows, columns=head).set_index("name")
 
 
 def said_of(switch: str) -> str:

@@ -12,4 +12,4 @@ from .rules import PowerLaw as PowerLaw
 from .rules import Rule as Rule
 from .sixteen import PARAMETERIZATIONS as PARAMETERIZATIONS
 from .sixteen import Parameterization as Parameterization
-from .sixteen import markdown_table as markdown_table
+from .sixteen import sixteen_table as sixteen_table

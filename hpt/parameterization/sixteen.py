@@ -21,6 +21,7 @@ import functools
 import re
 from dataclasses import replace
 
+import pandas as pd
 from pydantic import Field
 
 from hpt.config import config
@@ -152,15 +153,14 @@ _NAMES = (
 PARAMETERIZATIONS = tuple(map(Parameterization.parse, _NAMES.split()))
 
 
-def markdown_table() -> str:
-    """The sixteen as a Markdown table: each role's learning rate and start, the attention scale."""
-    lines = [
-        "| name | embedding LR | vector LR | hidden LR | readout LR | readout std | attention logits |",
-        "| --- " * 7 + "|",
-    ]
+def sixteen_table() -> pd.DataFrame:
+    """The sixteen, a row each: each role's learning rate and start, the attention scale."""
+    rows = []
     for p in PARAMETERIZATIONS:
         laws = p.rule.table().set_index("role")
-        lr = laws["learning rate"][["embedding", "vector", "hidden", "readout"]]
         std = laws["init std"]["readout"].replace("fan_in", "n").replace("/√m", " · 1/√m")
-        lines.append(f"| {p} | {' | '.join(lr)} | {std} | × {p.rule.attention} |")
-    return "\n".join(lines)
+        row = laws["learning rate"][["embedding", "vector", "hidden", "readout"]].add_suffix(" LR")
+        row["readout std"] = std
+        row["attention logits"] = f"× {p.rule.attention}"
+        rows.append(row.rename(str(p)))
+    return pd.DataFrame(rows).rename_axis("name")

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from hpt.errors import ConfigError
-from hpt.parameterization.sixteen import PARAMETERIZATIONS, SWITCHES, Parameterization, markdown_table
+from hpt.parameterization.sixteen import PARAMETERIZATIONS, SWITCHES, Parameterization, sixteen_table
 
 PUBLISHED = (
     "SP SP+Embd SP+Attn SP+LN SP+Last SP+Attn+Embd SP+Attn+LN SP+Attn+Last SP+Embd+LN SP+Embd+Last "
@@ -107,12 +107,14 @@ def test_a_wrong_name_gets_the_list(wrong):
     assert all(name in str(error.value) for name in PUBLISHED)
 
 
-def test_markdown_table_shows_each_rule():
-    lines = markdown_table().splitlines()
-    assert len(lines) == 18
-    rows = {line.split("|")[1].strip(): line for line in lines[2:]}
-    assert rows["SP+Embd"].count("η·m") == 1 and rows["μP"].count("η·m") == 2
-    assert "1/d_head" in rows["SP+Attn"] and "1/√m" in rows["SP+Last"] and "1/√m" not in rows["μP-Last"]
+def test_the_table_of_the_sixteen_shows_each_rule():
+    table = sixteen_table()
+    assert list(table.index) == list(map(str, PARAMETERIZATIONS))
+    scaled = (table == "η·m").sum(axis=1)
+    assert scaled["SP"] == 0 and scaled["SP+Embd"] == 1 and scaled["μP"] == 2
+    assert "1/d_head" in table["attention logits"]["SP+Attn"]
+    has_switch = table["readout std"].str.contains("1/√m", regex=False)
+    assert has_switch["SP+Last"] and not has_switch["μP-Last"]
 
 
 def test_unknown_role_is_refused():
