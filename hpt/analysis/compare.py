@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
-import numpy as np
 import pandas as pd
-from numpy import array, maximum, ndarray, stack, where
+from numpy import array, eye, flatnonzero, intersect1d, isnan, maximum, nanquantile, ndarray, stack, where
 from numpy.linalg import lstsq
 
 from hpt.errors import TableError, did_you_mean
@@ -79,9 +78,9 @@ def groups_of(report: TransferReport, names: Sequence[str]) -> dict[tuple, list[
     return {rest: [named[name] for name in plain_names] for rest, named in whole.items()}
 
 
-def common_widths(groups: Sequence[Group]) -> np.ndarray:
+def common_widths(groups: Sequence[Group]) -> ndarray:
     """The widths at which all of these groups have runs, ascending."""
-    return reduce(np.intersect1d, [group.fit.points.scale_W for group in groups])
+    return reduce(intersect1d, [group.fit.points.scale_W for group in groups])
 
 
 def losses_at(groups: Sequence[Group], width: float):
@@ -92,7 +91,8 @@ def losses_at(groups: Sequence[Group], width: float):
     estimates = [group.fit.loss_W[w] for group, w in pairs]
     drawn = [group.drawn("loss_BxW", w) for group, w in pairs]
     runs = sum(group.runs_W[w] for group, w in pairs)
-    return estimates, drawn, runs, next(filter(None, reasons), "")
+    reason = next(filter(None, reasons), "")
+    return estimates, drawn, runs, reason
 
 
 def _share_rows(triple, report):
@@ -218,13 +218,13 @@ def _moved(group, moves):
 def _slopes(theta_Bx7, columns):
     """Regression (K, 7) of every parameter on K of them, over the replicates that are not stray; 0
     for parameters that the group has none of, as L∞, A and α of two widths."""
-    theta_Bx7 = where(np.isnan(theta_Bx7).all(0), 0.0, theta_Bx7)
-    low, high = np.nanquantile(theta_Bx7, [0.01, 0.99], axis=0)
+    theta_Bx7 = where(isnan(theta_Bx7).all(0), 0.0, theta_Bx7)
+    low, high = nanquantile(theta_Bx7, [0.01, 0.99], axis=0)
     inside_B = ((theta_Bx7 >= low) & (theta_Bx7 <= high)).all(1)
     theta_Bx7 = theta_Bx7[inside_B]
     deviation = theta_Bx7 - theta_Bx7.mean(0)
     slope_Kx7 = lstsq(deviation[:, columns], deviation, rcond=None)[0]
-    slope_Kx7[:, columns] = np.eye(len(columns))
+    slope_Kx7[:, columns] = eye(len(columns))
     return slope_Kx7
 
 
@@ -258,7 +258,7 @@ class _Exponent:
 def _shared_exponent(report, name):
     if name not in EXPONENTS:
         raise TableError(f"{name!r} is no exponent.", did_you_mean(name, EXPONENTS), "exponents=('beta',)")
-    members = np.flatnonzero(report.figures[f"{name}_determined"])
+    members = flatnonzero(report.figures[f"{name}_determined"])
     if len(members) < 2:
         raise TableError(
             f"{len(members)} group(s) determine {name}; sharing it takes two.",
@@ -269,6 +269,6 @@ def _shared_exponent(report, name):
     value_G = array([group.fit.law.theta_Bx7[0, column] for group in groups])
     drawn_BxG = stack([group.drawn("theta_Bx7", column) for group in groups], axis=1)
     # The central 95 %, which stray replicates do not move, is 3.92 deviations wide.
-    low_G, high_G = np.nanquantile(drawn_BxG, [0.025, 0.975], axis=0)
+    low_G, high_G = nanquantile(drawn_BxG, [0.025, 0.975], axis=0)
     spread_G = maximum((high_G - low_G) / 3.92, 1e-12)
     return _Exponent(members, value_G, drawn_BxG, spread_G)

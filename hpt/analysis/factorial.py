@@ -22,9 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, compress, product
 
-import numpy as np
 import pandas as pd
-from numpy import array, isfinite, maximum, nan, stack, where
+from numpy import array, exp2, eye, isfinite, isnan, log2, maximum, mean, nan, stack, trace, where, zeros
 from numpy.linalg import pinv
 
 from hpt.errors import ConfigError, TableError, did_you_mean
@@ -168,7 +167,7 @@ def _variant(group, row, figure, width):
         return _at_width(group, width)
     known = Figure.from_row(row, figure)
     reason = known.reason
-    if np.isnan(known.estimate):
+    if isnan(known.estimate):
         return Variant(reason)
     if figure in ("E", "E_extrap"):
         return _log2_error(known, group.drawn(f"{figure}_B"))
@@ -192,12 +191,12 @@ def _log2_error(error, drawn_B):
     :func:`hpt.metrics.intervals.ratio_interval`."""
     if error.estimate <= 0:
         return Variant(error.reason)
-    log2 = np.log2(error.estimate)
+    estimate = log2(error.estimate)
     if not len(drawn_B):
-        return Variant(error.reason, log2)
-    log2_B = np.log2(maximum(drawn_B, 1e-300))
-    typical = 0.5 * np.log2(np.mean(np.exp2(2 * log2_B)))
-    return Variant(error.reason, log2, log2 + typical - log2_B)
+        return Variant(error.reason, estimate)
+    log2_B = log2(maximum(drawn_B, 1e-300))
+    typical = 0.5 * log2(mean(exp2(2 * log2_B)))
+    return Variant(error.reason, estimate, estimate + typical - log2_B)
 
 
 class Factorial:
@@ -216,7 +215,7 @@ class Factorial:
         self.level = level
         self.value_N = array([variant.estimate for variant in known.values()])
         drawn = [variant.drawn_B for variant in known.values()]
-        self.drawn_BxN = stack(drawn, axis=1) if drawn else np.empty((0, 0))
+        self.drawn_BxN = stack(drawn, axis=1) if drawn else zeros((0, 0))
         self.doubt = ""
         for setting, variant in known.items():
             if variant.reason and not self.doubt:
@@ -225,7 +224,7 @@ class Factorial:
         # The sets by size, so that an order keeps the first of them.
         self.sets_TxK = array(sorted(product((1, 0), repeat=len(names)), key=sum))
         self.size_T = self.sets_TxK.sum(1)
-        shared_NxT = np.reshape(list(known), (-1, len(names))) @ self.sets_TxK.T
+        shared_NxT = array(list(known)).reshape(-1, len(names)) @ self.sets_TxK.T
         self.counts_NxT = (shared_NxT == self.size_T).astype(float)
 
     def rows(self):
@@ -263,8 +262,8 @@ class Factorial:
                 break
             X = self.counts_NxT[:, kept]
             weight_N = pinv(X).T @ a
-            if np.abs(X.T @ weight_N - a).max() < 1e-9:
-                return order, where(np.abs(weight_N) < 1e-12, 0.0, weight_N)
+            if abs(X.T @ weight_N - a).max() < 1e-9:
+                return order, where(abs(weight_N) < 1e-12, 0.0, weight_N)
         return 0, None
 
     def _doubt(self, order, weight_N):
@@ -273,12 +272,12 @@ class Factorial:
         if self.doubt and weight_N.any():
             return self.doubt
         X = self.counts_NxT[:, self.size_T <= order]
-        miss_NxN = np.eye(len(X)) - X @ pinv(X)
-        if not len(self.drawn_BxN) or np.trace(miss_NxN) < 0.5:
+        miss_NxN = eye(len(X)) - X @ pinv(X)
+        if not len(self.drawn_BxN) or trace(miss_NxN) < 0.5:
             return ""
         missed = ((self.value_N @ miss_NxN) ** 2).sum()
         by_noise_B = (((self.drawn_BxN - self.value_N) @ miss_NxN) ** 2).sum(1)
-        return MISFIT if np.mean(by_noise_B >= missed) < 0.05 else ""
+        return MISFIT if mean(by_noise_B >= missed) < 0.05 else ""
 
     def _effect(self, order, weight_N, as_share):
         """A weighted sum of the figures, or its share of "all on minus all off"."""

@@ -40,5 +40,5 @@ def transfer_regret(table: pd.DataFrame) -> pd.DataFrame:
 
 def _regret(losses, log2_lr):
     """Loss at a rate above the best of all rates; nan where the rate was not tried."""
-    there = np.abs(losses.index - log2_lr) < SAME
+    there = abs(losses.index - log2_lr) < SAME
     return losses[there].sum(min_count=1) - losses.min()

@@ -79,17 +79,19 @@ class Law:
 
     def best_log2_lr(self, width):
         """log2 η*(n)."""
-        x = log2(np.asarray(width) / self.width_ref)
+        width = np.asarray(width)
+        x = log2(width / self.width_ref)
         log2_lr = self.log2_lr - self.beta * x - self.bend * x**2 / 2
         if self.break_width is not None:
-            beyond = maximum(log2(np.asarray(width) / self.break_width), 0.0)
+            beyond = maximum(log2(width / self.break_width), 0.0)
             log2_lr = log2_lr - (self.beta_beyond - self.beta) * beyond
         return log2_lr if self.floor is None else np.logaddexp2(log2_lr, self.floor)
 
     def best_loss(self, width):
         """L*(n) in nats."""
-        x = log2(np.asarray(width, float) / self.width_ref)
-        reducible = self.A * np.asarray(width, float) ** -self.alpha
+        width = np.asarray(width, float)
+        x = log2(width / self.width_ref)
+        reducible = self.A * width**-self.alpha
         return self.L_inf + reducible * exp(-self.loss_bend * x**2 / 2)
 
     def basin_curvature(self, width):

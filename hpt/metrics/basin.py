@@ -63,8 +63,8 @@ def basin_window(log2_lr_K, loss_K) -> slice:
     neighbour on each side stays however far.
     """
     best = argmin(loss_K)
-    octaves_K = np.abs(log2_lr_K - middle(log2_lr_K, loss_K))
-    neighbour_K = np.abs(arange(len(loss_K)) - best) <= 1
+    octaves_K = abs(log2_lr_K - middle(log2_lr_K, loss_K))
+    neighbour_K = abs(arange(len(loss_K)) - best) <= 1
     low_K = loss_K <= loss_K[best] + RISE_NATS
 
     def stretch(reach):
@@ -185,7 +185,9 @@ class Points:
         wall_P = self._log2_lr(w)[self.inside_WxP[w] & (above_P > clear)]
         beyond = self.tried_Wx2[w, 1] if self.cliff_W[w] else inf
         best = self.origin_W[w]
-        return wall_P[wall_P < best].max(initial=-inf), wall_P[wall_P > best].min(initial=beyond)
+        low = wall_P[wall_P < best].max(initial=-inf)
+        high = wall_P[wall_P > best].min(initial=beyond)
+        return low, high
 
     def means(self, code_WxP, value_WxP) -> ndarray:
         """Mean (W, P) of the values of all runs that share each run's code, such as `rate_WxP`; 0

@@ -149,7 +149,7 @@ def _down_weight_outliers(part):
         if not isfinite(wells.h_BxW).all():
             return part
         curve_WxP = losses_at(part, wells.u_BxW[0], wells.loss_BxW[0], wells.h_BxW[0], skew)
-        residual_WxP = np.abs(curve_WxP - part.loss_WxP)
+        residual_WxP = abs(curve_WxP - part.loss_WxP)
         scale = 1.4826 * np.median(residual_WxP[inside_WxP]) * sqrt(runs / part.spare)
         weight_WxP = OUTLIER * max(scale, 1e-9) / maximum(residual_WxP, 1e-300)
         weight_WxP = where(inside_WxP, np.minimum(weight_WxP, 1.0), 0.0)

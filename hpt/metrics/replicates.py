@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 from numpy import (
+    append,
     arange,
     clip,
     concatenate,
+    diff,
+    errstate,
     exp,
+    float32,
     full,
     inf,
     isfinite,
@@ -26,6 +29,7 @@ from numpy import (
     log2,
     mean,
     nan,
+    nan_to_num,
     ndarray,
     quantile,
     sqrt,
@@ -33,6 +37,7 @@ from numpy import (
     unique,
     where,
     zeros,
+    zeros_like,
 )
 from scipy import stats
 
@@ -105,7 +110,7 @@ def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng) -> Replicat
         return None
     if not isfinite(noise.sd):
         return _from_brackets(fit, len(shared.sd_B), rng)
-    widths = np.append(fit.fitted, fit.edges)
+    widths = append(fit.fitted, fit.edges)
     points = fit.points.take(widths)
     (u_W, loss_W, ln_h_W), inflation = _centre(fit, points, noise)
     centre_1xWxP = losses_at(points, u_W, loss_W, exp(ln_h_W), fit.skew)[None]
@@ -127,7 +132,7 @@ def replicate(fit: GroupFit, noise: Noise, shared: SharedDraws, rng) -> Replicat
         _bend_exponent(fit, bend, found[0], theta_Bx7)
     return Replicates(
         *found,
-        theta_Bx7.astype(np.float32),
+        theta_Bx7.astype(float32),
         *bounds_2xB,
         at_known_noise(E_B, draws.square_BxF),
         at_known_noise(E_extrap_B, draws.square_BxF),
@@ -192,14 +197,14 @@ def _well_figures(fit, wells, shape_B, ln_h_B, rng):
     log2_lr_BxK = where(part.narrow_W, bracketed_BxK, log2_lr_BxK)
     loss_BxK = _centred(fit.loss_W[fit.fitted], wells.loss_BxW)
     h_BxK = fit.h_W[fit.fitted] * wells.h_BxW[1:] / wells.h_BxW[0] * exp(ln_h_B)[:, None]
-    found = full((3, len(shape_B), len(fit.log2_lr_W)), nan, np.float32)
+    found = full((3, len(shape_B), len(fit.log2_lr_W)), nan, float32)
     found[..., fit.fitted] = log2_lr_BxK, loss_BxK, h_BxK
     return found
 
 
 def _from_brackets(fit, B, rng):
     """Replicates of log2 η* alone, and of the straight line through them."""
-    wells_3xBxW = full((3, B, len(fit.log2_lr_W)), nan, np.float32)
+    wells_3xBxW = full((3, B, len(fit.log2_lr_W)), nan, float32)
     low_K, high_K = fit.basins.bracket_Wx2.T
     log2_lr_BxK = rng.uniform(low_K, high_K, (B, len(low_K)))
     wells_3xBxW[0, :, fit.fitted] = log2_lr_BxK.T
@@ -220,8 +225,8 @@ def _bend(fit, own_BxW, rng):
     if fit.law is None:
         return None
     ends = quantile(own_BxW[:, fit.fitted], (0.025, 0.975), axis=0, method="nearest")
-    with np.errstate(invalid="ignore"):
-        spread_W = np.nan_to_num(np.diff(ends, axis=0)[0] / 3.92, nan=inf)
+    with errstate(invalid="ignore"):
+        spread_W = nan_to_num(diff(ends, axis=0)[0] / 3.92, nan=inf)
     variance_W = clip(spread_W, *OPTIMUM_SPREAD) ** 2
     return Bend.of(log2(fit.basins.scale_W), fit.left_W, variance_W, len(own_BxW), rng)
 
@@ -244,7 +249,7 @@ def _law_figures(fit, points, loss_DxWxP, trials, wells, inflation, rng):
     and the octave error. The parameters are those of losses that have a bend each."""
     if fit.law is None:
         nothing_7xB = full((7, len(loss_DxWxP) - 1), nan)
-        return nothing_7xB.T, np.zeros_like(nothing_7xB[:2], bool), nothing_7xB[:3]
+        return nothing_7xB.T, zeros_like(nothing_7xB[:2], bool), nothing_7xB[:3]
     theta = fit.law.theta_Bx7[0]
     law = fit_laws(points, wells, len(fit.edges))
     part = fit.basins

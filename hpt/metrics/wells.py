@@ -32,7 +32,7 @@ ZOOMS = 6
 
 def phi2(t):
     """φ₂(t) = (e^t − 1 − t)/t², by its series near 0."""
-    small = np.abs(t) < 1e-2
+    small = abs(t) < 1e-2
     safe = where(small, 1.0, t)
     series = np.polyval([1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2], t)
     whole = (np.expm1(safe) - safe) / safe**2
@@ -175,9 +175,11 @@ def wells_of(points: Points, skew: float) -> Wells:
 
 def _back_substitute(R, z):
     """Solve R·c = z for upper triangular R (…, 3, 3); nan or inf where singular."""
-    c2 = z[..., 2] / R[..., 2, 2]
-    c1 = (z[..., 1] - R[..., 1, 2] * c2) / R[..., 1, 1]
-    c0 = (z[..., 0] - R[..., 0, 1] * c1 - R[..., 0, 2] * c2) / R[..., 0, 0]
+    z0, z1, z2 = moveaxis(z, -1, 0)
+    (r00, r01, r02), (_, r11, r12), (_, _, r22) = moveaxis(R, (-2, -1), (0, 1))
+    c2 = z2 / r22
+    c1 = (z1 - r12 * c2) / r11
+    c0 = (z0 - r01 * c1 - r02 * c2) / r00
     return stack([c0, c1, c2], axis=-1)
 
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpt.analysis.compare import common_widths, gap_closed, groups_of
+from hpt.analysis.compare import common_widths, gap_closed, groups_of, losses_at
 from hpt.analysis.factorial import effects
 from hpt.metrics import figures
+from hpt.metrics.bend import mean_slope
 from hpt.metrics.intervals import Figure, interval
 from hpt.metrics.quantities import signs
 from hpt.metrics.report import TransferReport
@@ -39,17 +40,17 @@ def reference_report(reference: Reference, bootstraps: int) -> TransferReport:
     """The report of a reference study, its arms apart; R is measured from SP, where all arms have it. Where
     all runs have one width it is their tokens that grow."""
     table = reference.table
+    options = {"reference": "SP", "bootstraps": bootstraps}
     if table["width"].nunique() == 1:
-        return transfer_report(
-            table.drop(columns="arm"), scale="tokens", reference="SP", bootstraps=bootstraps
-        )
+        return transfer_report(table.drop(columns="arm"), scale="tokens", **options)
     if not table["arm"].any():
-        return transfer_report(table, reference="SP", bootstraps=bootstraps)
+        return transfer_report(table, **options)
     if all(_has_one_decay(runs) for _, runs in table.groupby("arm")):
         table = table.drop(columns=["weight_decay", "dose"], errors="ignore")
     variants_of = table.groupby("arm")["parameterization"].unique()
-    has_sp = all("SP" in variants for variants in variants_of)
-    return transfer_report(table, by="arm", reference="SP" if has_sp else None, bootstraps=bootstraps)
+    if not all("SP" in variants for variants in variants_of):
+        options["reference"] = None
+    return transfer_report(table, by="arm", **options)
 
 
 def _has_one_decay(runs):
@@ -65,7 +66,7 @@ def find(reference: Reference, report: TransferReport, expectation: Mapping) -> 
     NotRunError: where its runs are not made yet.
     """
     [(figure, arguments)] = expectation["figure"].items()
-    return FIGURES[figure](reference, report, **arguments)
+    return globals()[figure](reference, report, **arguments)
 
 
 def _group(report, **wanted):
@@ -182,8 +183,7 @@ def share_lost(reference, report):
     part = _two_doses(reference, report, 10)
     for (dose,), groups in groups_of(part, ("SP", "SP+Embd", "μP")).items():
         widest = max(common_widths(groups))
-        w = [group.at(widest)[0] for group in groups]
-        sp, embd, mup = (group.drawn("loss_BxW", i) for group, i in zip(groups, w, strict=True))
+        _, (sp, embd, mup), _, _ = losses_at(groups, widest)
         found[dose] = (sp - embd) / (sp - mup)
     return _shown(100 * (found[10] - found[0]), report.level, "% of the gap", "+.0f")
 
@@ -287,13 +287,11 @@ def gain_kept(_, report):
 def exponent_of_ratio(_, report, arm):
     """The power of the width with which the best ratio of embedding to hidden rate grows: in each
     replicate, the bottom of the parabola through the three best losses, over log2 of the ratio."""
-    names = {0: "SP"} | {i: f"SP, embedding × {4**i}" for i in (1, 2, 3, 4)}
-    groups = [_group(report, arm=arm, parameterization=name) for name in names.values()]
+    names = ["SP", *(f"SP, embedding × {4**i}" for i in (1, 2, 3, 4))]
+    groups = [_group(report, arm=arm, parameterization=name) for name in names]
     loss_RxBxW = np.stack([group.drawn("loss_BxW") for group in groups])
     best_BxW = bottom_of_parabolas(loss_RxBxW) * 2
-    octaves_W = np.log2(groups[0].fit.points.scale_W)
-    octaves_W -= octaves_W.mean()
-    slope_B = best_BxW @ octaves_W / (octaves_W @ octaves_W)
+    slope_B = mean_slope(np.log2(groups[0].fit.points.scale_W), best_BxW)
     at_edge = np.isin(np.nanmean(loss_RxBxW, 1).argmin(0), (0, len(names) - 1)).any()
     return _shown(slope_B, report.level, "", "+.2f", "the best ratio lies at the edge" if at_edge else "")
 
@@ -303,37 +301,11 @@ def bottom_of_parabolas(loss_Rx: np.ndarray) -> np.ndarray:
     from the first; at the edge of the R, the edge. A loss that is not known, nan, is none of the lowest."""
     lowest = np.nan_to_num(loss_Rx, nan=np.inf).argmin(0)
     middle = np.clip(lowest, 1, len(loss_Rx) - 2)
-    three = [np.take_along_axis(loss_Rx, (middle + i)[None], 0) for i in (-1, 0, 1)]
-    left, mid, right = np.concatenate(three)
+    three = np.stack([middle - 1, middle, middle + 1])
+    left, mid, right = np.take_along_axis(loss_Rx, three, 0)
     step = (left - right) / 2 / np.maximum(left - 2 * mid + right, 1e-12)
     return np.clip(middle + step, 0, len(loss_Rx) - 1)
 
 
 #: The arm of the study of weight decay in which torch's AdamW decays.
 COUPLED = "arm == 'coupled'"
-#: What an expectation can ask for, by name.
-FIGURES = {
-    figure.__name__: figure
-    for figure in (
-        share_of_loss,
-        part_of_loss,
-        factor_of_E,
-        gap_without,
-        effect_on_kappa,
-        most_cost_of_dose,
-        cost_of_dose,
-        factor_of_dose,
-        share_lost,
-        shift,
-        drift,
-        count_of_moves,
-        gain,
-        part_of_gain,
-        gain_of_embd,
-        gain_lost,
-        gain_kept,
-        change_of_kappa,
-        power_of_tokens,
-        exponent_of_ratio,
-    )
-}

@@ -195,7 +195,7 @@ def _check_types(values):
 def _curve(losses):
     """A record's losses as an array, float32 (steps,); None is NaN."""
     curve = np.array([math.nan if x is None else x for x in losses])
-    if curve.ndim != 1 or curve.dtype.kind not in "fi" or (np.abs(curve) > np.finfo(np.float32).max).any():
+    if curve.ndim != 1 or curve.dtype.kind not in "fi" or (abs(curve) > np.finfo(np.float32).max).any():
         raise ValueError("its train_loss is no list of numbers")
     return curve.astype(np.float32)
 

@@ -45,4 +45,6 @@ def roughness(run: RunResult, stable: RunResult, skip: float = 0.1) -> float:
     excess = excess_loss(run, stable)
     changes = np.diff(excess[int(skip * len(excess)) :])
     changes = changes[np.isfinite(changes)]
-    return float(np.sqrt(np.mean(changes**2))) if len(changes) >= 10 else float("nan")
+    if len(changes) < 10:
+        return float("nan")
+    return float(np.sqrt(np.mean(changes**2)))

@@ -154,7 +154,7 @@ class Cell:
 
     def rate(self, x):
         """The nearest rate of the lattice."""
-        return float(self.lattice[np.abs(self.lattice - x).argmin()])
+        return float(self.lattice[abs(self.lattice - x).argmin()])
 
     def runs_at(self, rates):
         """The first seeds of new rates."""
@@ -298,7 +298,7 @@ def _inside(cell):
     tell."""
     x_C = cell.lattice
     centre = middle(cell.x_K, cell.loss_K)
-    near_C = np.abs(x_C - centre) <= REACH_OCTAVES + 1e-6
+    near_C = abs(x_C - centre) <= REACH_OCTAVES + 1e-6
     well = cell.well
     low_C = well_loss(well.u(x_C), 0.0, well.h, well.skew) <= INSIDE * RISE_NATS
     outside_K = cell.x_K[cell.loss_K - cell.loss_K.min() > RISE_NATS]

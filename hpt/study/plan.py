@@ -118,7 +118,7 @@ def _rates_of_the_basin(grid, extend, loss_at):
 
 
 def _in_reach(lattice, x, octaves):
-    return lattice[np.abs(lattice - x) <= octaves + 1e-6].tolist()
+    return lattice[abs(lattice - x) <= octaves + 1e-6].tolist()
 
 
 def _would_be_kept(rates, loss_K, x):
