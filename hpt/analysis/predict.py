@@ -33,6 +33,8 @@ NO_FURTHER = "every width up to this one is next to a measured one"
 NO_HELP = "no single width shrinks the interval by the share asked for"
 #: Of anything that grows.
 LARGEST = 2**63
+# No parameterization's theory takes an exponent of η* out of −1 to 1; few or noisy optima often do.
+SLOPE = 1.0
 # Learning rates around the predicted optimum that a further width gets.
 RUNS_A_WIDTH = 5
 # Replicates with all figures finite, from which a covariance is taken.
@@ -51,7 +53,8 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
     small: the width whose η* one would otherwise use unchanged; by default the largest with a well.
 
     The law of η* is corrected by a curve through the optima, and its interval holds the bends that
-    the sizes measured cannot show (:mod:`hpt.metrics.bend`).
+    the sizes measured cannot show (:mod:`hpt.metrics.bend`). Where the interval is wide, log2_lr lies
+    nearer to the largest width's than the law has it.
 
     Returns
     -------
@@ -94,10 +97,23 @@ def predict_lr(report: TransferReport, *, width: float, small: float | None = No
 def _log2_lr(group, width, level):
     if group.fit.law is None:
         return Figure.nothing(FEW_WIDTHS, group.law_widths)
-    (log2_lr,) = group.log2_lr([width])
-    found = optimum(group, log2_lr, group.drawn_log2_lr([width])[:, 0], group.law_widths, level)
+    drawn_B = group.drawn_log2_lr([width])[:, 0]
+    log2_lr = _drawn_to_unchanged(group, width, *interval(drawn_B, 0.95))
+    found = optimum(group, log2_lr, drawn_B, group.law_widths, level)
     bound = group.at_bound("slope_at_bound", level)
     return replace(found, determined=False, reason=SLOPE_AT_BOUND) if bound else found
+
+
+def _drawn_to_unchanged(group, width, low, high):
+    """log2 η* by the law and the curve through the optima, drawn to that of the largest width as far
+    as it is unsure: the exponent between the two has a prior, normal, 0 ± SLOPE."""
+    (log2_lr,) = group.log2_lr([width])
+    octaves = log2(width / group.fit.basins.scale_W[-1])
+    if octaves <= 0:
+        return log2_lr
+    unchanged = group.fit.log2_lr_W[group.fit.fitted[-1]]
+    doubt = (high - low) / 3.92 / (SLOPE * octaves)
+    return unchanged + (log2_lr - unchanged) / (1 + doubt**2)
 
 
 def _penalties(group, width, log2_lr, small, level):
@@ -252,7 +268,7 @@ def _new_scales(measured_W, width):
 
 
 def _apart(n, measured_W):
-    return np.abs(log2(n / measured_W)).min() > 0.2
+    return abs(log2(n / measured_W)).min() > 0.2
 
 
 def _spans(group, used_B, width, new_N, level):

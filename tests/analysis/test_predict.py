@@ -116,6 +116,24 @@ def test_predictions_widen_with_distance():
         predict_lr(report, width=0)
 
 
+def test_an_unsure_prediction_lies_near_the_largest_widths_optimum():
+    """The exponent beyond the widths measured has a prior, 0 ± 1: it halves what noise makes of two
+    widths, and leaves a sure law alone."""
+    law = Law(beta=0.5)
+    off, straight = [], []
+    for seed in range(12):
+        table = synthetic_sweep(law, widths=(32, 64), noise=0.1, seed=seed)
+        report = transfer_report(table, bootstraps=100)
+        basins = report.basins.log2_lr
+        if basins.notna().all():
+            truth = law.best_log2_lr(128)
+            off.append(predict_lr(report, width=128).log2_lr[0] - truth)
+            straight.append(2 * basins[1] - basins[0] - truth)
+    assert len(off) > 6 and np.std(off) < 0.7 * np.std(straight)
+    sure = transfer_report(synthetic_sweep(law, noise=0.003, seeds=3), bootstraps=100)
+    assert predict_lr(sure, width=1024).log2_lr[0] == pytest.approx(law.best_log2_lr(1024), abs=0.03)
+
+
 def test_a_small_width_that_one_group_lacks_is_named():
     table = sweep().query("parameterization != 'SP' or width != 32")
     made = predict_lr(transfer_report(table, bootstraps=50), width=512, small=32)
