@@ -4,6 +4,7 @@ below each other."""
 from __future__ import annotations
 
 import base64
+import html
 import pickle
 
 import matplotlib.pyplot as plt
@@ -12,21 +13,27 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
 
-#: The MIME type of the picture for a phone, as an address that holds it; JupyterLab passes it over.
-NARROW = "application/x-narrow-figure"
+#: What a page shows: no wider than its place is, and on a phone the panels below each other.
+PICTURE = """<picture><source media="(max-width: 600px)" srcset="{narrow}">\
+<img style="max-width: 100%" alt="{alt}" src="{wide}"></picture>"""
 NARROW_INCHES = 4.6
 #: So many panels stand below each other for a phone; more stand in two columns.
 STACKED = 4
 
 
 class ShownFigure(Figure):
-    """A figure that a notebook shows as SVG, with a text for those who cannot see it."""
+    """A figure that a notebook shows as SVG that fits its place, with a text for those who cannot see it."""
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
-        mime = "image/svg+xml"
-        narrow = base64.b64encode(figure_svg(stacked(self)).encode())
-        bundle = {mime: figure_svg(self), NARROW: f"data:{mime};base64,{narrow.decode()}"}
-        return bundle, {mime: {"alt": alt_text(self)}}
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        svg = figure_svg(self)
+        narrow = _address(figure_svg(stacked(self)))
+        picture = PICTURE.format(narrow=narrow, wide=_address(svg), alt=html.escape(alt_text(self)))
+        return {"image/svg+xml": svg, "text/html": picture}
+
+
+def _address(svg):
+    """An address that holds a picture."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def alt_text(figure: Figure) -> str:
@@ -44,9 +51,7 @@ def stacked(figure: Figure) -> Figure:
     """A copy of a figure for a phone: its panels below each other, of many two side by side."""
     copy = pickle.loads(pickle.dumps(figure))
     axes = copy.axes
-    columns = 1
-    if len(axes) > STACKED:
-        columns = 2
+    columns = 2 if len(axes) > STACKED else 1
     rows = -(-len(axes) // columns)
     height = copy.get_figheight() / axes[0].get_gridspec().nrows
     grid = GridSpec(rows, columns, figure=copy)

@@ -45,8 +45,7 @@ class Explorer(ipywidgets.VBox):
         self._image.value = figure_svg(self._figure).encode()
 
     def _repr_mimebundle_(self, **kwargs):
-        picture, looks = self._figure._repr_mimebundle_()
-        return super()._repr_mimebundle_(**kwargs) | picture, looks
+        return super()._repr_mimebundle_(**kwargs) | self._figure._repr_mimebundle_()
 
 
 class RunExplorer(Explorer):

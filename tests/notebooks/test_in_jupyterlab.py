@@ -187,10 +187,8 @@ class Notebook:
 
     def pictures(self, cell):
         """How many figures stand below a cell."""
-        return self.ask(
-            "return cells[arguments[0]].node.querySelectorAll('.jp-OutputArea-output.jp-RenderedSVG').length",
-            cell,
-        )
+        script = "return cells[arguments[0]].node.querySelectorAll('.jp-OutputArea-output picture').length"
+        return self.ask(script, cell)
 
 
 class ProgressBars:

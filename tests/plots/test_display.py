@@ -3,8 +3,9 @@
 import base64
 
 import pytest
+from bs4 import BeautifulSoup
 
-from hpt.plots.display import NARROW, alt_text, stacked
+from hpt.plots.display import alt_text, stacked
 from hpt.plots.style import new_figure
 
 
@@ -47,10 +48,19 @@ def test_a_phone_sees_panels_below_each_other(panels, rows, columns):
     assert list(figure.get_size_inches()) == size and figure.axes[0].get_gridspec() is grid
 
 
-def test_a_notebook_gets_svg_with_its_text_and_one_for_phones():
+def test_a_notebook_gets_a_picture_that_fits_with_its_text_and_one_for_phones():
     figure = drawn(2)
-    bundle, metadata = figure._repr_mimebundle_()
-    assert bundle["image/svg+xml"].startswith("<?xml") and bundle == drawn(2)._repr_mimebundle_()[0]
-    address, _, data = bundle[NARROW].partition(",")
-    assert address == "data:image/svg+xml;base64" and base64.b64decode(data).startswith(b"<?xml")
-    assert metadata == {"image/svg+xml": {"alt": alt_text(figure)}}
+    bundle = figure._repr_mimebundle_()
+    assert bundle == drawn(2)._repr_mimebundle_()
+    picture = BeautifulSoup(bundle["text/html"], "html.parser").picture
+    assert picture.img["alt"] == alt_text(figure) and picture.img["style"] == "max-width: 100%"
+    wide, narrow = map(read, (picture.img["src"], picture.source["srcset"]))
+    assert wide == bundle["image/svg+xml"] != narrow
+    assert wide.startswith("<?xml") and narrow.startswith("<?xml")
+
+
+def read(address):
+    """The SVG that an address holds."""
+    kind, _, data = address.partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    return base64.b64decode(data).decode()
