@@ -124,12 +124,15 @@ def _mistake(task, answer):
         case = copy.deepcopy(every)
         where = f"✗ {task.name}{_text(tuple(every))}"
         expected = task.read(task.truth(*case), *case)
-        given = answer(*case)
+        try:
+            given = answer(*case)
+        except Exception as error:
+            return f"{where} raised {error!r}"
         if given is None or given is ...:
             return f"… {task.name} is still yours to write ({task}), or a `return` is missing."
         told = difference(task.read(given, *case), expected)
         if told:
-            return f"{where} {told}."
+            return f"{where} {told}. {dict(task.mistakes).get(_text(given), '')}".rstrip()
     return ""
 
 
@@ -151,6 +154,7 @@ def _text(value):
     """A value in short, whatever its own text does."""
     short = reprlib.Repr()
     short.maxother = 60
+    short.repr_float = short.repr_float64 = lambda number, _: f"{number:.7g}"
     with np.printoptions(legacy="1.25"):  # a number without the name of its kind
         return short.repr(value)
 

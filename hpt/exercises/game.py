@@ -49,7 +49,7 @@ class Game:
         known = set(table["parameterization"])
         if variant not in known:
             raise ConfigError(f"no map is of {variant!r}.", did_you_mean(variant, known))
-        runs = table[table["parameterization"] == variant]
+        runs = table.query("parameterization == @variant")
         if seed is not None:
             runs = _drawn(seed, list(self.flops))
         means = runs.groupby(["width", "log2_lr"])["loss"].mean()

@@ -31,6 +31,8 @@ class Task:
     read: result and arguments → what is compared of it.
     stars, minutes: difficulty, one to three, and how long it takes.
     hints: three, each saying more.
+    mistakes: pairs of what is often given in the place of the right answer, as it is printed, and what to
+        say of it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Task:
     stars: int = 1
     minutes: int = 5
     hints: Sequence[str] = ()
+    mistakes: Sequence[Sequence[str]] = ()
 
     def __str__(self) -> str:
         stars = "★" * self.stars
@@ -75,10 +78,7 @@ def _main_effect(loss):
 
 
 def _transfers(losses):
-    best = set()
-    for rates in losses.values():
-        even = [x for x in rates if x % 2 == 0]
-        best.add(min(even, key=rates.get))
+    best = {min((x for x in rates if x % 2 == 0), key=rates.get) for rates in losses.values()}
     return len(best) == 1
 
 
@@ -116,12 +116,9 @@ _TRUTHS = {
     "11.at_edge": lambda losses: np.argmin(losses) in (0, len(losses) - 1),
     "12.vertex": _vertex,
 }
-_MODELS = [Transformer(ModelConfig(width=width, depth=1, d_head=8, vocab_size=16)) for width in (16, 32)]
+_NARROW, _WIDE = (Transformer(ModelConfig(width=n, depth=1, d_head=8, vocab_size=16)) for n in (16, 32))
 #: Arguments to try that a file cannot hold; the others stand in tasks.toml.
-_CASES = {
-    "03.groups": [(_MODELS[0], 0.01, 1), (_MODELS[1], 0.01, 1), (_MODELS[1], 0.01, 16)],
-    "06.main_effect": [({(0, 0): 3.68, (1, 0): 3.47, (0, 1): 3.65, (1, 1): 3.42},)],
-}
+_CASES = {"03.groups": [(_NARROW, 0.01, 1), (_WIDE, 0.01, 1), (_WIDE, 0.01, 16)]}
 _READ = {"03.groups": rates_by_name}
 
 

@@ -31,13 +31,12 @@ def plot_effects(
     shown = shown.assign(part=part)
     parts = shown.drop_duplicates("part")
     colors = sns.color_palette("viridis", len(parts))
-    unit = frame.attrs.get("unit", "nats")
     most_bars = shown["kind"].value_counts().max()
     figure, axes = new_figure(len(kinds), height=0.34 * most_bars + 1.4)
     for ax, kind in zip(axes, kinds, strict=True):
         bars = shown.query("kind == @kind")
         _draw_bars(ax, bars, colors)
-        ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0], unit))
+        ax.set_xlabel(_axis_label(kind, frame["figure"].iloc[0], frame.attrs.get("unit", "nats")))
     if len(parts) > 1:
         _add_legend(axes[-1], parts[others].to_dict("records"), colors)
     remark = _remark(shown)
@@ -69,6 +68,7 @@ def _draw_bars(ax, bars, colors):
     ax.axvline(0, color="black", lw=0.8)
     ax.set_yticks(range(len(switches)), switches)
     ax.invert_yaxis()
+    ax.locator_params(axis="x", nbins=5)
 
 
 def _axis_label(kind, figure, loss_unit):

@@ -118,5 +118,6 @@ def by_group(frame: pd.DataFrame, report: TransferReport) -> dict[str, pd.DataFr
         return {"": frame}
     rows = frame[columns].to_dict("records")
     names = [group_name(row, columns) for row in rows]
-    groups = frame.groupby(names, sort=False)
+    # As an array: a list of one name would be taken for a column's.
+    groups = frame.groupby(np.array(names), sort=False)
     return dict(list(groups))

@@ -35,6 +35,15 @@ def test_each_mistake_is_caught_and_the_notebook_goes_on_with_ours(name, capsys)
         assert capsys.readouterr().out.startswith(("✗", "…"))
 
 
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "03.groups"])
+def test_what_is_said_of_a_mistake_is_said_of_one_that_is_made(name):
+    number, _, function = name.partition(".")
+    with np.errstate(all="ignore"):
+        told = [told_of(TASKS[name], mistake) for mistake in SOLUTIONS[number].MISTAKES[function]]
+    said = [what for _, what in TASKS[name].mistakes]
+    assert len(said) >= 2 and all(any(text.endswith(f". {what}") for text in told) for what in said)
+
+
 def test_no_solution_is_of_nothing():
     for number, module in SOLUTIONS.items():
         for function in module.MISTAKES:

@@ -84,6 +84,7 @@ def test_own_runs_are_rings_over_a_reference(report):
 
     assert rings(axes[0]) == [[3.5, 3.6]]
     assert rings(axes[1]) == rings(axes[-1]) == []
+    assert rings(hpt.plot_basins(report, mine=own[:1]).axes[0]) == [[3.5]]
     assert "your runs" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
