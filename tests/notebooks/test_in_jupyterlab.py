@@ -190,6 +190,11 @@ class Notebook:
         script = "return cells[arguments[0]].node.querySelectorAll('.jp-OutputArea-output picture').length"
         return self.ask(script, cell)
 
+    def is_cut(self, cell):
+        """Whether something below a cell is wider than its place."""
+        outputs = "[...cells[arguments[0]].node.querySelectorAll('.jp-OutputArea-output')]"
+        return self.ask(f"return {outputs}.some(place => place.scrollWidth > place.clientWidth)", cell)
+
 
 class ProgressBars:
     """What the progress bars in the page said, from the first sight on."""
@@ -211,8 +216,9 @@ class ProgressBars:
         """Not full at first, as long as the count says, and full at last."""
         first, last = self.seen[0], self.seen[-1]
         assert first[1] < first[2] and last[1] == last[2]
-        for percent, done, total in (first, last):
-            assert percent == pytest.approx(100 * done / total, abs=0.1)
+        # A bar moves a moment before its count does: a look may fall between.
+        agree = [abs(percent - 100 * done / total) < 0.1 for percent, done, total in self.seen]
+        assert agree[-1] and sum(agree) > len(agree) / 2
 
 
 def test_a_reader_of_the_tour_bets_answers_and_sees(browser, lab):
@@ -249,6 +255,7 @@ def test_a_reader_of_the_fix_moves_runs_and_is_answered(browser, lab):
     fix.write(bet, "?", 'bets.place("03.share", (0.5, 1))', "your bet: 0.5 to 1")
     fix.run(result, "you bet 0.5 to 1; what came out")
     wait_for("the basins", lambda: fix.pictures(result) == 1)
+    assert not fix.is_cut(result)
 
     explorer = fix.find("RunExplorer(results)")
     width, octaves = fix.nodes(explorer, ".noUi-handle")
