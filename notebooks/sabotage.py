@@ -47,8 +47,9 @@ class Sabotage:
 
         return make
 
-    def hand_in(self, diagnosis: Mapping[str, str]) -> pd.DataFrame:
-        """Score a diagnosis, name → fault: one row each, with the truth of those that were handed in."""
+    def hand_in(self, diagnosis: Mapping[str, str]) -> pd.DataFrame | None:
+        """Score a diagnosis, name → fault: one row each, with the truth of those that were handed in; None
+        where none was."""
         rows = []
         for name, given in diagnosis.items():
             truth = self._fault_of.get(name)
@@ -58,4 +59,4 @@ class Sabotage:
                 rows.append((name, given, truth, given == truth))
         found = pd.DataFrame(rows, columns=["optimizer", "yours", "truth", "right"])
         print(f"{found['right'].sum()} of {len(NAMES)} found. The faults: {', '.join(FAULTS)}.")
-        return found.set_index("optimizer")
+        return found.set_index("optimizer") if rows else None

@@ -74,7 +74,7 @@ def test_a_diagnosis_is_scored_and_what_is_none_told(capsys):
     out = capsys.readouterr().out
     assert list(found.index) == [name] and found["right"].all()
     assert out.count("✗") == 3 and "embedding ÷ m" in out and "1 of 8 found" in out
-    assert riddle.hand_in({}).empty and "0 of 8" in capsys.readouterr().out
+    assert riddle.hand_in({}) is None and "0 of 8" in capsys.readouterr().out
 
 
 def test_rates_at_two_widths_tell_every_fault_and_at_one_they_do_not():
