@@ -277,6 +277,10 @@ DOORS = {
     "bootstraps": lambda folder, value: transfer_report(known_sweep(), bootstraps=value),
     "scale": lambda folder, value: transfer_report(known_sweep(), scale=value, bootstraps=20),
     "table": lambda folder, value: transfer_report(value, bootstraps=20),
+    "by": lambda folder, value: transfer_report(known_sweep(), by=value, bootstraps=20),
+    "ignore": lambda folder, value: transfer_report(known_sweep(), ignore=value, bootstraps=20),
+    "fix": lambda folder, value: transfer_report(known_sweep(), fix=value, bootstraps=20),
+    "fixed": lambda folder, value: transfer_report(known_sweep(), fix={"seed": value}, bootstraps=20),
     "width": lambda folder, value: hpt.predict_lr(small_report(), width=value),
     "noise": lambda folder, value: hpt.synthetic_sweep(Law(), widths=(16, 32), count=3, noise=value),
 }

@@ -264,11 +264,7 @@ def _new_scales(measured_W, width):
     whole = np.array_equal(measured_W, np.round(measured_W))
     unit = float(np.gcd.reduce(measured_W.astype(np.int64))) if whole else 1.0
     grid = where(grid > 8, unit * np.round(grid / unit), grid)
-    return [n for n in np.unique(grid).tolist() if 0 < n <= width and _apart(n, measured_W)]
-
-
-def _apart(n, measured_W):
-    return abs(log2(n / measured_W)).min() > 0.2
+    return [n for n in np.unique(grid).tolist() if n <= width and abs(log2(n / measured_W)).min() > 0.2]
 
 
 def _spans(group, used_B, width, new_N, level):

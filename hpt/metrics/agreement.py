@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pandas as pd
+from numpy import inf, log2, mean, nan, sqrt
 
 from hpt.metrics.sensitivity import check_band
 from hpt.metrics.table import Columns, read_table
@@ -21,7 +21,7 @@ def curve_agreement(
     *,
     beta: float = 0.0,
     octaves: float = 2.0,
-    loss_at_start: float = np.inf,
+    loss_at_start: float = inf,
     scale: str = "width",
     by: Columns = None,
 ) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def curve_agreement(
     for named, curves in sweep.curves(loss_at_start):
         for smaller, larger in pairwise(curves):
             moved = curves[smaller]
-            moved.index = moved.index - beta * np.log2(larger / smaller)
+            moved.index -= beta * log2(larger / smaller)
             sizes = {"smaller": smaller, "larger": larger}
             rows.append(named | sizes | _distance(moved, curves[larger], octaves))
     return pd.DataFrame(rows)
@@ -70,7 +70,7 @@ def _distance(first, second, octaves):
     # Where both diverged they agree.
     apart = both.diff(axis=1).iloc[:, 1].fillna(0.0)
     return {
-        "distance": np.sqrt(np.mean(apart**2)) if whole else np.nan,
+        "distance": sqrt(mean(apart**2)) if whole else nan,
         "rates": len(both),
         "determined": whole,
         "reason": "" if whole else TOO_FEW,

@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
+from math import e, inf, nan
 
-import numpy as np
 import pandas as pd
 
 from hpt.errors import TableError, did_you_mean
@@ -33,7 +33,7 @@ WORD_AFTER = re.compile(r"(?<=\d)[ _-]*[^\W\d]+$")
 # A header that may say so, and what its word may be beside the name of an axis or of a loss.
 LABEL = r"^(?!Unnamed|log[^=]*$).*\d"
 # A column that is a logarithm of the learning rate, and its base.
-LOGARITHMS = {"log2_lr": 2.0, "log10_lr": 10.0, "ln_lr": np.e}
+LOGARITHMS = {"log2_lr": 2.0, "log10_lr": 10.0, "ln_lr": e}
 
 
 def plain(name) -> str:
@@ -98,9 +98,9 @@ def column_of(frame: pd.DataFrame, had: Mapping, name: str):
     ------
     TableError: where there is none, or more than one.
     """
-    if name in frame:
+    if name in list(frame):
         return name
-    if name in had:
+    if name in list(had):
         return had[name]
     alike = [column for column in frame if plain(column) == plain(name)]
     if len(alike) == 1:
@@ -111,8 +111,8 @@ def column_of(frame: pd.DataFrame, had: Mapping, name: str):
 def _found(frame, name, notes):
     """The column that a name stands for, of the first group of names that has one; None where none."""
     tiers = {column: _tier(column, name) for column in frame}
-    first = min(tiers.values(), default=np.inf)
-    fitting = [column for column in tiers if tiers[column] == first < np.inf]
+    first = min(tiers.values(), default=inf)
+    fitting = [column for column in tiers if tiers[column] == first < inf]
     fitting = [c for c in fitting if c == name] or [c for c in fitting if not PREFIX.match(str(c))] or fitting
     others = [column for column in tiers if tiers[column] < TRAINING and column not in fitting]
     if name == "lr":
@@ -141,7 +141,7 @@ def _tier(column, name):
     for tier, pattern in enumerate(WORDS["names"].get(name, [plain(name)])):
         if any(is_word(form, pattern) for form in forms):
             return tier
-    return np.inf
+    return inf
 
 
 def unpivoted(frame: pd.DataFrame, scale: str, notes: list[str]) -> pd.DataFrame:
@@ -166,7 +166,7 @@ def unpivoted(frame: pd.DataFrame, scale: str, notes: list[str]) -> pd.DataFrame
     if values.count() < 2:
         labels = header.astype(str)[lambda text: text.str.contains(LABEL)]
         word = _word(labels)
-        if _axis(word, scale) or plain(word) in ("", *"wdnh") or _tier(word, "loss") < np.inf:
+        if _axis(word, scale) or plain(word) in ("", *"wdnh") or _tier(word, "loss") < inf:
             values = numbers(labels, "size").reindex(header.index)
     known = values.notna().to_numpy()
     headers = frame.columns[known]
@@ -174,7 +174,7 @@ def unpivoted(frame: pd.DataFrame, scale: str, notes: list[str]) -> pd.DataFrame
         frame = frame.reset_index()
     kept = list(frame.columns.drop(headers))
     axes = {_axis(column, scale) for column in kept} - {""}
-    if len(headers) < 2 or len(axes) > 1 or any(_tier(column, "loss") < np.inf for column in kept):
+    if len(headers) < 2 or len(axes) > 1 or any(_tier(column, "loss") < inf for column in kept):
         return frame
     as_rate = scale in axes or (not axes and values.max() < 1)
     name = _axis(word, scale) or headers.name or ("lr" if as_rate else scale)
@@ -194,7 +194,7 @@ def _axis(column, scale):
     names two."""
     parts = re.split(r"[\\/|↓→]", str(column))
     axes = (scale, "lr", *LOGARITHMS)
-    found = {axis for axis in axes for part in parts if _tier(part.strip(), axis) < np.inf}
+    found = {axis for axis in axes for part in parts if _tier(part.strip(), axis) < inf}
     return found.pop() if len(found) == 1 else ""
 
 
@@ -264,7 +264,7 @@ def _number(text, of):
     text = re.sub("[\u202f\u00a0$]", "", text)
     text = unicodedata.normalize("NFKC", re.sub("([⁺⁻⁰¹²³⁴-⁹]+)", r"^\1", text)).replace("−", "-")
     if of == "loss" and is_word(text, WORDS["diverged"]):
-        return np.inf
+        return inf
     if of == "size" and THOUSANDS.fullmatch(text):
         text = re.sub("[,_']", "", text)
     if DECIMAL_COMMA.fullmatch(text):
@@ -272,7 +272,7 @@ def _number(text, of):
     try:
         return _value(text)
     except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
-        return np.nan
+        return nan
 
 
 def _value(text):

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from numbers import Real
 from typing import Any
 
-import numpy as np
+from numpy import clip, floor, inf, isnan, log10
 
 from hpt.files import read_toml
 
@@ -45,22 +44,22 @@ def estimate_text(estimate: float, low: float, high: float, determined: bool) ->
     It is "—" where there is no estimate. A "?" follows one that the data do not determine. The
     interval is missing where its low end is nan.
     """
-    if np.isnan(estimate):
+    if isnan(estimate):
         return "—"
     decimals = _decimals(high - low)
     text = _number(estimate, decimals)
     if not determined:
         text += "?"
-    if np.isnan(low):
+    if isnan(low):
         return text
     return f"{text} [{_number(low, decimals)}, {_number(high, decimals)}]"
 
 
 def _decimals(width):
     """Decimals that show two digits of an interval's width."""
-    if not 0 < width < np.inf:
+    if not 0 < width < inf:
         return 3
-    return int(np.clip(1 - np.floor(np.log10(width)), 1, 5))
+    return int(clip(1 - floor(log10(width)), 1, 5))
 
 
 def _number(value, decimals):

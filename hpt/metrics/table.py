@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
+from numpy import inf, isfinite, log2, zeros
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics.columns import (
@@ -113,17 +113,19 @@ def read_table(
         that disagree, too few scales.
     """
     notes: list[str] = []
-    if not isinstance(scale, str):
-        raise TableError(f"scale={scale!r} is no name of a column.", remedy='scale="width"')
+    if not isinstance(scale, str) or scale in ("lr", "loss"):
+        raise TableError(f"scale={scale!r} is no name of a column that grows.", remedy='scale="width"')
     frame = unpivoted(read_frame(table), scale, notes)
     wanted = [scale, "lr", *LOGARITHMS, "loss", *GROUPS, "seed", "diverged", "status"]
     frame, had = named(frame, wanted, {"lr": lr, "loss": loss}, notes)
     _take_rate_from_logarithm(frame, had)
     numeric = [scale, "lr", "loss"]
     require(frame, had, numeric)
-    by = _columns(frame, had, by)
-    ignore = _columns(frame, had, ignore)
-    fix = {column_of(frame, had, name): value for name, value in dict(fix or {}).items()}
+    by = _columns(frame, had, by, numeric)
+    ignore = _columns(frame, had, ignore, numeric)
+    if not isinstance(fix or {}, Mapping):
+        raise TableError(f"fix={fix!r} says no value.", remedy='fix={"split": "val"}')
+    fix = {column_of(frame, had, name): value for name, value in (fix or {}).items()}
     for name in ("diverged", "status"):
         if name not in had:
             frame[name] = ""
@@ -134,7 +136,7 @@ def read_table(
     clean = pd.DataFrame({name: _label(frame[column]) for name, column in groups.items()}, index=frame.index)
     for name in numeric:
         clean[name] = _number(frame[had[name]], "size" if name == scale else name)
-    clean["loss"] = clean.loss.mask(_diverged(frame, had), np.inf)
+    clean["loss"] = clean.loss.mask(_diverged(frame, had), inf)
     clean["loss"], unit = in_nats(clean.loss, loss_unit, str(had["loss"]), notes)
     _refuse_out_of_range(clean.rename(columns=had), had[scale], had["lr"], had["loss"])
     clean = _without_missing(clean, numeric, notes)
@@ -144,11 +146,11 @@ def read_table(
     _refuse_unknown(frame.drop(columns=known), clean, cell, had, notes)
     clean, paired = _with_seeds(frame.get(had.get("seed")), clean, cell, notes)
     _refuse_few_scales(clean, scale, least_scales)
-    clean.insert(len(groups) + 1, "log2_lr", np.round(np.log2(clean.lr), 9))
+    clean.insert(len(groups) + 1, "log2_lr", log2(clean.lr).round(9))
     order = [*groups, scale, "log2_lr", "seed"]
     clean = clean.drop(columns="lr").sort_values(order, ignore_index=True)
     _refuse_upside_down(clean, [*groups, scale])
-    clean["loss"] = clean.loss.mask(_beyond_cliffs(clean, [*groups, scale], notes), np.inf)
+    clean["loss"] = clean.loss.mask(_beyond_cliffs(clean, [*groups, scale], notes), inf)
     return SweepTable(clean, tuple(groups), scale, paired, tuple(notes), unit)
 
 
@@ -160,10 +162,15 @@ def _take_rate_from_logarithm(frame, had):
             had["lr"] = "lr"
 
 
-def _columns(frame, had, names):
-    """The columns that a caller means by a name, or by several."""
-    names = [names] if isinstance(names, str) else names or ()
-    return [column_of(frame, had, name) for name in names]
+def _columns(frame, had, names, numeric):
+    """The columns that a caller means by a name, or by several; the axes of the sweep are none of them."""
+    several = names if pd.api.types.is_list_like(names) else [names]
+    columns = [column_of(frame, had, name) for name in several if name is not None]
+    axes = [had[name] for name in numeric]
+    if not {*columns}.isdisjoint(axes):
+        wrong = f"{columns} name an axis of the sweep, which tells no groups apart and cannot be ignored."
+        raise TableError(wrong, f"the axes are {axes}", "other columns in by= and ignore=")
+    return columns
 
 
 def _groups(frame, had, by, without):
@@ -193,10 +200,10 @@ def _fixed(frame, had, fix, ignore, notes):
 
 def _has(values, wanted):
     """Which cells have a value, as a text or as a number."""
-    wanted_text = pd.Series([wanted], dtype=object).astype(str)
+    wanted_text = pd.Series([str(wanted).encode(errors="replace").decode()])
     kept = values.astype(str).isin(wanted_text) | numbers(values).isin(numbers(wanted_text).dropna())
     if not kept.any():
-        known = did_you_mean(wanted, values.unique())
+        known = did_you_mean(wanted, values.unique()[:20])
         raise TableError(f"No row has {values.name}={wanted!r}.", known, f"fix={{{values.name!r}: …}}")
     return kept
 
@@ -222,7 +229,7 @@ def _last(frame, had, column, ignored):
 
 def _ended(frame, had, notes):
     """The rows without those of runs that did not come to their end, unless no run did."""
-    has_loss = np.isfinite(numbers(frame[had["loss"]], "loss"))
+    has_loss = isfinite(numbers(frame[had["loss"]], "loss"))
     stopped = says(frame[had["status"]], WORDS["unfinished"]) & has_loss
     stopped &= not stopped.all()
     if stopped.any():
@@ -241,7 +248,7 @@ def _is_setting(values):
 def _refuse_unknown(others, clean, cell, had, notes):
     """Refuse settings, among other columns, that differ in runs which would count as repeats of one
     another."""
-    trained = np.isfinite(clean.loss)
+    trained = isfinite(clean.loss)
     others = others.loc[trained, [c for c in others if not is_word(plain(c), WORDS["measurements"])]]
     repeat = clean[trained].groupby(cell, sort=False).ngroup()
     values_a_cell = others.astype(str).groupby(repeat).nunique().max()
@@ -293,7 +300,7 @@ def _diverged(frame, had):
 
 def _beyond_cliffs(clean, cells, notes):
     """Which runs have a finite loss though they diverged."""
-    found = np.zeros(len(clean), bool)
+    found = zeros(len(clean), bool)
     for rows in clean.groupby(cells, sort=False).indices.values():
         part = clean.iloc[rows]
         found[rows] = diverged_runs(part.log2_lr.to_numpy(), part.loss.to_numpy())
@@ -306,7 +313,7 @@ def _beyond_cliffs(clean, cells, notes):
 def _refuse_out_of_range(clean, scale, lr, loss):
     for column in (scale, lr):
         values = clean[column]
-        positive = (values > 0) & (values < np.inf)
+        positive = (values > 0) & (values < inf)
         remedy = f"table[table[{column!r}] > 0]; log2 values belong in a column log2_lr"
         _refuse(values, values.notna() & ~positive, "is not a positive, finite number", remedy)
     remedy = "give the loss in nats a token; inf where a run diverged"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
+from numpy import hypot, isfinite, isinf, isnan, log, nan, sqrt
 
 from hpt.analysis.compare import gap_closed
 from hpt.metrics.intervals import Figure
@@ -125,7 +125,7 @@ def price_of_mistake(table: pd.DataFrame, octaves: int = MISTAKE_OCTAVES) -> pd.
     for cell, runs in table.groupby(["parameterization", "width"], sort=False):
         loss = runs.groupby("log2_lr")["loss"].mean()
         best = loss.idxmin()
-        rows.append((*cell, best, loss.get(best + octaves, np.nan) - loss[best]))
+        rows.append((*cell, best, loss.get(best + octaves, nan) - loss[best]))
     return pd.DataFrame(rows, columns=["parameterization", "width", "log2_lr", "price"])
 
 
@@ -154,8 +154,8 @@ def _instability(results, report):
     price = price_of_mistake(widest).set_index("parameterization")["price"]
     more = price["SP"] - price["SP+Embd"]
     noise = report.laws.groupby("parameterization")["noise"].median()
-    of_both = np.hypot(noise["SP"], noise["SP+Embd"])
-    doubt = Z_95 * np.sqrt(2) * of_both
+    of_both = hypot(noise["SP"], noise["SP+Embd"])
+    doubt = Z_95 * sqrt(2) * of_both
     train = results[0].config.train
     prices = ", ".join(f"{name} {_price_text(price[name])}" for name in ("SP", "SP+Embd", "μP"))
     came_out = (
@@ -163,7 +163,7 @@ def _instability(results, report):
         f"{MISTAKE_OCTAVES} octaves too high costs {prices}; SP's price less SP+Embd's is "
         f"{more:.2f} ± {doubt:.2f}; {table['diverged'].sum()} of {len(table)} runs diverged"
     )
-    if np.isnan(more):
+    if isnan(more):
         return Answer(came_out, Verdict.UNDETERMINED, "the grid ends before")
     return _whole_above(0, more - doubt, more + doubt, came_out, "within the noise of a run")
 
@@ -178,9 +178,9 @@ def _whole_above(bound, low, high, came_out, otherwise):
 
 
 def _price_text(price):
-    if np.isinf(price):
+    if isinf(price):
         return "divergence"
-    if np.isnan(price):
+    if isnan(price):
         return "unknown (the grid ends)"
     return f"{price:.2f} nats"
 
@@ -211,7 +211,7 @@ def _misses(report, names):
     told = []
     for name in names:
         octaves = off[name]
-        distance = octaves * np.log(2)
+        distance = octaves * log(2)
         cost = curvature[name] * distance**2 / 2
         told.append(f"{octaves:.2f} octaves for {name}, which costs {cost:.3f} nats")
     return f"; left out, η* of the largest width is missed by {' and by '.join(told)}"
@@ -230,6 +230,6 @@ def _share_of_gap(report):
         f"at width {widest['width']} it closes {widest['share']:.0%} [{low:.0%}, {high:.0%}] "
         f"of a gap of {widest['gap']:.3f} nats"
     )
-    if not np.isfinite([low, high]).all():
+    if not isfinite([low, high]).all():
         return Answer(came_out, Verdict.UNDETERMINED, widest["reason"])
     return _whole_above(0.5, low, high, came_out, "the interval holds one half")

@@ -205,17 +205,13 @@ def drift(_, report, **wanted):
     return _shown(drift_B, report.level, "octaves", "+.2f", reason_W[0] or reason_W[-1])
 
 
-def _moves(found):
-    """Whether a drift is an octave or more, whatever the noise."""
-    return not found.reason and (found.low > 1 or found.high < -1)
-
-
 def count_of_moves(reference, report, says):
     """How many of the arms of a verdict of Lingle's drift by an octave or more."""
     expected = reference_definition(reference.name)["expected"].values()
     arms = [each["arm"] for each in expected if each.get("says") == says]
     drifts = [drift(reference, report, arm=arm) for arm in arms]
-    count = sum(map(_moves, drifts))
+    # An octave or more, whatever the noise.
+    count = sum(not found.reason and (found.low > 1 or found.high < -1) for found in drifts)
     return Found(f"{count} of {len(drifts)}", count, count)
 
 

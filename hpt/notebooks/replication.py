@@ -191,18 +191,14 @@ def figures_table(report: TransferReport) -> pd.DataFrame:
     frame = report.to_frame().merge(widest[[*columns, "loss"]], on=columns, how="left")
     rows = []
     for row in frame.to_dict("records"):
-        shown = {_header(column): value_text(row[column]) for column in columns}
+        shown = {column: value_text(row[column]) for column in columns}
         shown["loss, nats"] = "–" if pd.isna(row["loss"]) else f"{row['loss']:.3f}"
         for figure in SHOWN:
             found = Figure.from_row(row, figure)
             shown[QUANTITIES[figure].labelled()] = str(found) if found.determined else f"– ({found.reason})"
         rows.append(shown)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).rename(columns={"parameterization": "variant"})
     return table.loc[:, [column not in DECAYS or table[column].nunique() > 1 for column in table]]
-
-
-def _header(column):
-    return "variant" if column == "parameterization" else column
 
 
 def markdown_table(table: pd.DataFrame) -> str:

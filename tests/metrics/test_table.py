@@ -279,3 +279,28 @@ def test_a_value_to_keep_is_compared_as_a_number_too(value):
 def test_counters_of_a_trainer_are_no_settings():
     table = logs(sweep()).assign(total_flos=lambda t: t.step * t.width, eval_runtime=lambda t: t.index % 4)
     assert len(read_table(table, fix={"step": "last"}).frame) == len(sweep())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"by": "lr"},
+        {"by": ["loss"]},
+        {"by": "width"},
+        {"ignore": "learning rate"},
+        {"by": 3},
+        {"scale": "lr"},
+        {"fix": "seed"},
+        {"fix": {"seed": [0]}},
+    ],
+    ids=str,
+)
+def test_columns_that_cannot_be_asked_for_are_refused(table, asked):
+    with pytest.raises(TableError):
+        read_table(table, **asked)
+
+
+def test_an_error_lists_a_few_of_many_values(table):
+    with pytest.raises(TableError) as error:
+        read_table(table.assign(run=range(len(table))), fix={"run": -1})
+    assert len(str(error.value)) < 400
