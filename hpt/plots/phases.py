@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import cycle
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy import clip, isfinite, isnan, ptp
 
 from hpt.metrics import intervals
 from hpt.metrics.quantities import DECAYS, QUANTITIES, decay_column, group_name
@@ -92,12 +92,12 @@ def figure_range(frame: pd.DataFrame, name: str) -> tuple[float, float]:
     columns = [name, f"{name}_low", f"{name}_high"]
     known = frame.loc[frame[f"{name}_determined"], columns]
     values = (frame[name] if known.empty else known).to_numpy(float)
-    values = values[np.isfinite(values)]
+    values = values[isfinite(values)]
     if name == "E":
         ends = [value for value in values if value > 0] or [1e-3, 1e-1]
         return min(ends) / 1.5, max(ends) * 1.5
     ends = [0, *values]
-    margin = 0.08 * np.ptp(ends) or 0.1
+    margin = 0.08 * ptp(ends) or 0.1
     return min(ends) - margin, max(ends) + margin
 
 
@@ -114,7 +114,7 @@ def draw_x_axis(ax, name, ends, unit):
 def _draw_point(ax, point, pair, ranges, labelled):
     """A group in one diagram; nothing where it has no estimate of a figure."""
     figures = [point.figures[name] for name in pair]
-    if not np.isfinite([figure.estimate for figure in figures]).all():
+    if not isfinite([figure.estimate for figure in figures]).all():
         return
     sure = all(figure.determined for figure in figures)
     color = color_of(point.variant) if sure else GREY
@@ -130,7 +130,7 @@ def _on_axis(point, name, ranges):
     """Low end, estimate and high end within the axis; no interval where it is not determined."""
     figure = point.figures[name]
     ends = [figure.low, figure.estimate, figure.high]
-    return np.clip(ends if figure.determined else [figure.estimate] * 3, *ranges[name])
+    return clip(ends if figure.determined else [figure.estimate] * 3, *ranges[name])
 
 
 def _add_legend(figure, points, markers, symbol):
@@ -149,7 +149,7 @@ def _remarks(points):
     for point in points:
         for name, figure in point.figures.items():
             if not figure.determined:
-                title = "no estimate" if np.isnan(figure.estimate) else "grey"
+                title = "no estimate" if isnan(figure.estimate) else "grey"
                 remark = f"{title} ({QUANTITIES[name].symbol}: {figure.reason})"
                 names.setdefault(remark, []).append(point.name)
     lines = []

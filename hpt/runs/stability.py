@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from numpy import diff, float64, isfinite, mean, ndarray, sqrt
 
 from hpt.errors import ConfigError
 from hpt.runs.result import RunResult
 
 
-def excess_loss(run: RunResult, stable: RunResult) -> np.ndarray:
+def excess_loss(run: RunResult, stable: RunResult) -> ndarray:
     """Loss curve minus that of a stable run on the same batches, nats, float64 (steps,).
 
     Both saw the same tokens at each step, so the noise of the batches cancels; what remains is what
@@ -25,7 +25,7 @@ def excess_loss(run: RunResult, stable: RunResult) -> np.ndarray:
             "two runs of one study with one seed",
         )
     steps = min(len(run.train_loss), len(stable.train_loss))
-    return run.train_loss[:steps].astype(np.float64) - stable.train_loss[:steps]
+    return run.train_loss[:steps].astype(float64) - stable.train_loss[:steps]
 
 
 def _batches(run):
@@ -43,8 +43,9 @@ def roughness(run: RunResult, stable: RunResult, skip: float = 0.1) -> float:
     skip: share of the steps left out at the start, where all runs fall fast.
     """
     excess = excess_loss(run, stable)
-    changes = np.diff(excess[int(skip * len(excess)) :])
-    changes = changes[np.isfinite(changes)]
+    skipped = int(skip * len(excess))
+    changes = diff(excess[skipped:])
+    changes = changes[isfinite(changes)]
     if len(changes) < 10:
         return float("nan")
-    return float(np.sqrt(np.mean(changes**2)))
+    return float(sqrt(mean(changes**2)))
