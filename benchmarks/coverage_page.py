@@ -105,7 +105,8 @@ noise, and that of octave_error what these runs would give without any.
 - Noise that runs of one seed and width share (same batches) moves a width's whole basin. Seeds show
   it, and so do, dimly, losses that stray from their law of width alike in all groups. Before the data
   speak none of it is taken to be as likely as some: L*, α and κ are a little too wide where nothing is
-  shared. η*, β and R(n) do not feel it.
+  shared, and E_extrap is covered a little too seldom where half is and each width has one seed, which
+  cannot show it. η*, β and R(n) do not feel it.
 - The loss's bend is assumed, not learned: α, κ and R(∞) are wider for it, and cover too often where
   the loss does not bend.
 - Resampling whole seeds needs no such assumption, at the price of wider intervals: those of one width
