@@ -145,17 +145,17 @@ def _unusual(frame, roles):
         yield "No readout: if the logits come from the embedding, it has both roles and the rule of one."
     total = frame["elements"].sum()
     for what, rows in (
-        ("have no size that grows", frame[frame["role"] == "fixed"]),
-        ("are frozen: init_weights leaves them", frame[frame["start"] == "frozen"]),
-        ("start at zero: init_weights leaves them", frame[frame["start"] == "zero"]),
+        ("without a size that grows", frame[frame["role"] == "fixed"]),
+        ("frozen: init_weights leaves them", frame[frame["start"] == "frozen"]),
+        ("at zero from the start: init_weights leaves them", frame[frame["start"] == "zero"]),
     ):
         if len(rows):
             share = rows["elements"].sum() / total
-            yield f"{len(rows)} parameters {what} ({share:.1%} of all), {rows['name'].iloc[0]} the first."
+            yield f"{len(rows)} parameter(s) {what} ({share:.1%} of all), {rows['name'].iloc[0]} the first."
     shared = [role for role in roles if role.shared_with]
     if shared:
         first = shared[0]
-        yield f"{len(shared)} parameters stand at several places: {first.name} is {first.shared_with[0]} too."
+        yield f"{len(shared)} parameter(s) at several places: {first.name} is {first.shared_with[0]} too."
     notes = [role.note for role in roles if role.note]
     if notes:
         yield f"{notes[0]} ({len(notes)} such)"

@@ -36,7 +36,10 @@ def test_the_audit_names_the_traps_and_checks_the_coordinates():
     text = "\n".join(a.verdict)
     assert a.verdict[0] == "Groups: 2 findings."
     assert (
-        "frozen" in text and "places.weight" in text and "start at zero" in text and "branch.weight" in text
+        "frozen" in text
+        and "places.weight" in text
+        and "at zero from the start" in text
+        and "branch.weight" in text
     )
     assert "Flat" in text
     assert a.to_frame() is a.description.frame and set(a.start.columns) == {16, 32, 64}
