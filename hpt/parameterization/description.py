@@ -47,10 +47,10 @@ class Description:
         values."""
         names = self.frame["name"].str.replace(r"(?<=\.)\d+(?=\.)", "*", regex=True)
         keys = ["name", "shape", "role", "m", "lr", "weight_decay", "init_std", "start", "multiplier"]
-        new_names = {"weight_decay": "decay", "init_std": "std", "multiplier": "forward ×"}
-        short = _counted(self.frame.assign(name=names), keys).rename(columns=new_names)
-        shares = 100 * short["elements"] / short["elements"].sum()
-        short["share"] = shares.map("{:.3g} %".format)
+        named = {"weight_decay": "decay", "init_std": "std", "multiplier": "forward ×", "tensors": "count"}
+        short = _counted(self.frame.assign(name=names), keys).rename(columns=named)
+        elements = short.pop("elements")
+        short["share"] = (100 * elements / elements.sum()).map("{:.2g} %".format)
         # What does not grow is unusual.
         return short.sort_values("role", key=lambda role: role != "fixed", kind="stable")
 
