@@ -126,7 +126,8 @@ HELD_OUT = """hpt's intervals hold
   0.241 (hpt's less this: −0.047 [−0.071, −0.017]), and that of the largest size's optimum unchanged 0.208
   (−0.014 [−0.050, 0.021]: on these ladders the optimum hardly moves). It was 0.214 before an exponent
   of 0 ± 1 beyond the largest size drew unsure predictions to that size's optimum; no interval is narrower
-  for it.
+  for it. That prior is the theory's range, not fitted; half of it gives 0.206 on these ladders, twice
+  0.207: how much below unchanged hpt is, they do not tell.
 - The same where the ladders judged had no part in the prior (`--learn`, which takes the one under which
   other ladders are likeliest): with that of the dense models alone (DRIFT 0.4, EXACT 0) 100 % of 117
   sizes of mixtures of experts are held, at 1.70 octaves and an error of 0.18; with that of the mixtures
