@@ -257,4 +257,6 @@ def profiles() -> None:
 @main.command()
 def parameterizations() -> None:
     """The sixteen parameterizations as a table."""
-    echo(hpt.notebooks.markdown_table(hpt.parameterization.sixteen_table().reset_index()))
+    from hpt.markdown import markdown_table
+
+    echo(markdown_table(hpt.parameterization.sixteen_table().reset_index()))

@@ -13,7 +13,7 @@ from readability import by_wing
 
 import hpt
 from hpt.data.source import PACKAGES
-from hpt.notebooks.replication import markdown_table
+from hpt.markdown import markdown_table
 from hpt.parameterization.sixteen import sixteen_table
 
 ROOT = Path(__file__).parents[1]

@@ -6,6 +6,5 @@ from .findings import reference_report as reference_report
 from .main_job import replicate as replicate
 from .main_job import replication_cost as replication_cost
 from .replication import figures_table as figures_table
-from .replication import markdown_table as markdown_table
 from .replication import write_replication as write_replication
 from .runner import run_notebooks as run_notebooks

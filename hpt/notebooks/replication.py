@@ -12,6 +12,7 @@ from hpt.analysis.path import PATH, gap_steps
 from hpt.analysis.published import rank_agreement
 from hpt.errors import StoreError
 from hpt.files import check_file
+from hpt.markdown import markdown_table
 from hpt.metrics.intervals import Figure
 from hpt.metrics.quantities import DECAYS, QUANTITIES, value_text
 from hpt.metrics.report import TransferReport
@@ -199,14 +200,3 @@ def figures_table(report: TransferReport) -> pd.DataFrame:
         rows.append(shown)
     table = pd.DataFrame(rows).rename(columns={"parameterization": "variant"})
     return table.loc[:, [column not in DECAYS or table[column].nunique() > 1 for column in table]]
-
-
-def markdown_table(table: pd.DataFrame) -> str:
-    """A table as Markdown; a bar within a cell would end it, so it is escaped."""
-    rule = ["---"] * table.shape[1]
-    rows = [list(table.columns), rule, *table.astype(str).to_numpy().tolist()]
-    lines = []
-    for row in rows:
-        cells = [cell.replace("|", "\\|") for cell in row]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)

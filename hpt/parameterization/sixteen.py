@@ -158,9 +158,8 @@ def sixteen_table() -> pd.DataFrame:
     rows = []
     for p in PARAMETERIZATIONS:
         laws = p.rule.table().set_index("role")
-        std = laws["init std"]["readout"].replace("fan_in", "n").replace("/√m", " · 1/√m")
         row = laws["learning rate"][["embedding", "vector", "hidden", "readout"]].add_suffix(" LR")
-        row["readout std"] = std
+        row["readout std"] = laws["init std"]["readout"].replace("fan_in", "n").replace("/√m", " · 1/√m")
         row["attention logits"] = f"× {p.rule.attention}"
         rows.append(row.rename(str(p)))
     return pd.DataFrame(rows).rename_axis("name")

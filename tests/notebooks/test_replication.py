@@ -5,10 +5,11 @@ import re
 import pytest
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.markdown import markdown_table
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import Answer, Claim, Verdict
 from hpt.notebooks.expectations import findings
-from hpt.notebooks.replication import Told, figures_table, markdown_table, replication_page
+from hpt.notebooks.replication import Told, figures_table, replication_page
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.study.references import Reference, reference_definition
 
