@@ -98,6 +98,7 @@ def column_of(frame: pd.DataFrame, had: Mapping, name: str):
     ------
     TableError: where there is none, or more than one.
     """
+    # As lists: a name may be of a kind that has no hash.
     if name in list(frame):
         return name
     if name in list(had):

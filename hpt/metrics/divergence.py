@@ -39,6 +39,19 @@ def diverged_runs(log2_lr_N, loss_N) -> ndarray:
     return finite_N & (loss_N - least_K[best] > limit_K[cell_N])
 
 
+def beyond_cliffs(runs, cells, notes) -> ndarray:
+    """Which runs of a table (log2_lr, loss) have a finite loss though they diverged, those of each value of
+    the columns `cells` by themselves; how many is noted."""
+    found = zeros(len(runs), bool)
+    for rows in runs.groupby(cells, sort=False).indices.values():
+        part = runs.iloc[rows]
+        found[rows] = diverged_runs(part.log2_lr.to_numpy(), part.loss.to_numpy())
+    if found.any():
+        least = runs.loss[found].min()
+        notes.append(f"{found.sum()} run(s) with losses from {least:.4g} beyond a cliff taken for diverged")
+    return found
+
+
 def _curvature(octaves_K, rise_K):
     """Nats an octave² on the low side near the best rate; 0 where no rate tells."""
     low_K = (octaves_K < 0) & (octaves_K >= -NEAR_OCTAVES) & isfinite(rise_K)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from numpy import inf, isfinite, log2, zeros
+from numpy import inf, isfinite, log2
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics.columns import (
@@ -23,7 +23,7 @@ from hpt.metrics.columns import (
     says,
     unpivoted,
 )
-from hpt.metrics.divergence import diverged_runs
+from hpt.metrics.divergence import beyond_cliffs
 from hpt.metrics.loss_units import in_nats
 from hpt.metrics.reading import WORDS, read_frame
 
@@ -150,7 +150,7 @@ def read_table(
     order = [*groups, scale, "log2_lr", "seed"]
     clean = clean.drop(columns="lr").sort_values(order, ignore_index=True)
     _refuse_upside_down(clean, [*groups, scale])
-    clean["loss"] = clean.loss.mask(_beyond_cliffs(clean, [*groups, scale], notes), inf)
+    clean["loss"] = clean.loss.mask(beyond_cliffs(clean, [*groups, scale], notes), inf)
     return SweepTable(clean, tuple(groups), scale, paired, tuple(notes), unit)
 
 
@@ -168,8 +168,7 @@ def _columns(frame, had, names, numeric):
     columns = [column_of(frame, had, name) for name in several if name is not None]
     axes = [had[name] for name in numeric]
     if not {*columns}.isdisjoint(axes):
-        wrong = f"{columns} name an axis of the sweep, which tells no groups apart and cannot be ignored."
-        raise TableError(wrong, f"the axes are {axes}", "other columns in by= and ignore=")
+        raise TableError(f"{columns} name an axis of the sweep, {axes}.", remedy="others in by= and ignore=")
     return columns
 
 
@@ -296,18 +295,6 @@ def _diverged(frame, had):
     unclear = ~(diverged | says(marks, WORDS["false"], missing=True))
     _refuse(marks, unclear, "is neither true nor false", "table['diverged'] = table['loss'].isin([inf])")
     return diverged | says(frame[had["status"]], WORDS["diverged"])
-
-
-def _beyond_cliffs(clean, cells, notes):
-    """Which runs have a finite loss though they diverged."""
-    found = zeros(len(clean), bool)
-    for rows in clean.groupby(cells, sort=False).indices.values():
-        part = clean.iloc[rows]
-        found[rows] = diverged_runs(part.log2_lr.to_numpy(), part.loss.to_numpy())
-    if found.any():
-        least = clean.loss[found].min()
-        notes.append(f"{found.sum()} run(s) with losses from {least:.4g} beyond a cliff taken for diverged")
-    return found
 
 
 def _refuse_out_of_range(clean, scale, lr, loss):
