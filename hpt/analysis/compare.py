@@ -17,7 +17,7 @@ from numpy.linalg import lstsq
 
 from hpt.errors import TableError, did_you_mean
 from hpt.metrics import figures
-from hpt.metrics.intervals import Figure, interval
+from hpt.metrics.intervals import Z_95, Figure, interval
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG
 from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import plain_name, with_groups
@@ -91,8 +91,7 @@ def losses_at(groups: Sequence[Group], width: float):
     estimates = [group.fit.loss_W[w] for group, w in pairs]
     drawn = [group.drawn("loss_BxW", w) for group, w in pairs]
     runs = sum(group.runs_W[w] for group, w in pairs)
-    reason = next(filter(None, reasons), "")
-    return estimates, drawn, runs, reason
+    return estimates, drawn, runs, next(filter(None, reasons), "")
 
 
 def _share_rows(triple, report):
@@ -268,7 +267,7 @@ def _shared_exponent(report, name):
     column = EXPONENTS[name]
     value_G = array([group.fit.law.theta_Bx7[0, column] for group in groups])
     drawn_BxG = stack([group.drawn("theta_Bx7", column) for group in groups], axis=1)
-    # The central 95 %, which stray replicates do not move, is 3.92 deviations wide.
+    # Stray replicates do not move the central 95 %.
     low_G, high_G = nanquantile(drawn_BxG, [0.025, 0.975], axis=0)
-    spread_G = maximum((high_G - low_G) / 3.92, 1e-12)
+    spread_G = maximum((high_G - low_G) / (2 * Z_95), 1e-12)
     return _Exponent(members, value_G, drawn_BxG, spread_G)

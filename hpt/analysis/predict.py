@@ -20,7 +20,7 @@ from numpy import arange, clip, exp, isfinite, log, log2, nan, sqrt, where
 
 from hpt.errors import TableError
 from hpt.metrics.basin import LN2
-from hpt.metrics.intervals import NOISE_UNKNOWN, Figure, interval
+from hpt.metrics.intervals import NOISE_UNKNOWN, Z_95, Figure, interval
 from hpt.metrics.quantities import is_between
 from hpt.metrics.replicates import GRID
 from hpt.metrics.report import TransferReport
@@ -112,7 +112,7 @@ def _drawn_to_unchanged(group, width, low, high):
     if octaves <= 0:
         return log2_lr
     unchanged = group.fit.log2_lr_W[group.fit.fitted[-1]]
-    doubt = (high - low) / 3.92 / (SLOPE * octaves)
+    doubt = (high - low) / (2 * Z_95) / (SLOPE * octaves)
     return unchanged + (log2_lr - unchanged) / (1 + doubt**2)
 
 

@@ -16,6 +16,8 @@ NOISE_UNKNOWN = "noise unknown: no run to spare beyond the fit's own freedom"
 WIDE = "interval too wide to decide with"
 OPEN = "interval open: the optimum may lie off the grid"
 UNKNOWN = (nan, nan)
+# Deviations from the middle of a normal to the end of its central 95 %.
+Z_95 = 1.96
 COLUMNS = ("", "_low", "_high", "_determined", "_reason", "_method", "_n")
 
 

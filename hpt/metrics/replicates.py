@@ -46,6 +46,7 @@ from hpt.metrics.basin import LN2
 from hpt.metrics.bend import Bend, loss_bend, mean_slope
 from hpt.metrics.bootstrap import SharedDraws, at_known_noise, draw_noise
 from hpt.metrics.group import GroupFit
+from hpt.metrics.intervals import Z_95
 from hpt.metrics.kink import CURVATURE, EVIDENT
 from hpt.metrics.law import ALPHA, BETA, L_INF, LN_H, LN_LR, LawFit, fit_laws, refit
 from hpt.metrics.noise import Noise
@@ -226,7 +227,7 @@ def _bend(fit, own_BxW, rng):
         return None
     ends = quantile(own_BxW[:, fit.fitted], (0.025, 0.975), axis=0, method="nearest")
     with errstate(invalid="ignore"):
-        spread_W = nan_to_num(diff(ends, axis=0)[0] / 3.92, nan=inf)
+        spread_W = nan_to_num(diff(ends, axis=0)[0] / (2 * Z_95), nan=inf)
     variance_W = clip(spread_W, *OPTIMUM_SPREAD) ** 2
     return Bend.of(log2(fit.basins.scale_W), fit.left_W, variance_W, len(own_BxW), rng)
 

@@ -11,14 +11,13 @@ import pandas as pd
 from numpy import hypot, isfinite, isinf, isnan, log, nan, sqrt
 
 from hpt.analysis.compare import gap_closed
-from hpt.metrics.intervals import Figure
+from hpt.metrics.intervals import Z_95, Figure
 from hpt.metrics.quantities import decay_column
 from hpt.metrics.report import TransferReport
 from hpt.runs.result import RunResult
 
 #: How far above the best learning rate the price of a mistake is taken, in octaves.
 MISTAKE_OCTAVES = 2
-Z_95 = 1.96
 #: As Kalra & Barkeshli publish it on their analysis page.
 PAPER_E = "E 0.0486 for SP, 0.0029 for SP+Embd, 0.0011 for μP (weight decay 0)"
 

@@ -43,8 +43,7 @@ def roughness(run: RunResult, stable: RunResult, skip: float = 0.1) -> float:
     skip: share of the steps left out at the start, where all runs fall fast.
     """
     excess = excess_loss(run, stable)
-    skipped = int(skip * len(excess))
-    changes = diff(excess[skipped:])
+    changes = diff(excess[int(skip * len(excess)) :])
     changes = changes[isfinite(changes)]
     if len(changes) < 10:
         return float("nan")
