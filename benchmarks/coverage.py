@@ -26,7 +26,6 @@ from hpt.analysis.synthetic import Law, synthetic_sweep
 from hpt.metrics import figures
 from hpt.metrics.law import fit_laws
 from hpt.metrics.transfer import transfer_report
-from hpt.metrics.verdicts import figure_row
 from hpt.metrics.wells import SKEW_RANGE, TRIALS, WellFit, skew_cost
 
 #: Repeats of a sweep that say what its errors are on average.
@@ -133,8 +132,8 @@ def one_sweep(
     noise = np.broadcast_to(design["noise"], len(design["widths"]))
     noise_of_width = dict(zip(design["widths"], noise, strict=True))
     rows = [*_wells(report, law), *_predictions(report, law), *_figures(report, law, design["widths"])]
-    for group in report.groups:
-        rows += _errors(group, law, noise_of_width, common, rng)
+    for group, row in zip(report.groups, report.figures.to_dict("records"), strict=True):
+        rows += _errors(group, row, law, noise_of_width, common, rng)
     columns = ["figure", "truth", "estimate", "low", "high"]
     return pd.DataFrame(rows, columns=columns).dropna(subset="estimate")
 
@@ -175,7 +174,7 @@ def _figures(report, law, widths):
             yield "R(∞)", law["SP"].L_inf - law["SP+Embd"].L_inf, *_ends(row, "R")
 
 
-def _errors(group, law, noise_of_width, common, rng):
+def _errors(group, row, law, noise_of_width, common, rng):
     """E, E_extrap and the octave error, each beside what repeats of the same runs would give."""
     if group.fit.law is None:
         return
@@ -199,7 +198,6 @@ def _errors(group, law, noise_of_width, common, rng):
         "E_extrap": np.sqrt(np.mean(E_extrap_D[1:] ** 2)),
         "octave_error": abs(octaves_D[0]),
     }
-    row = figure_row(group, group, 0.95)
     for name, value in truths.items():
         yield name, float(value), *_ends(row, name)
 
