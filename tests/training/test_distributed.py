@@ -6,7 +6,6 @@ import gc
 import math
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -84,11 +83,12 @@ def killed_in_second_save(call):
         checkpoints.dcp.save = save
 
 
-def worker(rank, port, folder, run):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+def worker(rank, folder, run):
     # A process of the test has a core, or less.
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+    # A port that is free when asked for may be taken when they meet.
+    meeting = f"file://{folder / 'meeting'}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     found, named, source = {}, cases(run), load(run.data)
     wide.LOCK_SECONDS = 0.1
     for way in WAYS:
@@ -142,11 +142,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(folder, tiny_run):
     """What both processes report."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     with Store(folder / "busy").lock(cases(tiny_run)["μP"].run_id(load(tiny_run.data).fingerprint)):
-        mp.spawn(worker, args=(port, folder, tiny_run), nprocs=2)
+        mp.spawn(worker, args=(folder, tiny_run), nprocs=2)
     return [checkpoints.torch.load(folder / f"found{rank}.pt", weights_only=False) for rank in range(2)]
 
 
