@@ -5,6 +5,7 @@ A study is a :class:`hpt.Study`; several that share workers spare their start.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -135,7 +136,6 @@ class Todo:
     ----------
     name: of the first study.
     results: by configuration.
-    grid: the runs of all, as far as can be told before any is done.
     """
 
     def __init__(self, studies: Sequence, store: Store | None):
@@ -144,12 +144,16 @@ class Todo:
         self.name = studies[0].name
         self.results: dict[RunConfig, RunResult] = {}
         self._fingerprints: dict[DataConfig, str] = {}
+
+    @functools.cached_property
+    def grid(self) -> list[RunConfig]:
+        """The runs of all, as far as can be told before any is done; to tell takes seconds."""
         grid = {}
-        for study in studies:
+        for study in self.studies:
             expected = forecast(study, {})
             grid |= dict.fromkeys(expected.now)
             grid |= dict.fromkeys(expected.later)
-        self.grid = list(grid)
+        return list(grid)
 
     @property
     def losses(self) -> Losses:
