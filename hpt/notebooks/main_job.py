@@ -22,7 +22,7 @@ from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import check_claims
 from hpt.notebooks.expectations import reference_claims
-from hpt.notebooks.pages import write_report
+from hpt.notebooks.pages import page_body, write_report
 from hpt.notebooks.runner import choose_notebooks, earlier, notebooks_at_once, run_notebooks
 from hpt.notebooks.source import header, read_notebook
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
@@ -100,6 +100,9 @@ def replicate(
         left = minutes - (trained - started) / 60
         if left <= 0 or Todo(studies, Store(store)).missing:
             return None
+    kept = _kept_pages(sources, source, out)
+    names = {path.stem for path in sources} | kept.keys()
+    bodies = {}
     executed = run_notebooks(
         sources,
         out,
@@ -109,11 +112,12 @@ def replicate(
         state=" ".join(r.run_id for r in _stored(study, store)),
         again=again,
         echo=sys.stdout if verbose else None,
+        then=lambda result: bodies.update({result.name: page_body(result, names)}),
     )
     if len(executed) < len(sources):
         print(f"time is out: {len(sources) - len(executed)} of {len(sources)} notebooks are left")
         return None
-    pages = _with_earlier(executed, source, out)
+    results_of = kept | {result.name: result for result in executed}
     seconds = {"runs": trained - started, "notebooks": time.perf_counter() - trained}
 
     # read again: a notebook may have trained more
@@ -127,12 +131,13 @@ def replicate(
     )
     play = write_play_page(results, out / "play.html")
     return write_report(
-        pages,
+        [results_of[name] for name in sorted(results_of)],
         out,
         facts=facts(study, results, seconds),
         claims=[*check_claims(results, report, _runs_in_words(study, results)), *reference_claims()],
         summary_tables=summary_tables(report) | your_bets(store),
         more={phases.name: PHASES, play.name: PLAY},
+        bodies=bodies,
         **opening(report),
     )
 
@@ -167,14 +172,14 @@ def _studies(study, sources):
     return [study, *warmups, *constants]
 
 
-def _with_earlier(executed, source, out):
-    """The notebooks executed now, and those of which an earlier call left a page, in their order."""
-    result_of = {result.name: result for result in executed}
-    for path in choose_notebooks(source):
-        output = out / path.name
-        if path.stem not in result_of and output.exists() and output.with_suffix(".html").exists():
-            result_of[path.stem] = earlier(path, output)
-    return [result_of[name] for name in sorted(result_of)]
+def _kept_pages(sources, source, out):
+    """The notebooks of the folder, beside these, of which an earlier call left a page, by name."""
+    outputs = {path: out / path.name for path in choose_notebooks(source) if path not in sources}
+    return {
+        path.stem: earlier(path, output)
+        for path, output in outputs.items()
+        if output.exists() and output.with_suffix(".html").exists()
+    }
 
 
 def _check_folder(out):

@@ -7,7 +7,7 @@ have no script at all.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def write_report(
     more: Mapping[str, str] | None = None,
     pictures: Mapping[str, str] | None = None,
     regret: pd.DataFrame | None = None,
+    bodies: Mapping[str, Markup] | None = None,
 ) -> Path:
     """Write ``NAME.html`` for each notebook and ``index.html`` into ``out_dir``.
 
@@ -70,6 +71,7 @@ def write_report(
     pictures: the basins that the index opens with, as SVG: "wide", and "narrow" for a phone.
     regret: the prices below them, nats: a row a parameterization, a column for each of "unchanged" and
         "scaled" and each width that was tuned at.
+    bodies: what :func:`page_body` gave for a notebook already, by its name.
 
     Returns
     -------
@@ -85,7 +87,7 @@ def write_report(
     names = {result.name for result in results}
     pages = [_page(result) for result in results]
     for number, result in enumerate(results):
-        body = Markup(_body(result, names))
+        body = (bodies or {}).get(result.name) or page_body(result, names)
         _write(out_dir / f"{result.name}.html", "page", pages=pages, number=number, body=body)
     parts = {"pictures": pictures, "regret": regret, "tables": summary_tables, "more": more}
     for name in more or ():
@@ -147,8 +149,8 @@ def _page(result):
     return {"result": result, "title": head["Title"] or result.name, "question": head["Question"]}
 
 
-def _body(result, names):
-    """The cells of one executed notebook as HTML, with links between notebooks led to their
+def page_body(result: NotebookResult, names: Collection[str]) -> Markup:
+    """The cells of one executed notebook as HTML, with links to the notebooks of these names led to their
     pages."""
     exporter = _Exporter(
         config=Config(NbConvertBase={"display_data_priority": _SHOWN}),
@@ -165,7 +167,7 @@ def _body(result, names):
     for remark in soup.select(".out.html > ul > li"):
         remark.string = signed(remark.get_text())
     _add_contents(soup)
-    return glued(str(soup))
+    return Markup(glued(str(soup)))
 
 
 def is_folded(cell: NotebookNode) -> bool:

@@ -10,7 +10,7 @@ import json
 import textwrap
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -119,6 +119,7 @@ def run_notebooks(
     state: str = "",
     again: bool = True,
     echo: TextIO | None = None,
+    then: Callable[[NotebookResult], None] = lambda result: None,
 ) -> list[NotebookResult]:
     """Run notebooks, and print a line before and after each.
 
@@ -132,6 +133,7 @@ def run_notebooks(
     state: see :func:`run_notebook`.
     again: run also what :func:`finished` finds unchanged.
     echo: see :func:`run_notebook`.
+    then: called with each result once it is there, while others are executed.
 
     Raises
     ------
@@ -157,6 +159,7 @@ def run_notebooks(
         shown = io.StringIO() if echo and at_once > 1 else echo
         try:
             result = run_notebook(source, outputs[source], parameters, state=state, echo=shown)
+            then(result)
         except BaseException:
             failed.set()
             raise

@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from hpt.errors import NotebookError
 from hpt.notebooks.claims import Answer, Claim, Verdict
-from hpt.notebooks.pages import external_references, is_folded, write_report
+from hpt.notebooks.pages import external_references, is_folded, page_body, write_report
 from hpt.notebooks.runner import NotebookResult
 from hpt.plots.style import new_figure
 from hpt.runs.environment import environment_facts
@@ -315,8 +315,14 @@ def test_a_picture_has_a_text_and_one_for_phones(tmp_path):
     notebook = new_notebook(cells=cells)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
-    write_report([NotebookResult("01_figures", path, path, 1.0, {})], tmp_path / "out", facts={})
-    soup = BeautifulSoup((tmp_path / "out" / "01_figures.html").read_text(), "html.parser")
+    result = NotebookResult("01_figures", path, path, 1.0, {})
+    # Rendered before, as beside other notebooks.
+    bodies = {"01_figures": page_body(result, ["01_figures"])}
+    write_report([result], tmp_path / "out", facts={}, bodies=bodies)
+    page = (tmp_path / "out" / "01_figures.html").read_text()
+    write_report([result], tmp_path / "out", facts={})
+    assert (tmp_path / "out" / "01_figures.html").read_text() == page
+    soup = BeautifulSoup(page, "html.parser")
     ours, other = soup.select("figure")
     assert ours.img["alt"] == "a < b against width: SP" and ours.img["src"].startswith("data:image/svg+xml")
     assert ours.source["srcset"] != ours.img["src"] and ours.source["media"] == "(max-width: 600px)"

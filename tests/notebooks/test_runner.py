@@ -155,8 +155,11 @@ for _ in range(600):
     for path, *names in (("00_a.ipynb", "a", "b"), ("01_b.ipynb", "b", "a")):
         write(tmp_path / path, meet.format(*names), "print(os.environ['HPT_CORES'])")
     shown = io.StringIO()
-    results = run_notebooks(choose_notebooks(tmp_path), tmp_path / "out", at_once=2, echo=shown)
+    done = []
+    sources = choose_notebooks(tmp_path)
+    results = run_notebooks(sources, tmp_path / "out", at_once=2, echo=shown, then=done.append)
     assert [result.name for result in results] == ["00_a", "01_b"]
+    assert sorted(done, key=lambda result: result.name) == results
     said = capsys.readouterr().out
     cores = max(1, cores_here() // 2)
     for result, name in zip(results, "ab", strict=True):
