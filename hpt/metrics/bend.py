@@ -102,7 +102,8 @@ class Bend:
         line = straight(x_M)
         if self.slope_known:
             line = line[:, :1]
-        here, there = line[:W], line[W:]
+        here = line[:W]
+        there = line[W:]
         noise = diag(self.variance_W)
         none = np.zeros_like(here.T @ here)
         found = [np.zeros((len(x_N), W))]

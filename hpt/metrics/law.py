@@ -207,7 +207,8 @@ class _Problem:
     def jacobian(self, theta, c, loss):
         """Derivative of the residual by theta, (B, 3W, 7)."""
         z_W = log(self.points.scale_W / self.scale0)
-        a, alpha = theta[:, [A]], theta[:, [ALPHA]]
+        a = theta[:, [A]]
+        alpha = theta[:, [ALPHA]]
         power = exp(-alpha * z_W)
         c0, c1, c2 = moveaxis(c, -1, 0)
         by_ln_lr = stack([-c1, -c2, -self.wells.skew_B[:, None] * c2], -1)

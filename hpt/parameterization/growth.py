@@ -191,7 +191,8 @@ def _vector(seen, sizes):
         raise Unknown(suggest(seen, sizes), f"two sizes of it grow, of {seen.kind} by entries")
     growth = None
     for index in grown:
-        here, there = seen.shape[index], seen.other[index]
+        here = seen.shape[index]
+        there = seen.other[index]
         if (here, there) not in sizes.rows:
             growth = here / there
     size = max(seen.shape, default=1)

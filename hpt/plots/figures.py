@@ -228,7 +228,8 @@ def plot_optimum(report: TransferReport) -> Figure:
 
 def _draw_law(ax, law, scale, color):
     """The η* that a law predicts, with its band."""
-    low, high = law["log2_lr_low"], law["log2_lr_high"]
+    low = law["log2_lr_low"]
+    high = law["log2_lr_high"]
     ax.fill_between(law[scale], low, high, color=color, alpha=0.12, lw=0)
     ax.plot(law[scale], law["log2_lr"], color=color, lw=1)
 

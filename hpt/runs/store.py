@@ -64,7 +64,8 @@ class Store:
         self.path: Path | str = Path(path) if self._local else path.rstrip("/")
         try:
             if self._local:
-                files, root = LocalFileSystem(), str(self.path.absolute())
+                files = LocalFileSystem()
+                root = str(self.path.absolute())
             else:
                 files, root = fsspec.url_to_fs(self.path)
             #: The files of the store, by names like ``records/x.json``.
