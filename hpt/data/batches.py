@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -138,28 +139,47 @@ def shifted(tokens_BxT1: np.ndarray) -> Batch:
     return window_BxT1[:, :-1].contiguous(), window_BxT1[:, 1:].contiguous()
 
 
+def growing(start: int, stop: int, most: int) -> list[range]:
+    """The steps from ``start`` to before ``stop`` in stretches of 1, 2, 4 … steps, at most ``most``: nobody
+    waits long for the first, and soon there are few."""
+    stretches = []
+    size = 1
+    while start < stop:
+        end = min(start + size, stop)
+        stretches.append(range(start, end))
+        start = end
+        size = min(2 * size, most)
+    return stretches
+
+
 def feed(
-    read: Callable[[int], Sequence[torch.Tensor]], steps: range, device: torch.device
-) -> Iterator[tuple[torch.Tensor, ...]]:
-    """``read(step)`` for each step, on the device.
+    read: Callable[[int], Sequence[torch.Tensor]], stretches: Sequence[range], device: torch.device
+) -> Iterator[Iterator[tuple[torch.Tensor, ...]]]:
+    """For each stretch of steps, ``read(step)`` of each of its steps, on the device.
 
-    For a GPU batches are read one step ahead, and pinned here, so that they are copied while it
-    computes: the reader makes no CUDA call, which another thread's capture of a graph might not
-    bear. On a CPU a reader would take the core that trains: steps of 5 to 27 ms, of which a batch is
-    0.1, took −2 to 5 % longer with one.
+    For a GPU a stretch is read while the one before is computed, and copied as one: a step of small models
+    takes a GPU a millisecond, and to read, pin and copy its batch alone as long. It is pinned here, so that
+    the reader makes no CUDA call, which another thread's capture of a graph might not bear. On a CPU a
+    reader would take the core that trains: steps of 5 to 27 ms, of which a batch is 0.1, took −2 to 5 %
+    longer with one.
     """
-    if device.type != "cuda":
-        yield from (tuple(tensor.to(device) for tensor in read(step)) for step in steps)
-        return
-    for batch in ahead(read, steps):
-        yield tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch)
+
+    def whole(stretch):
+        return [torch.stack(side) for side in zip(*map(read, stretch), strict=True)]
+
+    if device.type == "cuda":
+        for sides in ahead(whole, stretches):
+            yield zip(*(side.pin_memory().to(device, non_blocking=True) for side in sides), strict=True)
+    else:
+        for stretch in stretches:
+            yield (tuple(side.to(device) for side in read(step)) for step in stretch)
 
 
-def ahead(read: Callable[[int], Any], steps: range) -> Iterator[Any]:
-    """``read(step)`` for each step; the next one is read meanwhile, by a thread of its own."""
+def ahead(read: Callable[[Any], Any], these: Iterable[Any]) -> Iterator[Any]:
+    """``read(this)`` for each; the next one is read meanwhile, by a thread of its own."""
     with ThreadPoolExecutor(1) as reader:
         coming = None
-        for step in steps:
-            found = coming.result() if coming else read(step)
-            coming = reader.submit(read, step + 1) if step + 1 in steps else None
+        for this, following in pairwise(chain(these, [None])):
+            found = coming.result() if coming else read(this)
+            coming = None if following is None else reader.submit(read, following)
             yield found

@@ -1,7 +1,7 @@
 """Training one run: a configuration becomes model, optimizer and batches; steps are taken; the
 validation loss is; the result says all of it.
 
-Shapes: R runs that train at once, S steps, K steps between two looks, B sequences of a batch, N
+Shapes: R runs that train at once, of U seeds, S steps, K steps between two looks, B sequences of a batch, N
 held-out sequences, T tokens of context, V vocabulary.
 """
 
@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hpt.data.batches import Batch, TokenSource, feed
+from hpt.data.batches import Batch, TokenSource, feed, growing
 from hpt.data.source import load
 from hpt.device import flushed_denormals, pick_device, pick_precision, total_bytes
 from hpt.errors import ConfigError
@@ -38,7 +38,7 @@ from hpt.training.programs import program
 from hpt.training.step import Step, parts
 from hpt.training.weights import all_tensors, member_groups, named_weights, with_tensors
 
-#: Steps between looks at the losses: each look waits for the device.
+#: Steps between looks at the losses, at most: each look waits for the device.
 STEPS_PER_CHECK = 25
 #: Batches that a run whose steps are compiled validates on at once: without gradients there is room, and
 #: operations have to be started less often.
@@ -168,13 +168,20 @@ class Run:
     @flushed_denormals()
     def advance(self, until: int) -> None:
         """Take the steps up to, not with, step ``until``; none once all have diverged."""
-        while self.step < until and not self.diverged:
-            start = time.perf_counter()
-            steps = range(self.step, min(self.step + STEPS_PER_CHECK, until))
-            batches = zip(steps, feed(self.read, steps, self.device), strict=True)
-            losses = [self.watched_step(step, *batch) for step, batch in batches]
+        stretches = [] if self.diverged else growing(self.step, until, STEPS_PER_CHECK)
+        coming = feed(self.read, stretches, self.device)
+        batches = next(coming, None)
+        start = time.perf_counter()
+        for steps in stretches:
+            losses = [self.watched_step(step, *batch) for step, batch in zip(steps, batches, strict=True)]
+            # On their way to a GPU while it computes these.
+            batches = next(coming, None)
             losses = self.settle(torch.stack(losses, -1)).cpu().numpy()
-            self.note(steps, self.of_alive(np.atleast_2d(losses)), time.perf_counter() - start)
+            end = time.perf_counter()
+            self.note(steps, self.of_alive(np.atleast_2d(losses)), end - start)
+            start = end
+            if self.diverged:
+                break
 
     def watched_step(self, step: int, *batch: Tensor) -> Tensor:
         """:meth:`take_step`, with a look at what it does to the weights where one is due."""
@@ -358,6 +365,8 @@ class Training(Run):
 
     def step_scalars(self) -> Tensor:
         """What all members share at each step, SxGx5."""
+        self.seeds = list(dict.fromkeys(config.seed for config in configs))
+        self.row_of_R = self.rows()
         roles = [group.role for group in self.groups]
         m = self.config.parameterization.multiplier(self.config.model.width)
         return step_scalars(self.config.train, roles, self.steps, m).to(self.device)
@@ -370,25 +379,28 @@ class Training(Run):
         return ids_RxBxT, ids_RxBxT.clone(), self.scalars[0]
 
     def read(self, step: int) -> Batch:
-        """Inputs and targets, RxBxT, on the CPU: members of one seed see the same."""
-        seeds = [self.configs[i].seed for i in self.members]
-        batches = {seed: self.batch(seed, step) for seed in set(seeds)}
-        sides = zip(*(batches[seed] for seed in seeds), strict=True)
+        """Inputs and targets of each seed, UxBxT, on the CPU."""
+        sides = zip(*(self.batch(seed, step) for seed in self.seeds), strict=True)
         return tuple(map(torch.stack, sides))
 
-    def take_step(self, step, inputs_RxBxT, targets_RxBxT) -> Tensor:
+    def take_step(self, step, inputs_UxBxT, targets_UxBxT) -> Tensor:
         """One step of all members; their losses before it, (R,)."""
-        losses_R = self.graph.run(self.form, inputs_RxBxT, targets_RxBxT, self.scalars[step])
+        losses_R = self.graph.run(self.form, inputs_UxBxT, targets_UxBxT, self.scalars[step])
         # A captured step writes its losses into the same memory each time.
         return losses_R.clone()
 
-    def watched_step(self, step, inputs_RxBxT, targets_RxBxT) -> Tensor:
+    def watched_step(self, step, inputs_UxBxT, targets_UxBxT) -> Tensor:
         """:meth:`take_step`, with a look at what it does to the weights where one is due."""
+    def rows(self) -> Tensor:
+        """Which seed's batch each member sees, (R,)."""
+        rows = [self.seeds.index(self.configs[i].seed) for i in self.members]
+        return torch.tensor(rows, device=self.device)
+
         if step not in self.looks:
-            return self.take_step(step, inputs_RxBxT, targets_RxBxT)
+            return self.take_step(step, inputs_UxBxT, targets_UxBxT)
         weights = named_weights(self.groups)
         before = {name: weight.clone() for name, weight in weights.items()}
-        losses_R = self.take_step(step, inputs_RxBxT, targets_RxBxT)
+        losses_R = self.take_step(step, inputs_UxBxT, targets_UxBxT)
         after = named_weights(self.groups)
         roles = {name: group.role for group in self.groups for name in group.shapes}
         model = self.one_step.model
@@ -399,15 +411,17 @@ class Training(Run):
                 self.diagnostics[i] += [{"step": step} | row for row in rows]
         return losses_R
 
-    def form(self, *inputs: Tensor) -> Tensor:
-        """The step on these inputs, as a program where there is one."""
-        return (self.program or self.one_step)(self.groups, *inputs)
+    def form(self, inputs_UxBxT, targets_UxBxT, scalars: Tensor) -> Tensor:
+        """The step on these batches, as a program where there is one."""
+        own = inputs_UxBxT[self.row_of_R], targets_UxBxT[self.row_of_R]
+        return (self.program or self.one_step)(self.groups, *own, scalars)
 
     def held_out_loss(self, inputs_BxT, targets_BxT) -> Tensor:
         """Each member's mean loss on the same sequences, (R,)."""
         return self.one_step.held_out_losses(self.groups, inputs_BxT, targets_BxT)
 
     def keep(self, good_R: np.ndarray) -> None:
+        inputs_RxBxT = inputs_UxBxT[self.row_of_R]
         """Go on with these members alone; a program's number of members is fixed."""
         if self.program is None:
             self.members = self.alive
@@ -426,6 +440,7 @@ class Training(Run):
         clones = [x.clone() for x in all_tensors(self.groups)]
         twin.groups = with_tensors(self.groups, clones)
         twin.graph = CapturedGraph(self.device)
+            self.row_of_R = self.rows()
         twin.losses_RxS = self.losses_RxS.copy()
         twin.taken = self.taken.copy()
         twin.seconds = self.seconds.copy()

@@ -1,6 +1,7 @@
 """Which windows are drawn, and how they reach a device."""
 
 import threading
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from hpt.data import batches
 from hpt.data.synthetic import SyntheticSource
 from hpt.errors import ConfigError, DataError
+
+CPU = torch.device("cpu")
 
 GOLDEN = [0.35224390526353944, 0.927751072887293, 0.2765462956314537]
 
@@ -108,21 +111,32 @@ def test_the_next_step_is_read_while_this_one_is_used():
     assert threading.active_count() == threads and list(batches.ahead(read, range(5, 5))) == []
 
 
-def test_a_gpu_gets_pinned_batches_that_it_does_not_wait_for():
-    class Tensor:
-        def __init__(self, value):
-            self.value, self.pinned = value, False
+def test_stretches_grow_and_cover_each_step_once():
+    stretches = batches.growing(3, 80, 25)
+    assert list(chain(*stretches)) == list(range(3, 80))
+    assert list(map(len, stretches)) == [1, 2, 4, 8, 16, 25, 21]
+    assert batches.growing(5, 5, 25) == batches.growing(6, 5, 25) == []
 
-        def pin_memory(self):
-            self.pinned = True
-            return self
 
-        def to(self, device, non_blocking=False):
-            return device.type, self.value, self.pinned, non_blocking
+def test_a_gpu_gets_a_stretch_at_once_pinned_and_does_not_wait_for_it(monkeypatch):
+    """On a CPU, which can pin nothing: what is asked of the tensors counts."""
+    asked = []
 
-    fed = batches.feed(lambda step: (Tensor(step), Tensor(-step)), range(2, 4), torch.device("cuda"))
-    assert list(fed) == [tuple(("cuda", s * step, True, True) for s in (1, -1)) for step in (2, 3)]
+    def to(sides, device, non_blocking=False):
+        asked.append((device.type, sides.shape, non_blocking))
+        return sides
+
     source = SyntheticSource(vocab_size=64)
-    fed = batches.feed(lambda step: source.batch(0, step, 2, 8), range(2, 4), torch.device("cpu"))
-    for step, (inputs, targets) in zip((2, 3), fed, strict=True):
-        assert all(map(torch.equal, (inputs, targets), source.batch(0, step, 2, 8)))
+    stretches = [range(2, 5), range(5, 7)]
+    plain = list(map(list, batches.feed(lambda step: source.batch(0, step, 2, 8), stretches, CPU)))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda sides: asked.append("pinned") or sides)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    fed = list(
+        map(list, batches.feed(lambda step: source.batch(0, step, 2, 8), stretches, torch.device("cuda")))
+    )
+    one = ["pinned", ("cuda", (3, 2, 8), True)]
+    other = ["pinned", ("cuda", (2, 2, 8), True)]
+    assert asked == [*one, *one, *other, *other]
+    for step, ours, theirs in zip(range(2, 7), chain(*fed), chain(*plain), strict=True):
+        for side in (source.batch(0, step, 2, 8), theirs):
+            assert all(map(torch.equal, ours, side))
