@@ -324,7 +324,7 @@ class Training(Run):
 
     Parameters
     ----------
-    configs: equal but for learning rate, weight decay and seed.
+    configs: equal but for what may differ in a stack.
     data: the tokens; None for what never reads any.
     device: where they train.
     compiled: whether their step is a program, see :mod:`hpt.training.programs`.
@@ -342,9 +342,11 @@ class Training(Run):
         super().__init__(configs, data, device)
         if stacked is None:
             stacked = len(configs) > 1
-        config_of = {config.seed: config for config in configs}
-        starts = {seed: build_model(config) for seed, config in config_of.items()}
-        members = [starts[config.seed] for config in configs]
+        starts = {}
+        for config in configs:
+            start = config.seed, config.parameterization
+            starts[start] = starts.get(start) or build_model(config)
+        members = [starts[config.seed, config.parameterization] for config in configs]
         c = self.config.train
         kind = optimizer_of(c)
         rates = list(map(rate_groups, members, configs))

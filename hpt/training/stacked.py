@@ -1,5 +1,5 @@
-"""Many runs trained at once: those that differ only in learning rate, weight decay or seed, stacked
-in one program.
+"""Many runs trained at once: those that differ only in learning rate, weight decay, seed or in what a
+parameterization says of these and of initial weights, stacked in one program.
 
 The step of a small model spends its time launching operations, not computing; a stack launches each
 operation once for all its members.
@@ -23,6 +23,8 @@ from hpt.data.batches import TokenSource
 from hpt.data.source import load
 from hpt.device import pick_device
 from hpt.errors import ConfigError
+from hpt.parameterization.named_rules import rule
+from hpt.parameterization.rules import ONE, ROLES
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.training.loop import Training
@@ -36,8 +38,8 @@ def train_stacked(
     device: str = "auto",
     compiled: bool = False,
 ) -> list[RunResult]:
-    """Train runs that differ only in learning rate, weight decay or seed, as many at once as fit
-    into memory.
+    """Train runs that differ only in learning rate, weight decay, seed or parameterization, as many at once
+    as fit into memory.
 
     Parameters
     ----------
@@ -92,21 +94,30 @@ def members_that_fit(config: RunConfig, device: torch.device, workers: int = 1) 
 
 
 def stack_key(config: RunConfig) -> RunConfig:
-    """The configuration without what may differ in a stack: runs with equal keys stack."""
+    """The configuration without what may differ in a stack: runs with equal keys stack.
+
+    Of its parameterization there stay the laws of outputs and of Adam's ε, and the attention's scale.
+    """
     train = dataclasses.replace(config.train, lr=1.0, weight_decay=0.0, dose=None)
-    return dataclasses.replace(config, seed=0, train=train)
+    shared = rule(config.parameterization)
+    # The std of a tied readout is a factor on the logits.
+    own = {"readout"} if config.model.tie_readout else set()
+    for role in own.symmetric_difference(ROLES):
+        laws = dataclasses.replace(getattr(shared, role), std=ONE, lr=ONE, decay=ONE)
+        shared = dataclasses.replace(shared, **{role: laws})
+    shared = dataclasses.replace(shared, name="any", lr_is="hidden")
+    return dataclasses.replace(config, seed=0, train=train, parameterization=shared)
 
 
 def check_stackable(configs: Sequence[RunConfig]) -> None:
-    """Refuse configurations that differ in more than learning rate, weight decay and seed
-    (ConfigError)."""
+    """Refuse configurations that differ in more than may differ in a stack (ConfigError)."""
     first, *others = (pd.json_normalize(stack_key(c).to_dict()).iloc[0] for c in configs)
     for other in others:
         for name, value in other.items():
             if value != first[name]:
                 raise ConfigError(
                     f"stacked runs differ in {name}: {first[name]!r} and {value!r}.",
-                    "a stack's runs may differ in train.lr, train.weight_decay and seed alone",
+                    "a stack's runs may differ in rates, weight decay, seed and initial weights alone",
                     "hpt.train for each, or hpt.Study, which stacks what goes together",
                 )
 

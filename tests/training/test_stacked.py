@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import hpt
 from hpt.errors import ConfigError
 from hpt.model import transformer
 from hpt.training import stacked
@@ -153,9 +154,46 @@ def test_runs_that_differ_in_more_are_refused_by_the_fields_name(tiny_run, field
         train_stacked(
             [tiny_run, member(tiny_run, -3, 0.1, 2), variant(tiny_run, "SP", architecture, **values)]
         )
-    with pytest.raises(ConfigError, match=r"parameterization\.embd"):
-        train_stacked([tiny_run, variant(tiny_run, "SP+Embd")])
     assert train_stacked([]) == []
+
+
+#: Of a stack with SP: what is theirs alone, the first field in which they differ.
+OTHERS = {
+    "attention": ("μP", {}),
+    "readout.std": ("SP+Last", {"tie_readout": True}),
+    "embedding.eps": (hpt.rule("sp").with_laws("embedding", eps=1.0), {}),
+    "readout.multiplier": (hpt.rule("sp").with_laws("readout", multiplier=-1.0), {}),
+    "base_width": (dataclasses.replace(hpt.rule("sp"), base_width=8), {}),
+}
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_parameterizations_that_differ_in_more_than_starts_and_rates_do_not_stack(tiny_run, field):
+    other, architecture = OTHERS[field]
+    with pytest.raises(ConfigError, match=rf"parameterization\.{field}"):
+        train_stacked([variant(tiny_run, "SP", architecture), variant(tiny_run, other, architecture)])
+
+
+def test_parameterizations_stack_and_disturb_nobody(tiny_run):
+    """A member's bits are those that it has in a stack of its own."""
+    names = ("SP", "SP+Embd", "SP+LN+Last", "SP+Embd+LN+Last")
+    constant = hpt.rule("sp").with_laws("embedding", lr=hpt.PowerLaw(constant=16.0))
+    rules = [*names, constant, hpt.rule("sp").with_power(0.5)]
+    runs = [member(variant(tiny_run, rule, steps=30), -7 - i / 3, 0.1 * i) for i, rule in enumerate(rules)]
+    runs.append(member(runs[1], -8, seed=2))
+    together = train_stacked(runs)
+    same_results(together, [train(run) for run in runs], rtol=2e-5)
+    alone = [train_stacked([run])[0] for run in runs]
+    assert [r.val_loss for r in together] == [r.val_loss for r in alone]
+    assert {r.stacked for r in together} == {7} and len({r.val_loss for r in together}) == 7
+
+
+@pytest.mark.parametrize("base_width", [1, 8])
+def test_all_of_the_sixteen_are_two_stacks_a_shape(tiny_run, base_width):
+    rules = [dataclasses.replace(p, base_width=base_width) for p in hpt.PARAMETERIZATIONS]
+    keys = {rule: stacked.stack_key(variant(tiny_run, rule)) for rule in rules}
+    assert len(set(keys.values())) == 2
+    assert all((keys[a] == keys[b]) == (a.attn == b.attn) for a in rules for b in rules)
 
 
 def test_the_gpus_attention_stacks_too(tiny_run, monkeypatch):
