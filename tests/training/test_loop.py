@@ -1,5 +1,6 @@
 """Training: bits, divergence, precision."""
 
+import contextlib
 import dataclasses
 import math
 
@@ -14,6 +15,7 @@ from hpt.errors import ConfigError, DataError
 from hpt.parameterization.groups import param_groups
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.runs.train_config import lr_factor
+from hpt.training import loop
 from hpt.training.loop import Training, build_model, rate_groups, train
 from hpt.training.weights import named_weights
 
@@ -101,6 +103,22 @@ def test_a_tied_readout_has_the_size_that_the_rule_asks_for(tiny_run):
         size[name] = build_model(run).readout_multiplier
         assert math.isfinite(train(run).val_loss)
     assert size["mup-table8"] == pytest.approx(size["mup"]) == pytest.approx(1 / 4 / 2)
+
+
+OPTIONS = {
+    "all biases": {"bias": True, "readout_bias": True, "embedding_norm": True, "kv_heads": 1},
+    "tied": {"tie_readout": True, "norm_gain": "scalar", "positions": "rotary", "activation": "swiglu"},
+    "gated": {"mixer": "gla", "bias": True, "zero_query_init": True},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_no_number_of_a_run_is_torchs_own_draw(tiny_run, options, monkeypatch):
+    run = dataclasses.replace(tiny_run, model=dataclasses.replace(tiny_run.model, **options))
+    undrawn = build_model(run).state_dict()
+    monkeypatch.setattr(loop, "_Undrawn", contextlib.nullcontext)
+    for name, drawn in build_model(run).state_dict().items():
+        assert torch.equal(undrawn[name], drawn), name
 
 
 def test_rules_scale_epsilon_and_branches(tiny_run):
