@@ -59,22 +59,17 @@ def shapes_to_compile(
         return frozenset(), f"steps not compiled: {hindrance}"
     steps = Counter()
     for config in configs:
-        # A program of many micro-batches takes minutes to make.
-        if picked.type == "cuda" or not config.train.micro_batch_size:
-            steps[shape_of(config)] += run_steps(config)
-    pays = _pays_on_cuda if picked.type == "cuda" else _pays_on_a_cpu
-    shapes = frozenset(shape for shape, count in steps.items() if wanted or pays(shape, count, picked))
+        steps[shape_of(config)] += run_steps(config)
+    shapes = frozenset(shape for shape, count in steps.items() if wanted or _pays(shape, count, picked))
     if not shapes:
         return shapes, "steps not compiled: too few to pay for it"
     widths = sorted({shape.model.width for shape in shapes})
     return shapes, f"steps compiled at width {', '.join(map(str, widths))}"
 
 
-def _pays_on_a_cpu(shape, steps, device):
-    return steps >= STEPS_TO_COMPILE
-
-
-def _pays_on_cuda(shape, steps, device):
+def _pays(shape, steps, device):
+    if device.type == "cpu":
+        return steps >= STEPS_TO_COMPILE
     members, step_seconds = pace(shape, device)
     return SHARE_SAVED * step_seconds * steps / members > SECONDS_TO_COMPILE
 

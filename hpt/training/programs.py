@@ -36,8 +36,8 @@ from hpt.errors import ConfigError
 from hpt.model import linear_attention, loss, transformer
 from hpt.runs.run_config import RunConfig
 from hpt.training import adamw, kernels, lion, muon, sgd, step, weights
-from hpt.training.step import Step
-from hpt.training.weights import Group, all_tensors
+from hpt.training.step import Step, parts
+from hpt.training.weights import Group, all_tensors, named_weights
 
 #: The modules whose code a step is.
 STEP_CODE = (loss, linear_attention, transformer, adamw, lion, muon, sgd, weights, step)
@@ -69,6 +69,9 @@ def program(
     """The compiled step of runs like this one, made where it is not on disk; it takes what
     :meth:`hpt.training.step.Step.__call__` does.
 
+    Of micro-batches it is two programs, one that adds a micro-batch's gradients and one that changes the
+    weights: all of them in one would take as many times as long to make.
+
     Parameters
     ----------
     config: any of the runs.
@@ -78,20 +81,69 @@ def program(
     ------
     ConfigError: where the program is to be made and :func:`obstacle` names one.
     """
+    made = functools.partial(_program, config, one_step, groups)
+    *batch, scalars_Gx5 = first_inputs
+    count, rest = divmod(batch[0].shape[1], one_step.sequences)
+    if rest or count == 1:
+        return made(Step.__call__, first_inputs)
+    share = scalars_Gx5.new_tensor(1 / count)
+    sums = _zeros(groups)
+    add = made(_add_gradients, [*_split(one_step, *batch)[0], share, *sums])
+    change = made(_change, [scalars_Gx5, *sums])
+
+    def in_two(groups, inputs_RxBxT, targets_RxBxT, scalars_Gx5):
+        sums = _zeros(groups)
+        losses = 0.0
+        for micro_batch in _split(one_step, inputs_RxBxT, targets_RxBxT):
+            losses = losses + add(groups, *micro_batch, share, *sums)
+        change(groups, scalars_Gx5, *sums)
+        return losses
+
+    return in_two
+
+
+def _zeros(groups):
+    """A number for each of the weights, by parameter."""
+    return [torch.zeros_like(weight) for weight in named_weights(groups).values()]
+
+
+def _split(one_step, inputs_RxBxT, targets_RxBxT):
+    """Micro-batches, each in memory of its own."""
+    split = parts(inputs_RxBxT, targets_RxBxT, one_step.sequences, axis=1)
+    return [[side.contiguous() for side in micro_batch] for micro_batch in split]
+
+
+def _add_gradients(one_step, groups, inputs, targets, share, *sums):
+    """Add a micro-batch's share of the batch's gradients; its share of the losses, (R,)."""
+    grads, losses_R = one_step.gradients(groups, inputs, targets)
+    for total, grad in zip(sums, grads.values(), strict=True):
+        total.add_(grad * share)
+    return losses_R * share
+
+
+def _change(one_step, groups, scalars_Gx5, *sums):
+    """Change the weights by these gradients."""
+    one_step.change(groups, dict(zip(named_weights(groups), sums, strict=True)), scalars_Gx5)
+    return scalars_Gx5.sum()
+
+
+def _program(config, one_step, groups, task, first_inputs):
+    """``task(one_step, groups, *inputs)``, which gives a tensor, as a program: it takes groups and inputs."""
     device = first_inputs[0].device
     scale = one_step.model.blocks[0].attention.scale
     # All tensors of the program come from outside, so that it holds none.
     fixed = [*one_step.constants.values(), torch.tensor(scale, device=device)]
     arguments = [*all_tensors(groups), *first_inputs, *fixed]
-    key = program_key(config, one_step, groups, arguments)
+    key = program_key(config, one_step, groups, task, arguments)
     if key not in _loaded:
-        _loaded[key] = _found_or_made(key, one_step, groups, arguments)
+        graph = functools.partial(_traced, one_step, groups, task, len(first_inputs), arguments)
+        _loaded[key] = _found_or_made(key, graph, arguments)
     made = _loaded[key]
     return lambda groups, *inputs: made([*all_tensors(groups), *inputs, *fixed])[0]
 
 
 def program_key(
-    config: RunConfig, one_step: Step, groups: Sequence[Group], arguments: Sequence[Tensor]
+    config: RunConfig, one_step: Step, groups: Sequence[Group], task: Callable, arguments: Sequence[Tensor]
 ) -> str:
     """Hash of all that the program depends on: shapes, constants, the code of the step, torch and
     the processor."""
@@ -99,6 +151,7 @@ def program_key(
     device = arguments[0].device
     on_cuda = device.type == "cuda"
     content = {
+        "task": task.__name__,
         "model": to_dict(config.model),
         "train": [c.optimizer, c.micro_batch_size, c.clip, c.beta1, c.beta2, c.momentum],
         "arguments": [list(x.shape) for x in arguments],
@@ -117,7 +170,7 @@ def program_key(
 _loaded: dict[str, Program] = {}
 
 
-def _found_or_made(key, one_step, groups, arguments):
+def _found_or_made(key, graph, arguments):
     device = arguments[0].device
     name = f"{key}.pt2"
     package = look_up("programs", name, own=True)
@@ -127,12 +180,12 @@ def _found_or_made(key, one_step, groups, arguments):
         with filelock.FileLock(folder / f"{key}.lock"):
             package = look_up("programs", name, own=True)
             if package is None:
-                package = _compiled(one_step, groups, arguments, folder)
+                package = _compiled(graph, arguments, folder)
                 keep(folder / name, package)
     return (_load_for_cuda if device.type == "cuda" else _load)(package, folder)
 
 
-def _compiled(one_step, groups, arguments, folder):
+def _compiled(graph, arguments, folder):
     """The program as a file's content."""
     device = arguments[0].device
     reason = obstacle(device)
@@ -144,10 +197,10 @@ def _compiled(one_step, groups, arguments, folder):
         path = aside / "program.pt2"
         if device.type == "cuda":
             _work_in(folder)
-            _compile_for_cuda(one_step, groups, arguments, path)
+            _compile_for_cuda(graph, arguments, path)
         else:
             with _temporary_files_in(aside):
-                _compile(one_step, groups, arguments, path)
+                _compile(graph, arguments, path)
         return path.read_bytes()
 
 
@@ -181,10 +234,10 @@ def _temporary_files_in(folder):
                 os.environ[name] = value
 
 
-def _compile(one_step, groups, arguments, path):
+def _compile(graph, arguments, path):
     from torch._inductor import aoti_compile_and_package
 
-    graph = _traced(one_step, groups, arguments, kernels.decompositions())
+    graph = graph(kernels.decompositions())
     kernels.write_clones(graph)
     with torch.no_grad(), warnings.catch_warnings():
         # What torch's compiler says to its own authors.
@@ -193,18 +246,18 @@ def _compile(one_step, groups, arguments, path):
         aoti_compile_and_package(exported, package_path=str(path), inductor_configs=kernels.options())
 
 
-def _compile_for_cuda(one_step, groups, arguments, path):
+def _compile_for_cuda(graph, arguments, path):
     from torch._inductor import standalone_compile
 
-    graph = _traced(one_step, groups, arguments, {})
+    graph = graph({})
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         artifact = standalone_compile(graph, list(arguments), dynamic_shapes="from_example_inputs")
     artifact.save(path=str(path), format="binary")
 
 
-def _traced(one_step, groups, arguments, decompositions):
-    """The step as a graph of operations on tensors alone.
+def _traced(one_step, groups, task, inputs, arguments, decompositions):
+    """The task, of so many inputs, as a graph of operations on tensors alone.
 
     Through autograd, which torch.export does not see through; on shapes alone. The attention's scale is
     a tensor, so that parameterizations share the program.
@@ -216,12 +269,13 @@ def _traced(one_step, groups, arguments, decompositions):
 
     def on_tensors(*tensors):
         given = iter(tensors)
-        state, inputs = list(itertools.islice(given, count)), list(itertools.islice(given, 3))
+        state = list(itertools.islice(given, count))
+        own = list(itertools.islice(given, inputs))
         twin.constants = {name: next(given) for name in one_step.constants}
         scale = next(given)
         for block in twin.model.blocks:
             block.attention.scale = scale
-        return [twin(weights.with_tensors(groups, state), *inputs)]
+        return [task(twin, weights.with_tensors(groups, state), *own)]
 
     return make_fx(on_tensors, decompositions, tracing_mode="fake")(*arguments)
 

@@ -62,12 +62,16 @@ class Step:
         """Take the step, with its numbers of :func:`hpt.training.optimizers.step_scalars` for each
         group; the losses before it, (R,)."""
         grads, losses_R = self.gradients(groups, inputs_RxBxT, targets_RxBxT)
-        with torch.no_grad():
-            if self.c.clip is not None:
-                clip(grads.values(), self.c.clip)
-            for group, scalars_5 in zip(groups, scalars_Gx5, strict=True):
-                self.update(group, [grads[name] for name in group.shapes], self.c, scalars_5)
+        self.change(groups, grads, scalars_Gx5)
         return losses_R
+
+    @torch.no_grad()
+    def change(self, groups, grads: dict[str, Tensor], scalars_Gx5) -> None:
+        """Change the weights, given their gradients by name, behind the members' axis."""
+        if self.c.clip is not None:
+            clip(grads.values(), self.c.clip)
+        for group, scalars_5 in zip(groups, scalars_Gx5, strict=True):
+            self.update(group, [grads[name] for name in group.shapes], self.c, scalars_5)
 
     def gradients(self, groups, inputs_RxBxT, targets_RxBxT) -> tuple[dict[str, Tensor], Tensor]:
         """Of the mean loss, by parameter, behind the members' axis; and the losses, (R,)."""

@@ -15,6 +15,7 @@ from hpt.training.compiled import train_compiled
 from hpt.training.loop import Training
 from hpt.training.programs import obstacle, program_key
 from hpt.training.stacked import train_stacked
+from hpt.training.step import Step
 from hpt.training.weights import all_tensors
 
 CPU = torch.device("cpu")
@@ -27,7 +28,7 @@ def key_of(config, members=1):
     run = Training([config] * members, None, CPU)
     fixed = [*run.one_step.constants.values(), torch.tensor(1.0)]
     arguments = [*all_tensors(run.groups), *run.first_inputs(), *fixed]
-    return program_key(config, run.one_step, run.groups, arguments)
+    return program_key(config, run.one_step, run.groups, Step.__call__, arguments)
 
 
 @needs_compiler
@@ -78,6 +79,19 @@ def test_the_key_holds_all_that_the_program_depends_on(run, monkeypatch):
     before = key_of(run)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert key_of(run) != before
+
+
+@needs_compiler
+def test_a_step_of_micro_batches_is_two_programs_that_give_what_eager_steps_give(run, programs):
+    run = changed(run, batch_size=6, micro_batch_size=2, clip=0.5)
+    runs = [changed(run, lr=2.0**-7), changed(run, lr=2.0**-8, seed=1)]
+    before = set(programs.glob("*.pt2"))
+    eager = Training(runs, load(run.data), CPU).finish()
+    found = Training(runs, load(run.data), CPU, compiled=True).finish()
+    assert len(set(programs.glob("*.pt2")) - before) == 2
+    for ours, expected in zip(found, eager, strict=True):
+        np.testing.assert_allclose(ours.train_loss, expected.train_loss, rtol=2e-5)
+        np.testing.assert_allclose(ours.val_loss, expected.val_loss, rtol=2e-5)
 
 
 @needs_compiler
