@@ -4,8 +4,9 @@
     python benchmarks/gpu.py --only checks  # or: speed
     python benchmarks/gpu.py --dry          # on the CPU, on small sizes: that all of it can be run
 
-On a GPU each check is a process, and so is each shape whose programs are to be made: they run side by side,
-as a program takes one core half a minute and the GPU nothing. Then the shapes are timed, one after another.
+On a GPU each check is a process, and so is each shape whose programs are to be made, and the baseline's: they
+run side by side, as a program takes one core a minute or two and the GPU nothing. Then the shapes are timed,
+one after another.
 
 The baseline is benchmarks/plain.py under bf16 autocast and torch.compile, one run at a time. The tests
 marked gpu make the same checks.
@@ -28,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from plain import plain_model
+from plain import PlainGPT
 
 import hpt
 from hpt.data.source import DataConfig, load
@@ -225,7 +226,9 @@ SMALL = (Target(16, 3, 1, 8, 64, 16, 4, 1.0, micro_batch=2), Target(32, 1, 1, 8,
 def plain_speed(config: RunConfig, device: torch.device, steps: int) -> float:
     """Tokens a second of the baseline under bf16 autocast, compiled where there is a GPU."""
     c = config.train
-    model = plain_model(config).to(device)
+    with device:
+        # As fast with any weights, and drawn there in no time.
+        model = PlainGPT(config.model)
     forward = torch.compile(model) if device.type == "cuda" else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr, fused=True)
     size = c.micro_batch_size or c.batch_size
@@ -318,12 +321,14 @@ def checks(device: str, of=CHECKS) -> int:
 
 
 def prepare(target: Target) -> None:
-    """Have the programs of a shape ready on disk, the baseline's too."""
-    device = torch.device("cuda")
-    plain_speed(target.config(), device, 1)
-    torch.cuda.empty_cache()
+    """Have the programs of a shape ready on disk."""
     failure = try_to_compile([target.config()] * target.members, "cuda", target.members > 1)
     print(f"width {target.width}: programs {failure or 'made'}")
+
+
+def prepare_plain(target: Target) -> None:
+    """Have the baseline's ready on disk."""
+    plain_speed(target.config(), torch.device("cuda"), 1)
 
 
 def side_by_side(parts: list[str], end: float) -> int:
@@ -350,9 +355,11 @@ def side_by_side(parts: list[str], end: float) -> int:
 
 
 def run_part(name: str) -> int:
-    """A check, or the programs of a width; how many failed."""
-    if name.isdigit():
-        prepare(next(target for target in TARGETS if target.width == int(name)))
+    """A check, or the programs of a width, hpt's or the baseline's; how many failed."""
+    kind, _, width = name.partition(" ")
+    if width:
+        target = next(target for target in TARGETS if target.width == int(width))
+        (prepare if kind == "width" else prepare_plain)(target)
         return 0
     return checks("cuda", [check for check in CHECKS if check.__name__ == name])
 
@@ -364,7 +371,9 @@ def main() -> None:
     parser.add_argument("--only", choices=["checks", "speed"])
     parser.add_argument("--minutes", type=float, default=4)
     parser.add_argument("--dry", action="store_true")
-    parser.add_argument("--part", help="one check by its name, or the programs of one width")
+    parser.add_argument(
+        "--part", help='one check by its name, "width 64" or "plain 64": the programs of a width'
+    )
     a = parser.parse_args()
     end = time.monotonic() + 60 * a.minutes
     if a.dry:
@@ -374,7 +383,9 @@ def main() -> None:
     if a.part:
         sys.exit(run_part(a.part))
     print(torch.cuda.get_device_name(), "torch", torch.__version__, flush=True)
-    parts = [str(target.width) for target in TARGETS] if a.only != "checks" else []
+    # The longest first.
+    shapes = TARGETS[::-1] if a.only != "checks" else []
+    parts = [f"{kind} {target.width}" for target in shapes for kind in ("width", "plain")]
     parts += [check.__name__ for check in CHECKS] if a.only != "speed" else []
     failed = side_by_side(parts, end - SECONDS_TO_TIME)
     if a.only != "checks":

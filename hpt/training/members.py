@@ -33,7 +33,7 @@ PATIENCE = 2
 LEAST_STEPS, SECONDS = 3, 0.05
 #: After so many seconds no more members are tried: on a CPU that makes 16 of the smallest, and few where they
 #: bring little; an H100 was full at 64 to 128 of quick's.
-SECONDS_IN_ALL = {"cpu": 1, "cuda": 3, "mps": 3}
+SECONDS_IN_ALL = {"cpu": 1, "cuda": 2, "mps": 2}
 
 
 class Pace(NamedTuple):
