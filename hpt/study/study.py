@@ -252,9 +252,8 @@ class Study:
         workers: how many processes, or jobs at a time on a cluster; by default one a core, as far as
             there are runs and memory for them, or as many as the cluster holds.
         device: "auto", "cpu", "cuda", "mps".
-        stack: train runs that differ only in learning rate, weight decay or seed in one program
-            (:func:`hpt.train_stacked`); None decides by a timing that is kept, see
-            :func:`hpt.training.members.pace`.
+        stack: train runs that stack (:func:`hpt.train_stacked` says which) in one program; None decides
+            by a timing that is kept, see :func:`hpt.training.members.pace`.
         compiled: train by compiled steps (:func:`hpt.train_compiled`), on this machine; None
             decides by how many steps the whole study takes at a width. With ``stack=True`` too the
             program is that of a stack.
