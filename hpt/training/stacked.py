@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -99,14 +100,18 @@ def stack_key(config: RunConfig) -> RunConfig:
     Of its parameterization there stay the laws of outputs and of Adam's ε, and the attention's scale.
     """
     train = dataclasses.replace(config.train, lr=1.0, weight_decay=0.0, dose=None)
-    shared = rule(config.parameterization)
-    # The std of a tied readout is a factor on the logits.
-    own = {"readout"} if config.model.tie_readout else set()
-    for role in own.symmetric_difference(ROLES):
-        laws = dataclasses.replace(getattr(shared, role), std=ONE, lr=ONE, decay=ONE)
-        shared = dataclasses.replace(shared, **{role: laws})
-    shared = dataclasses.replace(shared, name="any", lr_is="hidden")
+    shared = _beside_starts_and_rates(config.parameterization, config.model.tie_readout)
     return dataclasses.replace(config, seed=0, train=train, parameterization=shared)
+
+
+@functools.cache
+def _beside_starts_and_rates(parameterization, tied):
+    """What a parameterization says beside initial weights, rates and weight decays, as a rule."""
+    laws = rule(parameterization)
+    # The std of a tied readout is a factor on the logits.
+    roles = set(ROLES) - {"readout"} if tied else ROLES
+    shared = {role: dataclasses.replace(getattr(laws, role), std=ONE, lr=ONE, decay=ONE) for role in roles}
+    return dataclasses.replace(laws, name="any", lr_is="hidden", **shared)
 
 
 def check_stackable(configs: Sequence[RunConfig]) -> None:
