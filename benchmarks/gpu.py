@@ -326,11 +326,6 @@ def prepare(target: Target) -> None:
     print(f"width {target.width}: programs {failure or 'made'}")
 
 
-def prepare_plain(target: Target) -> None:
-    """Have the baseline's ready on disk."""
-    plain_speed(target.config(), torch.device("cuda"), 1)
-
-
 def side_by_side(parts: list[str], end: float) -> int:
     """Run parts of this script, each in a process that ends in time, and print what each says; how many
     failed."""
@@ -359,7 +354,10 @@ def run_part(name: str) -> int:
     kind, _, width = name.partition(" ")
     if width:
         target = next(target for target in TARGETS if target.width == int(width))
-        (prepare if kind == "width" else prepare_plain)(target)
+        if kind == "plain":
+            plain_speed(target.config(), torch.device("cuda"), 1)
+        else:
+            prepare(target)
         return 0
     return checks("cuda", [check for check in CHECKS if check.__name__ == name])
 

@@ -145,9 +145,8 @@ def growing(start: int, stop: int, most: int) -> list[range]:
     stretches = []
     size = 1
     while start < stop:
-        end = min(start + size, stop)
-        stretches.append(range(start, end))
-        start = end
+        stretches.append(range(start, min(start + size, stop)))
+        start += size
         size = min(2 * size, most)
     return stretches
 

@@ -355,11 +355,10 @@ class Training(Run):
         super().__init__(configs, data, device)
         if stacked is None:
             stacked = len(configs) > 1
-        starts = {}
-        for config in configs:
-            start = config.seed, config.parameterization
-            starts[start] = starts.get(start) or build_model(config)
-        members = [starts[config.seed, config.parameterization] for config in configs]
+        starting = [(config.seed, config.parameterization) for config in configs]
+        config_of = dict(zip(starting, configs, strict=True))
+        starts = {start: build_model(config) for start, config in config_of.items()}
+        members = [starts[start] for start in starting]
         c = self.config.train
         kind = optimizer_of(c)
         rates = list(map(rate_groups, members, configs))
