@@ -1,4 +1,4 @@
-"""What notebooks train beside a study: shorter warm-ups (01), a constant multiplier (03)."""
+"""What notebooks train beside a study: a shorter warm-up (01), a constant multiplier (03)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from hpt.parameterization.named_rules import rule
 from hpt.parameterization.rules import PowerLaw
 
-#: A stress test warms up for the study's steps divided by these.
-SHORTER = (8, 3)
+#: A stress test warms up for the study's steps divided by this.
+SHORTER = 8
 NAMES = ("SP", "SP+Embd", "μP")
 
 
 def warmup_studies(study, parameterizations: Iterable[str] = NAMES) -> list:
-    """Studies of runs with ever longer warm-ups, the last that of the study itself: three learning rates
+    """Studies of runs with a short warm-up and with that of the study itself: three learning rates
     two octaves apart, so that a mistake of two octaves is among them wherever the optimum lies, at its
     second largest width, which costs a fraction of the largest.
 
@@ -28,7 +28,7 @@ def warmup_studies(study, parameterizations: Iterable[str] = NAMES) -> list:
     rates = tuple(lowest + octaves for octaves in (0, 2, 4))
     part = _part(study.select(parameterizations, [width]), {width: rates})
     steps = study.base.train.warmup_steps
-    warmups = sorted({max(1, steps // k) for k in (*SHORTER, 1)})
+    warmups = sorted({max(1, steps // SHORTER), steps})
     return [_with_warmup(part, warmup) for warmup in warmups]
 
 
