@@ -101,3 +101,17 @@ def check_file(file: Path) -> None:
         if file.exists():
             # Kept as it is.
             file.open("ab").close()
+
+
+@contextlib.contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Inside, these variables of this process's environment have these values; others are left alone."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

@@ -1,9 +1,11 @@
 """Files written whole or not at all, and told of before work is done for them."""
 
+import os
+
 import pytest
 
 from hpt.errors import ConfigError
-from hpt.files import check_file, write_whole
+from hpt.files import check_file, environment, write_whole
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -37,3 +39,18 @@ def test_a_file_that_cannot_be_written_is_told_before(tmp_path):
     check_file(kept)
     check_file(tmp_path / "new")
     assert kept.read_text() == "mine" and list(tmp_path.iterdir()) == [kept]
+
+
+def test_an_environment_is_put_back_and_nothing_else_of_it(monkeypatch):
+    monkeypatch.setenv("HPT_A", "before")
+    monkeypatch.delenv("HPT_B", raising=False)
+    monkeypatch.delenv("HPT_C", raising=False)
+    with pytest.raises(OSError), environment(HPT_A="inside", HPT_B="new"):
+        assert (os.environ["HPT_A"], os.environ["HPT_B"]) == ("inside", "new")
+        os.environ["HPT_C"] = "another's"
+        raise OSError
+    assert (os.environ["HPT_A"], os.environ.get("HPT_B"), os.environ["HPT_C"]) == (
+        "before",
+        None,
+        "another's",
+    )

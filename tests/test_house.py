@@ -202,7 +202,7 @@ def test_every_promise_names_tests():
 def test_code_is_short_and_its_lines_are_plain():
     wings = by_wing().values()
     lines, nodes = sum(wing[0] for wing in wings), sum(wing[1] for wing in wings)
-    assert lines <= 14_500
+    assert lines <= 14_600
     assert nodes < 5 * lines
 
 

@@ -9,20 +9,14 @@ import io
 import json
 import textwrap
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import Any, TextIO
 
 import nbformat
 import papermill
-import traitlets
-import zmq
-from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpec
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -31,6 +25,7 @@ import hpt
 from hpt.device import cores_here, pick_device
 from hpt.errors import NotebookError, did_you_mean
 from hpt.files import StrPath
+from hpt.notebooks.kernels import ThisPython, preload
 from hpt.notebooks.source import check_parameters, own_cells, read_notebook, read_parameters
 from hpt.training.memory import SHARE, available_bytes
 
@@ -56,31 +51,6 @@ class NotebookResult:
     output: Path
     seconds: float
     parameters: Mapping[str, Any]
-
-
-class _ThisPython(AsyncKernelManager):
-    """Starts the kernel with the interpreter that runs now, whatever kernel specs the machine
-    has."""
-
-    threads: ClassVar[int] = 1
-    started: ClassVar[weakref.WeakSet[AsyncKernelManager]] = weakref.WeakSet()
-
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        self.started.add(self)
-
-    @property
-    def kernel_spec(self):
-        threads = str(self.threads)
-        env = {"HPT_HEADLESS": "1", "HPT_CORES": threads, "OMP_NUM_THREADS": threads}
-        return KernelSpec(**get_kernel_dict(), env=env)
-
-    async def _async_interrupt_kernel(self):
-        """No cell runs when a kernel is ended; it would only print that it was interrupted."""
-
-    @traitlets.default("transport_encryption")
-    def _encrypt(self):
-        return "auto" if zmq.has("curve") else "disabled"
 
 
 def choose_notebooks(
@@ -148,7 +118,9 @@ def run_notebooks(
     todo = [source for source in sources if source not in done]
     if at_once > 1:
         todo.sort(key=lambda source: source.stat().st_size, reverse=True)
-    _ThisPython.threads = max(1, cores_here() // at_once)
+    ThisPython.threads = max(1, cores_here() // at_once)
+    if todo:
+        preload(ThisPython.threads)
 
     failed = threading.Event()
 
@@ -187,7 +159,7 @@ def run_notebooks(
 def _end(pool, outputs):
     """End the kernels that still run, and leave nothing of their notebooks."""
     pool.shutdown(wait=False, cancel_futures=True)
-    for manager in list(_ThisPython.started):
+    for manager in list(ThisPython.started):
         if manager.has_kernel:
             manager.provisioner.process.kill()
     pool.shutdown()
@@ -286,7 +258,7 @@ def _execute(source, output, parameters, echo):
         iopub_timeout=300,
         stdout_file=echo,
         stderr_file=echo,
-        kernel_manager_class=_ThisPython,
+        kernel_manager_class=ThisPython,
         store_widget_state=False,
     )
     # papermill lets sys.exit(0) pass as a success

@@ -15,7 +15,7 @@ def start_worker() -> None:
 
     The parent is watched from the start: to import torch takes seconds, in which it may be killed.
     """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     import torch
 
     torch.set_num_threads(1)
@@ -31,10 +31,14 @@ def keep_freed_memory() -> None:
             libc.mallopt(parameter, 1 << 30)
 
 
-def _end_with_parent():
-    """A killed parent cannot tell its workers; they would wait for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+def end_with_parent() -> None:
+    """End when the parent does: a killed one cannot tell, and its children would wait for ever."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

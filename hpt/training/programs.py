@@ -33,6 +33,7 @@ from torch import Tensor
 from hpt.cache_folder import code_of, digest, keep, look_up, scratch, writable
 from hpt.config import to_dict
 from hpt.errors import ConfigError
+from hpt.files import environment
 from hpt.model import linear_attention, loss, transformer
 from hpt.runs.run_config import RunConfig
 from hpt.training import adamw, kernels, lion, muon, sgd, step, weights
@@ -214,24 +215,14 @@ def _work_in(folder):
     kept.enter_context(_temporary_files_in(kept.enter_context(scratch(folder))))
 
 
-@contextlib.contextmanager
 def _temporary_files_in(folder):
     """Has torch, its compiler and its loader work there: their own place, /tmp/torchinductor_USER, has a
     name that others can take first."""
-    ours = {
-        "TMPDIR": str(folder),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        "TRITON_CACHE_DIR": str(folder / "triton"),
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+    return environment(
+        TMPDIR=str(folder),
+        TORCHINDUCTOR_CACHE_DIR=str(folder / "inductor"),
+        TRITON_CACHE_DIR=str(folder / "triton"),
+    )
 
 
 def _compile(graph, arguments, path):

@@ -98,12 +98,6 @@ def test_a_notebook_that_stops_early_is_a_failure(tmp_path, death, write):
     assert printed(tmp_path / "out.failed.ipynb") == "alive\n"
 
 
-def test_a_kernel_that_cannot_start_is_a_failure(tmp_path, monkeypatch, write):
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "no_python"))
-    with pytest.raises(NotebookError, match=r"01_b\.ipynb failed before its first cell: FileNotFoundError"):
-        run_notebook(write(tmp_path / "01_b.ipynb"), tmp_path / "out.ipynb")
-
-
 def test_an_interrupt_passes_and_leaves_nothing(tmp_path, monkeypatch, write):
     def interrupted(source, output, **_):
         write(output)
