@@ -68,12 +68,7 @@ class ThisPython(AsyncKernelManager):
 
 def variables(threads: int) -> dict[str, str]:
     """What a kernel finds in its environment beside what this process does."""
-    return {
-        "HPT_HEADLESS": "1",
-        "HPT_CORES": str(threads),
-        "OMP_NUM_THREADS": str(threads),
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    }
+    return {"HPT_HEADLESS": "1", "HPT_CORES": str(threads), "OMP_NUM_THREADS": str(threads)}
 
 
 @functools.cache
@@ -116,6 +111,7 @@ class Kernel(FORKING.Process if FORKING else object):
 
     def run(self):
         """Be a kernel, in the fork."""
+        import matplotlib
         import torch
         from ipykernel.kernelapp import IPKernelApp
 
@@ -125,6 +121,8 @@ class Kernel(FORKING.Process if FORKING else object):
         os.chdir(self.folder)
         keep_freed_memory()
         torch.set_num_threads(int(self.env["OMP_NUM_THREADS"]))
+        # What a kernel that imports matplotlib itself finds.
+        matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
         sys.argv = ["ipykernel_launcher", *self.arguments]
         IPKernelApp.launch_instance([*self.arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
 
