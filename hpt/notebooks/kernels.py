@@ -10,6 +10,8 @@ import functools
 import multiprocessing
 import os
 import sys
+import threading
+import types
 import weakref
 from importlib.metadata import EntryPoint
 from multiprocessing import forkserver
@@ -26,6 +28,7 @@ from hpt.files import environment
 from hpt.study.worker import end_with_parent, keep_freed_memory
 
 FORKING = multiprocessing.get_context("forkserver") if sys.platform == "linux" else None
+ONE_AT_A_TIME = threading.Lock()
 #: Imported once for all kernels. Not matplotlib's inline backend: it asks for the kernel as it is imported.
 PRELOADED = [
     "ipykernel.kernelapp",
@@ -108,6 +111,16 @@ class Kernel(FORKING.Process if FORKING else object):
         self.arguments = arguments
         self.folder = folder
         self.env = env
+
+    def start(self):
+        """Start it. Whatever script runs here has no part in a kernel: a fork would import it again."""
+        with ONE_AT_A_TIME:
+            script = sys.modules["__main__"]
+            sys.modules["__main__"] = types.ModuleType("__main__")
+            try:
+                super().start()
+            finally:
+                sys.modules["__main__"] = script
 
     def run(self):
         """Be a kernel, in the fork."""

@@ -20,8 +20,8 @@ forked = pytest.mark.skipif(not kernels.FORKING, reason="kernels start anew here
 RUN = """
 from pathlib import Path
 from hpt.notebooks.runner import run_notebook
-if __name__ == "__main__":
-    run_notebook(Path("01_a.ipynb"), Path("out.ipynb"))
+Path("ran").open("a").write("once ")
+run_notebook(Path("01_a.ipynb"), Path("out.ipynb"))
 """
 
 
@@ -71,7 +71,7 @@ def test_a_kernel_has_its_own_environment_folder_threads_and_figures(tmp_path, w
 
 
 @forked
-def test_kernels_end_with_who_started_them(tmp_path, write):
+def test_kernels_end_with_the_script_that_started_them_and_do_not_run_it(tmp_path, write):
     write(
         tmp_path / "01_a.ipynb",
         "import os, time\nopen('pid.part', 'w').write(str(os.getpid()))",
@@ -83,6 +83,7 @@ def test_kernels_end_with_who_started_them(tmp_path, write):
         assert started.poll() is None
         time.sleep(0.1)
     kernel = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert (tmp_path / "ran").read_text() == "once "
     server = kernel.parent()
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
