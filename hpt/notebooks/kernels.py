@@ -6,6 +6,7 @@ takes neither. Only Linux can be relied on to fork with these libraries; elsewhe
 
 from __future__ import annotations
 
+import atexit
 import functools
 import multiprocessing
 import os
@@ -137,7 +138,11 @@ class Kernel(FORKING.Process if FORKING else object):
         # What a kernel that imports matplotlib itself finds.
         matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
         sys.argv = ["ipykernel_launcher", *self.arguments]
-        IPKernelApp.launch_instance([*self.arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+        try:
+            IPKernelApp.launch_instance([*self.arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+        finally:
+            # Python itself leaves a fork without it.
+            atexit._run_exitfuncs()
 
     def poll(self):
         """The exit status, None while it runs."""

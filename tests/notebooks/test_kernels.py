@@ -53,12 +53,14 @@ def test_a_kernel_has_its_own_environment_folder_threads_and_figures(tmp_path, w
             "here = [os.getcwd(), os.environ['HPT_CORES'], torch.get_num_threads(), sys.argv[0]]",
             "print(json.dumps([*here, mark, sorted(set(sys.modules) & {'only_once'})]))",
             "sys.modules['only_once'] = sys; mark = 1; plt.plot([1, 2]);",
+            f"import atexit\natexit.register(open, 'ended {i}', 'w');",
         )
         for i in range(2)
     )
     before = dict(os.environ)
     results = run_notebooks([first, second], tmp_path / "out", at_once=1)
     assert dict(os.environ) == before
+    assert [path.name for path in sorted(tmp_path.glob("ended*"))] == ["ended 0", "ended 1"]
     threads = kernels.ThisPython.threads
     for result in results:
         said, *shown = outputs_of(result.output)
