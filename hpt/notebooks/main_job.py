@@ -14,7 +14,6 @@ import pandas as pd
 from hpt.analysis.compare import gap_closed
 from hpt.analysis.regret import transfer_regret
 from hpt.data.source import load
-from hpt.device import cores_here
 from hpt.errors import NotebookError
 from hpt.exercises.bets import Bets
 from hpt.files import StrPath, check_writable
@@ -23,7 +22,6 @@ from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import check_claims
 from hpt.notebooks.expectations import reference_claims
-from hpt.notebooks.kernels import preload
 from hpt.notebooks.pages import page_body, write_report
 from hpt.notebooks.runner import choose_notebooks, earlier, notebooks_at_once, run_notebooks
 from hpt.notebooks.source import header, read_notebook
@@ -94,8 +92,6 @@ def replicate(
     # Refused before the first step.
     sources = choose_notebooks(source, names, given)
     _check_folder(out)
-    at_once = notebooks_at_once(len(sources), device)
-    preload(cores_here() // at_once)
     studies = _studies(study, sources)
     run_together(studies, store, device=device, workers=workers, minutes=minutes)
     trained = time.perf_counter()
@@ -111,7 +107,7 @@ def replicate(
         sources,
         out,
         given,
-        at_once=at_once,
+        at_once=notebooks_at_once(len(sources), device),
         minutes=left,
         state=" ".join(r.run_id for r in _stored(study, store)),
         again=again,
