@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,30 @@ def write_report(
 def external_references(page: str) -> list[str]:
     """Everything in an HTML page that a browser would fetch from the network; links to follow
     (``<a>``) are free."""
-    soup = BeautifulSoup(page, "html.parser")
-    found = []
-    for name in _FETCHED:
-        for tag in soup.find_all(attrs={name: re.compile(r"(^|[\s,])(\w+:)?//")}):
-            if (tag.name, name) != ("a", "href"):
-                found.append(f"<{tag.name} {name}={tag[name][:80]!r}>")
-    styles = [tag.get_text() for tag in soup.find_all("style")]
-    styles += [tag["style"] for tag in soup.find_all(style=True)]
-    for style in styles:
-        found += re.findall(r"url\(\s*['\"]?(?!data:|#)[^)]*\)|@import[^;]*", style)
-    return found
+    reader = _Addresses()
+    reader.feed(page)
+    reader.close()
+    urls = r"url\(\s*['\"]?(?!data:|#)[^)]*\)|@import[^;]*"
+    return reader.found + [url for style in reader.styles for url in re.findall(urls, style)]
+
+
+class _Addresses(HTMLParser):
+    """A page's addresses in the network, and its styles. Tags alone tell: a tree takes four times as long."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.styles = [], []
+
+    def handle_starttag(self, tag, attrs):
+        given = {name: value or "" for name, value in attrs}
+        self.styles.append(given.get("style", ""))
+        for name in filter(given.get, _FETCHED):
+            if (tag, name) != ("a", "href") and re.search(r"(^|[\s,])(\w+:)?//", given[name]):
+                self.found.append(f"<{tag} {name}={given[name][:80]!r}>")
+
+    def handle_data(self, data):
+        if self.cdata_elem == "style":
+            self.styles.append(data)
 
 
 class _Renderer(IPythonRenderer):
