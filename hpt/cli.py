@@ -25,15 +25,21 @@ from hpt.errors import HptError
 from hpt.files import check_file, writing
 
 FILE = click.Path(exists=True, dir_okay=False)
+ABOVE_0 = click.FloatRange(0, min_open=True)
 
 PROFILE = option("--profile", default="quick", help="Which study; `hpt profiles` lists them.")
 STORE = option("--store", default="runs/store", help="Folder of run records, or its URL.")
 DEVICE = option("--device", default="auto", help="auto, cpu, cuda, mps.")
 WORKERS = option("--workers", type=click.IntRange(1), help="Processes; by default the best number.")
-MINUTES = option(
-    "--minutes", type=click.FloatRange(0, min_open=True), help="Stop in time; the same command goes on."
-)
+MINUTES = option("--minutes", type=ABOVE_0, help="Stop in time; the same command goes on.")
 DRY_RUN = option("--dry-run", is_flag=True, help="Only say the cost: FLOPs, time, memory, disk.")
+
+
+def trains_a_study(command):
+    """Give a command the options of those that train."""
+    for each in (DRY_RUN, MINUTES, WORKERS, DEVICE, STORE, PROFILE):
+        command = each(command)
+    return command
 
 
 class _Group(click.Group):
@@ -61,22 +67,13 @@ def main() -> None:
 
 
 @main.command()
-@PROFILE
-@STORE
-@DEVICE
-@WORKERS
+@trains_a_study
 @option("--executor", default="local", help="local, or ray: a Ray cluster.")
 @option("--address", help="ray: HOST:PORT or auto; by default $RAY_ADDRESS, else a local cluster.")
 @option("--gpus-per-job", type=float, help="ray: by default 1 on GPUs; a fraction shares one.")
-@MINUTES
-@DRY_RUN
 @option("--csv", type=click.Path(dir_okay=False), help="Also write the table of runs to this file.")
 @option("--adaptive", is_flag=True, help="Learning rates where they tell most, not the full grid.")
-@option(
-    "--target",
-    type=click.FloatRange(0, min_open=True),
-    help="Adaptive: octaves that the 95 % interval of log2 η* may be wide.",
-)
+@option("--target", type=ABOVE_0, help="Adaptive: octaves that the 95 % interval of log2 η* may be wide.")
 def study(profile, store, device, workers, minutes, dry_run, csv, adaptive, target, **cluster) -> None:
     """Train the runs of a profile that the store lacks, and print what transfers."""
     chosen = hpt.load_profile(profile)
@@ -99,12 +96,7 @@ def study(profile, store, device, workers, minutes, dry_run, csv, adaptive, targ
 
 @main.command()
 @argument("names", nargs=-1)
-@PROFILE
-@STORE
-@DEVICE
-@WORKERS
-@MINUTES
-@DRY_RUN
+@trains_a_study
 @option("--source", default="notebooks", help="Folder of the notebooks.")
 @option("--out", help="Folder of the report; by default reports/PROFILE.")
 @option("--again", is_flag=True, help="Execute unchanged notebooks too.")
@@ -140,11 +132,7 @@ def _goes_on():
 @main.command()
 @argument("table", type=FILE)
 @option("--reference", help="The parameterization that R(∞) compares with; by default the best.")
-@option(
-    "--width",
-    type=click.FloatRange(0, min_open=True),
-    help="Also predict the learning rate at this width (or other scale).",
-)
+@option("--width", type=ABOVE_0, help="Also predict the learning rate at this width (or other scale).")
 @option("--scale", default="width", help="The column that grows.")
 @option("--by", multiple=True, metavar="COLUMN", help="A further column that tells groups apart.")
 @option("--fix", multiple=True, metavar="COLUMN=VALUE", help="Keep these rows; =last: a run's last.")
@@ -154,7 +142,7 @@ def _goes_on():
 @option("--loss-unit", help="nats, bits, perplexity, error, accuracy.")
 @option(
     "--octaves",
-    type=click.FloatRange(0, min_open=True),
+    type=ABOVE_0,
     default=1.0,
     help="How far either way the interval of a determined log2 η* may reach.",
 )
