@@ -25,6 +25,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
+from hpt.device import cores_here
 from hpt.files import environment
 from hpt.study.worker import end_with_parent, keep_freed_memory
 
@@ -68,6 +69,11 @@ class ThisPython(AsyncKernelManager):
     @traitlets.default("transport_encryption")
     def _encrypt(self):
         return "auto" if zmq.has("curve") else "disabled"
+
+
+def threads_of_each(at_once: int) -> int:
+    """Of so many kernels that share the cores."""
+    return max(1, cores_here() // at_once)
 
 
 def variables(threads: int) -> dict[str, str]:

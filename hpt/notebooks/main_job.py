@@ -14,6 +14,7 @@ import pandas as pd
 from hpt.analysis.compare import gap_closed
 from hpt.analysis.regret import transfer_regret
 from hpt.data.source import load
+from hpt.device import pick_device
 from hpt.errors import NotebookError
 from hpt.exercises.bets import Bets
 from hpt.files import StrPath, check_writable
@@ -22,6 +23,7 @@ from hpt.metrics.report import TransferReport
 from hpt.metrics.transfer import transfer_report
 from hpt.notebooks.claims import check_claims
 from hpt.notebooks.expectations import reference_claims
+from hpt.notebooks.kernels import preload, threads_of_each
 from hpt.notebooks.pages import page_body, write_report
 from hpt.notebooks.runner import choose_notebooks, earlier, notebooks_at_once, run_notebooks
 from hpt.notebooks.source import header, read_notebook
@@ -93,6 +95,10 @@ def replicate(
     sources = choose_notebooks(source, names, given)
     _check_folder(out)
     studies = _studies(study, sources)
+    at_once = notebooks_at_once(len(sources), device)
+    if pick_device(device).type != "cpu":
+        # Cores have nothing to do while a GPU trains.
+        preload(threads_of_each(at_once))
     run_together(studies, store, device=device, workers=workers, minutes=minutes)
     trained = time.perf_counter()
     left = None
@@ -107,7 +113,7 @@ def replicate(
         sources,
         out,
         given,
-        at_once=notebooks_at_once(len(sources), device),
+        at_once=at_once,
         minutes=left,
         state=" ".join(r.run_id for r in _stored(study, store)),
         again=again,

@@ -25,7 +25,7 @@ import hpt
 from hpt.device import cores_here, pick_device
 from hpt.errors import NotebookError, did_you_mean
 from hpt.files import StrPath
-from hpt.notebooks.kernels import ThisPython, preload
+from hpt.notebooks.kernels import ThisPython, preload, threads_of_each
 from hpt.notebooks.source import check_parameters, own_cells, read_notebook, read_parameters
 from hpt.training.memory import SHARE, available_bytes
 
@@ -118,7 +118,7 @@ def run_notebooks(
     todo = [source for source in sources if source not in done]
     if at_once > 1:
         todo.sort(key=lambda source: source.stat().st_size, reverse=True)
-    ThisPython.threads = max(1, cores_here() // at_once)
+    ThisPython.threads = threads_of_each(at_once)
     if todo:
         preload(ThisPython.threads)
 
