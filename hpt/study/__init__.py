@@ -2,7 +2,7 @@
 
 Read :mod:`~hpt.study.study` and the named ones in :mod:`~hpt.study.profiles`; ours that are finished
 are in :mod:`~hpt.study.references`, and :mod:`~hpt.study.controls` has what
-notebooks train beside one. Then which runs:
+a notebook trains beside one. Then which runs:
 :mod:`~hpt.study.plan` and :mod:`~hpt.study.adaptive`; several studies at once, and in how many minutes:
 :mod:`~hpt.study.together` and :mod:`~hpt.study.time_limit`; who trains them: :mod:`~hpt.study.executor`, this
 machine in :mod:`~hpt.study.executor_local`, by a :mod:`~hpt.study.worker` each, or a Ray cluster in

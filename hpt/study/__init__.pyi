@@ -1,4 +1,3 @@
-from .controls import constant_study as constant_study
 from .controls import warmup_studies as warmup_studies
 from .cost import duration as duration
 from .profiles import load_profile as load_profile

@@ -1,12 +1,9 @@
-"""What notebooks train beside a study: a shorter warm-up (01), a constant multiplier (03)."""
+"""What a notebook trains beside a study: a shorter warm-up (01)."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-
-from hpt.parameterization.named_rules import rule
-from hpt.parameterization.rules import PowerLaw
 
 #: A stress test warms up for the study's steps divided by this.
 SHORTER = 8
@@ -26,37 +23,13 @@ def warmup_studies(study, parameterizations: Iterable[str] = NAMES) -> list:
     width = study.widths[-2:][0]
     lowest = study.log2_lrs[width][-5:][0]
     rates = tuple(lowest + octaves for octaves in (0, 2, 4))
-    part = _part(study.select(parameterizations, [width]), {width: rates})
+    # These learning rates and no more, one seed each.
+    fixed = {"search": "grid", "seeds": 1, "best_seeds": 1, "best_neighbours": {}, "only": {}, "extend": 0}
+    part = study.select(parameterizations, [width])
+    part = dataclasses.replace(part, log2_lrs={width: rates}, **fixed)
     steps = study.base.train.warmup_steps
     warmups = sorted({max(1, steps // SHORTER), steps})
     return [_with_warmup(part, warmup) for warmup in warmups]
-
-
-def constant_study(study):
-    """Runs in which the embedding trains at its multiplier of the smallest width, whatever the width:
-    the same as SP+Embd there, and ever less at larger ones. Three learning rates from the grid's middle
-    upwards.
-
-    Parameters
-    ----------
-    study: a :class:`hpt.Study`.
-    """
-    smallest, *widths = study.widths
-    name = f"SP, embedding × {smallest}"
-    constant = rule("sp").with_laws("embedding", name=name, lr=PowerLaw(constant=smallest))
-    rates = {}
-    for width in widths:
-        grid = study.log2_lrs[width]
-        middle = len(grid) // 2
-        upwards = grid[middle:]
-        rates[width] = upwards[:3]
-    return _part(study, rates, name="constant", parameterizations=(constant,))
-
-
-def _part(study, log2_lrs, **changed):
-    """These learning rates and no more, one seed each."""
-    fixed = {"search": "grid", "seeds": 1, "best_seeds": 1, "best_neighbours": {}, "only": {}, "extend": 0}
-    return dataclasses.replace(study, log2_lrs=log2_lrs, **fixed, **changed)
 
 
 def _with_warmup(study, steps):

@@ -1,11 +1,10 @@
-"""What notebooks train beside a study: a shorter warm-up, a constant multiplier."""
+"""What a notebook trains beside a study: a shorter warm-up."""
 
 import dataclasses
 
 import pytest
 
-from hpt.parameterization.named_rules import rule
-from hpt.study.controls import constant_study, warmup_studies
+from hpt.study.controls import warmup_studies
 from hpt.study.profiles import load_profile
 
 
@@ -32,22 +31,7 @@ def test_a_warmup_of_a_few_steps_is_not_shortened_below_one(tiny_study):
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "gpu"])
-def test_every_profile_has_both(profile):
+def test_every_profile_has_one(profile):
     """Also where its widest models are of some parameterizations alone."""
     study = load_profile(profile).select(["SP", "SP+Embd", "μP"])
     assert {len(part.plan({})) for part in warmup_studies(study)} == {9}
-    assert len(constant_study(study).plan({})) == 3 * (len(study.widths) - 1)
-
-
-def test_a_constant_multiplier_is_that_of_the_smallest_width():
-    quick = load_profile("quick")
-    study = constant_study(quick)
-    (constant,) = study.parameterizations
-    plan = study.plan({})
-    assert {run.model.width for run in plan} == {32, 64, 128} and len(plan) == 9
-    for width in quick.widths:
-        law = constant.embedding.lr
-        m = width / constant.base_width
-        assert law.constant * m**law.m == 16
-    # Nothing else differs from SP.
-    assert dataclasses.replace(rule("sp"), embedding=constant.embedding, name=constant.name) == constant

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from hpt.cli import main
 from hpt.runs.store import Store
-from hpt.study.controls import constant_study, warmup_studies
+from hpt.study.controls import warmup_studies
 from hpt.study.cost import duration, in_bytes, record_bytes, wall_seconds
 from hpt.study.executor_local import LocalExecutor
 from hpt.study.profiles import load_profile
@@ -56,9 +56,8 @@ def test_dry_run_says_all_and_trains_nothing(tmp_path, tmp_path_factory, monkeyp
     monkeypatch.setattr("hpt.study.timing.SECONDS", 0.1)
     study = load_profile("smoke")
     alone = set(study.plan({}))
-    # What notebooks 01 and 03 take from the store beside the study.
-    controls = [*warmup_studies(study), constant_study(study)]
-    beside = alone.union(*(control.plan({}) for control in controls))
+    # What notebook 01 takes from the store beside the study.
+    beside = alone.union(*(warmup.plan({}) for warmup in warmup_studies(study)))
     assert len(alone) == 60 < len(beside)
     for command, runs in (("study", len(alone)), ("notebooks", len(beside))):
         done = CliRunner().invoke(
