@@ -15,7 +15,7 @@ from hpt.data.batches import TokenSource
 from hpt.model.transformer import ModelConfig
 from hpt.runs.run_config import RunConfig
 from hpt.runs.train_config import lr_factor
-from hpt.training.loop import build_model
+from hpt.training.start import build_model
 
 
 class PlainBlock(nn.Module):

@@ -6,11 +6,11 @@ from hpt.data.source import load
 
 
 def plain_losses(run, model, take_step):
-    """The training losses of seed 0; ``take_step(step)`` moves the weights once the gradients are there."""
+    """The training losses; ``take_step(step)`` moves the weights once the gradients are there."""
     data = load(run.data)
     losses = []
     for step in range(run.train.steps):
-        inputs, targets = data.batch(0, step, 4, 16)
+        inputs, targets = data.batch(run.seed, step, run.train.batch_size, run.model.context)
         model.zero_grad()
         loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
         loss.backward()

@@ -20,9 +20,9 @@ from hpt.study.jobs import NOT_COMPILED, run_job, shapes_to_compile
 from hpt.study.timing import calibrate, results_of, shape_of, shapes_of
 from hpt.study.worker import deaf_children, orderly_end, start_worker
 from hpt.training.compiled import try_to_compile
-from hpt.training.loop import check_start
 from hpt.training.memory import SHARE, available_bytes, step_bytes
 from hpt.training.stacked import stack_key
+from hpt.training.start import check_start
 
 #: How often the pool is started anew after a worker was killed.
 RESTARTS = 3

@@ -1,7 +1,8 @@
 """Training: a configuration in, a result out.
 
 Read :mod:`~hpt.training.step` first: one step of one run or many, and which of its forms runs when; then
-:mod:`~hpt.training.loop`, which takes the steps. What an update does is in
+:mod:`~hpt.training.start`, what a run starts from, and :mod:`~hpt.training.loop`, which takes the steps.
+What an update does is in
 :mod:`~hpt.training.optimizers`, with :mod:`~hpt.training.adamw`, :mod:`~hpt.training.muon`,
 :mod:`~hpt.training.lion` and :mod:`~hpt.training.sgd`; they change :mod:`~hpt.training.weights`. Many
 runs at once are in :mod:`~hpt.training.stacked`, how many in :mod:`~hpt.training.members`; runs by a

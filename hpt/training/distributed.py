@@ -28,7 +28,7 @@ from hpt.files import StrPath
 from hpt.runs.result import RunResult
 from hpt.runs.run_config import RunConfig
 from hpt.runs.store import Store
-from hpt.training.loop import Run, build_model, rate_groups
+from hpt.training.loop import Run
 from hpt.training.optimizers import step_scalars
 from hpt.training.process_group import (
     from_first,
@@ -37,6 +37,7 @@ from hpt.training.process_group import (
     same_everywhere,
     save_checkpoint,
 )
+from hpt.training.start import build_model, rate_groups
 from hpt.training.step import cross_entropy, parts
 from hpt.training.weights import role_of
 

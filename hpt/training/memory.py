@@ -18,7 +18,7 @@ from hpt.cache_folder import code_of, kept
 from hpt.config import to_dict
 from hpt.device import pick_precision
 from hpt.runs.run_config import RunConfig
-from hpt.training import loop
+from hpt.training import loop, start
 from hpt.training.optimizers import optimizer_of
 from hpt.training.programs import STEP_CODE
 
@@ -50,7 +50,7 @@ def step_bytes(config: RunConfig, device: torch.device, stacked: bool = False) -
         device.type,
         stacked,
         torch.__version__,
-        code_of(*STEP_CODE, loop),
+        code_of(*STEP_CODE, loop, start),
     ]
     return kept("memory", depends_on, lambda: _most_bytes(config, device, stacked))
 

@@ -11,8 +11,9 @@ from hpt.errors import ConfigError
 from hpt.runs.diagnostics import LOOKED_AT, diagnostics_table
 from hpt.training.diagnostics import look
 from hpt.training.horizons import train_horizons
-from hpt.training.loop import Training, raw_model, train
+from hpt.training.loop import Training, train
 from hpt.training.stacked import train_stacked
+from hpt.training.start import raw_model
 from hpt.training.weights import named_weights
 
 

@@ -7,8 +7,9 @@ import torch
 from plain_training import plain_losses
 
 from hpt.runs.train_config import lr_factor
-from hpt.training.loop import build_model, rate_groups, train
+from hpt.training.loop import train
 from hpt.training.stacked import train_stacked
+from hpt.training.start import build_model, rate_groups
 
 
 def by_lion(run, **values):

@@ -1,6 +1,5 @@
 """Training: bits, divergence, precision."""
 
-import contextlib
 import dataclasses
 import math
 
@@ -8,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_training import plain_losses
 
 import hpt
-from hpt.data.source import DataConfig, load
-from hpt.errors import ConfigError, DataError
+from hpt.data.source import load
 from hpt.parameterization.groups import param_groups
 from hpt.parameterization.sixteen import PARAMETERIZATIONS
 from hpt.runs.train_config import lr_factor
-from hpt.training import loop
-from hpt.training.loop import Training, build_model, rate_groups, train
+from hpt.training.loop import Training, train
+from hpt.training.start import build_model
 from hpt.training.weights import named_weights
 
 CPU = torch.device("cpu")
@@ -95,45 +94,6 @@ def test_forward_multipliers_are_absorbed(tiny_run):
     assert (three.row()["parameterization"], eight.row()["base_width"]) == ("mup-table3", 4)
 
 
-def test_a_tied_readout_has_the_size_that_the_rule_asks_for(tiny_run):
-    tied = dataclasses.replace(tiny_run.model, tie_readout=True)
-    size = {}
-    for name in ("mup", "mup-table8"):
-        run = dataclasses.replace(tiny_run, model=tied, parameterization=hpt.rule(name, 4))
-        size[name] = build_model(run).readout_multiplier
-        assert math.isfinite(train(run).val_loss)
-    assert size["mup-table8"] == pytest.approx(size["mup"]) == pytest.approx(1 / 4 / 2)
-
-
-OPTIONS = {
-    "all biases": {"bias": True, "readout_bias": True, "embedding_norm": True, "kv_heads": 1},
-    "tied": {"tie_readout": True, "norm_gain": "scalar", "positions": "rotary", "activation": "swiglu"},
-    "gated": {"mixer": "gla", "bias": True, "zero_query_init": True},
-}
-
-
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_no_number_of_a_run_is_torchs_own_draw(tiny_run, options, monkeypatch):
-    run = dataclasses.replace(tiny_run, model=dataclasses.replace(tiny_run.model, **options))
-    undrawn = build_model(run).state_dict()
-    monkeypatch.setattr(loop, "_Undrawn", contextlib.nullcontext)
-    for name, drawn in build_model(run).state_dict().items():
-        assert torch.equal(undrawn[name], drawn), name
-
-
-def test_rules_scale_epsilon_and_branches(tiny_run):
-    rule = hpt.rule("completep", 4).with_depth(1)
-    run = changed(dataclasses.replace(tiny_run, parameterization=rule), eps=1e-3)
-    model = build_model(run)
-    groups = {id(p): group for group in rate_groups(model, run) for p in group["params"]}
-    inside = groups[id(model.blocks[0].mlp.up.weight)]
-    output = groups[id(model.blocks[0].mlp.down.weight)]
-    assert inside["eps"] == pytest.approx(1e-3 / 4 / 2) and inside["lr"] == pytest.approx(run.train.lr / 4)
-    assert output["eps"] == pytest.approx(1e-3 / 4) and output["lr"] == pytest.approx(run.train.lr / 4 / 2)
-    flat = build_model(dataclasses.replace(run, parameterization=hpt.rule("completep", 4)))
-    torch.testing.assert_close(model.blocks[1].mlp.down.weight, flat.blocks[1].mlp.down.weight / 2)
-
-
 @pytest.mark.parametrize("decay", ["coupled", "constant"])
 def test_rates_of_roles_follow_schedules_of_their_own(tiny_run, decay):
     """What a step takes off a weight follows its group's schedule under coupled decay alone."""
@@ -207,33 +167,31 @@ def test_tied_readout_starts_like_an_untied_one(tiny_run):
     assert losses[0] == pytest.approx(losses[1], abs=0.15)
 
 
-def plain_losses(run):
+def losses_in_fp32(run):
     """The training losses of the same run written as a textbook would: fp32, whole logits, torch's
-    cross-entropy."""
-    data, model, steps = load(run.data), build_model(run), run.train.steps
+    cross-entropy and AdamW."""
+    model = build_model(run)
     groups = param_groups(model, run.parameterization, lr=run.train.lr)
-    optimizer, losses = torch.optim.AdamW(groups, betas=(0.9, 0.95)), []
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
+    steps = run.train.steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(run.train, step, steps))
-    for step in range(steps):
-        inputs, targets = data.batch(run.seed, step, run.train.batch_size, run.model.context)
-        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-        optimizer.zero_grad()
-        loss.backward()
+
+    def take_step(_):
         optimizer.step()
         schedule.step()
-        losses.append(loss.item())
-    return np.array(losses)
+
+    return np.array(plain_losses(run, model, take_step))
 
 
 @pytest.mark.parametrize("width", [16, 32, 64])
 def test_the_fast_step_stays_within_seed_noise_of_plain_fp32(tiny_run, width):
     run = changed(tiny_run, "SP+Embd", model={"width": width, "d_head": 16}, steps=60)
-    plain = plain_losses(run)
+    plain = losses_in_fp32(run)
     np.testing.assert_allclose(train(changed(run, precision="fp32")).train_loss, plain, rtol=2e-4)
     fast = train(changed(run, precision="bf16"))
     assert fast.precision == "bf16" and not np.array_equal(fast.train_loss, plain)
     # Other weights and other batches: what chance alone does to the curve.
-    others = [plain_losses(dataclasses.replace(run, seed=seed)) for seed in (1, 2)]
+    others = [losses_in_fp32(dataclasses.replace(run, seed=seed)) for seed in (1, 2)]
     seed_noise = np.mean([np.abs(other - plain)[20:].mean() for other in others])
     assert np.abs(fast.train_loss - plain)[20:].mean() < seed_noise / 5
 
@@ -251,23 +209,3 @@ def test_tiny_numbers_count_as_zero_while_training_alone(tiny_run):
     run.one_step.model.register_forward_hook(lambda *_: seen.append(torch.full((), tiny).div(2).item()))
     run.advance(1)
     assert seen == [0.0] and torch.full((), tiny).div(2) > 0
-
-
-def test_what_could_not_end_is_refused_before_the_first_step(tmp_path, tiny_run, monkeypatch):
-    monkeypatch.setattr(Training, "take_step", lambda *_: pytest.fail("a step was taken"))
-    (tmp_path / "a.txt").write_text("some words of a text\n" * 500)
-    data = DataConfig(source="files", path=str(tmp_path), vocab_size=300)
-    model = dataclasses.replace(tiny_run.model, vocab_size=300)
-    short = dataclasses.replace(tiny_run, data=data, model=model)
-    for change in ({"validation_sequences": 10**6}, {"validation_sequences": 2**40}):
-        with pytest.raises(DataError, match=r"held-out text.*windows"):
-            train(dataclasses.replace(short, train=dataclasses.replace(short.train, **change)))
-    wide = dataclasses.replace(tiny_run.model, width=2**20)
-    with pytest.raises(
-        ConfigError, match=r"(?s)width 1048576.* GB, and the cpu has .* GB.*width=\d+, which would fit"
-    ):
-        train(dataclasses.replace(tiny_run, model=wide), device="cpu")
-    for change in ({"steps": 10**12}, {"batch_size": 2**40}, {"validation_sequences": 2**40}):
-        large = dataclasses.replace(tiny_run, train=dataclasses.replace(tiny_run.train, **change))
-        with pytest.raises(ConfigError, match=r"takes at least .* GB"):
-            train(large, device="cpu")

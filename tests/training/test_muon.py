@@ -9,9 +9,10 @@ from plain_training import plain_losses
 
 from hpt.errors import ConfigError
 from hpt.runs.train_config import lr_factor
-from hpt.training.loop import build_model, rate_groups, train
+from hpt.training.loop import train
 from hpt.training.muon import orthogonalized, step_scale
 from hpt.training.stacked import train_stacked
+from hpt.training.start import build_model, rate_groups
 
 TORCHS = {"muon": "original", "muon-match-rms": "match_rms_adamw"}
 

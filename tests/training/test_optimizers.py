@@ -11,10 +11,11 @@ from hpt.data.source import load
 from hpt.errors import ConfigError
 from hpt.runs.train_config import TrainConfig, lr_factor
 from hpt.training.horizons import train_horizons
-from hpt.training.loop import build_model, rate_groups, train
+from hpt.training.loop import train
 from hpt.training.memory import step_bytes
 from hpt.training.optimizers import OPTIMIZERS, OptimizerKind
 from hpt.training.stacked import train_stacked
+from hpt.training.start import build_model, rate_groups
 
 CPU = torch.device("cpu")
 
