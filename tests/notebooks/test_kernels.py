@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
 import psutil
 import pytest
+from notebook_outputs import outputs_of
 
 from hpt.errors import NotebookError
 from hpt.notebooks import kernels
@@ -23,11 +23,6 @@ from hpt.notebooks.runner import run_notebook
 Path("ran").open("a").write("once ")
 run_notebook(Path("01_a.ipynb"), Path("out.ipynb"))
 """
-
-
-def outputs_of(path):
-    """The outputs of an executed notebook's cells, in their order."""
-    return [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
 
 
 @forked

@@ -12,17 +12,12 @@ import nbformat
 import papermill
 import pytest
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from notebook_outputs import printed
 
 from hpt.device import cores_here
 from hpt.errors import NotebookError
 from hpt.notebooks import runner
 from hpt.notebooks.runner import choose_notebooks, finished, notebooks_at_once, run_notebook, run_notebooks
-
-
-def printed(path):
-    """What the cells of an executed notebook wrote to stdout."""
-    outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
-    return "".join(output.text for output in outputs if output.get("name") == "stdout")
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one_before_anything_runs(tmp_path, write):
