@@ -21,6 +21,7 @@ def loss_by_hand(
     rule: str,
     groups_of: Callable[[nn.Module], list[dict]],
     more: Callable[[int], float] = lambda step: 1.0,
+    steps: int | None = None,
 ) -> float:
     """Validation loss, nats a token, of a model that is trained as the study's run of seed 0 would be.
 
@@ -29,6 +30,7 @@ def loss_by_hand(
     rule: of the first weights, such as "SP".
     groups_of: model → optimizer groups, at the peak of the schedule.
     more: step → what every rate is multiplied by beside the schedule.
+    steps: how many; by default the study's.
     """
     settings = study.base.train
     context = study.base.model.context
@@ -42,10 +44,10 @@ def loss_by_hand(
         return [ids.to(device) for ids in data.batch(0, step, settings.batch_size, context)]
 
     def factor(step, steps):
-        warmup = settings.warmup_steps / steps
+        warmup = settings.warmup_steps / settings.steps
         return more(step) * lr_factor(step, steps, warmup, settings.decay_fraction)
 
-    train(model, groups_of(model), batch, settings.steps, factor)
+    train(model, groups_of(model), batch, steps or settings.steps, factor)
     held_out = data.validation(settings.validation_sequences, context)
     with torch.no_grad():
         return loss_of(model, *(ids.to(device) for ids in held_out)).item()

@@ -21,3 +21,6 @@ def test_a_run_by_hand_lands_on_the_stored_basin(tiny_study):
     loss = loss_by_hand(study, run.model.width, "SP+Embd", groups_of)
     assert loss == pytest.approx(train(run).val_loss, rel=1e-5)
     assert loss_by_hand(study, run.model.width, "SP+Embd", groups_of, lambda step: 0.0) > loss + 0.01
+    shorter = dataclasses.replace(run, train=dataclasses.replace(settings, steps=10, warmup_steps=2))
+    loss = loss_by_hand(study, run.model.width, "SP+Embd", groups_of, steps=10)
+    assert loss == pytest.approx(train(shorter).val_loss, rel=1e-5)
