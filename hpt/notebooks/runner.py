@@ -127,7 +127,8 @@ def run_notebooks(
     def run(source):
         if failed.is_set():
             return None
-        print(f"{source.stem}: running")
+        # In one piece with its end: others print too.
+        print(f"{source.stem}: running\n", end="")
         shown = io.StringIO() if echo and at_once > 1 else echo
         try:
             result = run_notebook(source, outputs[source], parameters, state=state, echo=shown)
@@ -139,7 +140,7 @@ def run_notebooks(
             # Of this thread; nobody else closes it.
             ensure_event_loop().close()
         said = shown.getvalue() if isinstance(shown, io.StringIO) else ""
-        print(f"{said}{source.stem}: done in {result.seconds:.1f} s", flush=True)
+        print(f"{said}{source.stem}: done in {result.seconds:.1f} s\n", end="", flush=True)
         return result
 
     pool = futures.ThreadPoolExecutor(at_once)
