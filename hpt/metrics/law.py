@@ -53,8 +53,6 @@ LOWEST = array([0.0, 0.0, ALPHA_RANGE[0], -inf, -10.0, -inf, -10.0])
 HIGHEST = array([inf, inf, ALPHA_RANGE[1], inf, 10.0, inf, 10.0])
 AT_BOUND = 1e-6
 STEPS = 60
-# The share of its sum of squares that is no gain: it moves the ends of intervals by 0.002 of their widths.
-LEAST_GAIN = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +262,7 @@ def _levenberg_marquardt(theta, problem):
         cost[live] -= gain
         factor = where(better, 0.1, 8.0)
         damping[live] = clip(factor * damping[live], 1e-12, 1e12)
-        converged = better & (gain <= LEAST_GAIN * cost[live] + negligible[live])
+        converged = better & (gain <= 1e-9 * cost[live] + negligible[live])
         stuck = damping[live] >= 1e8
         live = live[~(converged | stuck)]
         if not len(live):
