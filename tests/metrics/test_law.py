@@ -1,9 +1,12 @@
 """The joint law: exact on wells that obey it, its derivatives, and its bounds."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from hpt.analysis.synthetic import Law, synthetic_sweep
+from hpt.metrics import law
 from hpt.metrics.basin import gather
 from hpt.metrics.law import ALPHA, BETA, GAMMA_LOG, L_INF, A, LawFit, _Problem, fit_laws
 from hpt.metrics.wells import WellFit
@@ -65,3 +68,19 @@ def test_two_widths_fix_straight_lines_alone():
 def test_parameters_at_a_bound(theta, bound):
     fit = LawFit(np.array([[*theta, -5.0, 0.5, -1.0, 0.0]]), np.zeros(1), np.zeros(1), 64.0)
     assert fit.at_bound().tolist() == [bound]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_a_floor_is_at_its_bound_whenever_the_fit_ends(scale, monkeypatch):
+    """Whatever the size of the losses: replicates of a law without a floor, nearly without, and with one."""
+    rng = np.random.default_rng(0)
+    for L_inf, least, most in ((0.0, 0.3, 0.7), (2e-4, 0.3, 0.7), (1.0, 0.0, 0.025)):
+        points, _ = problem(dataclasses.replace(LAW, L_inf=L_inf))
+        noise_BxWxP = 0.005 * rng.standard_normal((200, *points.loss_WxP.shape))
+        wells = WellFit(points, LAW.skew)(scale * (points.loss_WxP + noise_BxWxP))
+        found = fit_laws(points, wells).at_bound()
+        assert least <= found.mean() <= most
+        with monkeypatch.context() as longer:
+            longer.setattr(law, "STEPS", 1000)
+            longer.setattr(law, "LEAST_GAIN", 1e-12)
+            assert fit_laws(points, wells).at_bound().tolist() == found.tolist()
