@@ -117,8 +117,7 @@ class LawFit:
     def at_bound(self, columns=slice(3)) -> ndarray:
         """(B,) bool: any of these parameters at a bound, so that it is not determined; by default
         those of the loss."""
-        loss_B = self.theta_Bx7[:, [L_INF, A]].sum(1)
-        near_Bx1 = AT_BOUND * fmin(loss_B, 1.0)[:, None]
+        near_Bx1 = AT_BOUND * fmin(self.loss([self.scale0]), 1.0)
         theta = self.theta_Bx7[:, columns]
         low = theta <= LOWEST[columns] + near_Bx1
         return (low | (theta >= HIGHEST[columns] - near_Bx1)).any(1)

@@ -35,7 +35,7 @@ from hpt.plots.play_page import write_play_page
 from hpt.runs.environment import environment_facts
 from hpt.runs.result import RunResult
 from hpt.runs.store import Store
-from hpt.study.controls import warmup_studies
+from hpt.study.controls import NAMES, warmup_studies
 from hpt.study.cost import duration
 from hpt.study.profiles import load_profile
 from hpt.study.study import Study
@@ -171,7 +171,7 @@ def replication_cost(
 def _studies(study, sources):
     """The study, and what notebook 01 takes from the store beside it, so that the same workers train it."""
     asked = any(path.stem.startswith("01") for path in sources)
-    if asked and {"SP", "SP+Embd", "μP"} <= {p.name for p in study.parameterizations}:
+    if asked and set(NAMES) <= {p.name for p in study.parameterizations}:
         return [study, *warmup_studies(study)]
     return [study]
 
